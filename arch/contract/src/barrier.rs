@@ -1,0 +1,62 @@
+//! Full barriers, named by their site, and core serialization.
+//!
+//! Generic code never writes a bare fence: each full barrier goes through
+//! [`Barriers::full_barrier`] with a [`Site`], so that the trace, the instruction oracle and the
+//! image inventory can name it. Site letters are those of the membarrier ordering argument.
+
+/// Where a full barrier stands in generic code, and what it pairs with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Site {
+    /// (a) membarrier, on entry: the caller's accesses before, sampling of `current_mm` after.
+    /// Pairs with (e). `BAR-3`
+    MembarrierEnter,
+    /// (c) membarrier, on exit: sampling before, the caller's accesses after. Pairs with (d).
+    /// `BAR-3`
+    MembarrierExit,
+    /// (d) user accesses under the old mm before the store that says this CPU left it. Pairs
+    /// with (c). `BAR-4`
+    LeaveUserMm,
+    /// (e) the store of the new `current_mm` before user accesses under it. Only a barrier after
+    /// that store counts. Pairs with (a). `BAR-5`
+    EnterUserMm,
+    /// In the handler of a membarrier request, before it acknowledges. `BAR-6`
+    IpiHandler,
+    /// This CPU joined the mm's CPU set, before it reads the TLB generation. Pairs with
+    /// [`FlushSample`](Self::FlushSample). `CTX-3`
+    JoinCpuSet,
+    /// The entry and the generation are written, before the CPU set is read. Pairs with
+    /// [`JoinCpuSet`](Self::JoinCpuSet). `TLB-1`
+    FlushSample,
+}
+
+/// Whether the core is known to have forgotten instructions it fetched before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum CoreSync {
+    /// A core-serializing (x86) or context-synchronizing (Power) event was executed.
+    Done,
+    /// Nothing of the kind happened here.
+    NotDone,
+}
+
+/// The hooks.
+pub trait Barriers: crate::Base {
+    /// A full memory barrier: every access before it, in program order, is ordered before every
+    /// access after it, store→load included (`BAR-1`). x86_64: a locked operation or `mfence`;
+    /// ppc64le: `sync`, never `lwsync`. Not core-serializing, and nobody may assume so.
+    fn full_barrier(cpu: &Self::Cpu, site: Site);
+
+    /// Serializes this core at once: no instruction fetched before is executed after (`CODE-1`).
+    /// x86_64: `serialize`, else a return to itself by `iretq` (SDM vol. 3 §9.3); ppc64le: `isync`. Never
+    /// from a non-maskable handler. Not a memory barrier for other CPUs' purposes.
+    fn core_sync(cpu: &Self::Cpu, irq: &crate::irq::IrqsOff);
+
+    /// The writer's part of code modification for `len` bytes at `start` of the physical map:
+    /// afterwards, any CPU that performs a [`core_sync`](Self::core_sync) fetches the new bytes
+    /// (`CODE-2`).
+    ///
+    /// # Safety
+    /// `start..start + len` is mapped, readable kernel memory.
+    unsafe fn publish_code(cpu: &Self::Cpu, start: core::ptr::NonNull<u8>, len: usize);
+}

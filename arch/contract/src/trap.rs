@@ -1,0 +1,93 @@
+//! The user register frame, and what can bring a CPU into the kernel.
+
+use crate::addr::VirtAddr;
+
+/// A system call as user mode made it. Numbers and meanings are in `abi`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Syscall {
+    pub number: u64,
+    pub args: [u64; 6],
+}
+
+/// How a page was touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
+}
+
+/// Why a user instruction could not complete. The same words on every architecture; what has no
+/// common word is [`Other`](FaultCause::Other) with the vector number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultCause {
+    /// A page is absent or forbids the access; [`Fault::address`] says where. An address outside
+    /// what user mode can ever have is reported the same way.
+    Page(Access),
+    /// An address that the machine cannot translate at all (x86_64: not canonical; ppc64le:
+    /// outside the radix range), used for data or as the program counter.
+    BadAddress(Access),
+    UndefinedInstruction,
+    PrivilegedInstruction,
+    Breakpoint,
+    SingleStep,
+    /// Integer division, overflow traps.
+    Arithmetic,
+    /// A floating-point exception that is enabled.
+    FloatingPoint,
+    Alignment,
+    MachineCheck,
+    Other(u16),
+}
+
+/// A fault of the current user thread. The frame holds its registers exactly (`TRAP-1`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    pub cause: FaultCause,
+    /// The instruction at fault; for a bad jump, its target.
+    pub pc: VirtAddr,
+    /// The data or instruction address, where the cause has one and the hardware tells it.
+    pub address: Option<VirtAddr>,
+}
+
+/// What brought this CPU from user mode into the kernel, other than a system call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trap {
+    Fault(Fault),
+    Interrupt(crate::irq::Interrupt),
+    /// The first vector or floating-point instruction since the units were turned off. The
+    /// program counter is at that instruction.
+    VectorUnitOff,
+}
+
+/// The hooks.
+pub trait Traps: crate::Base {
+    /// All user registers but the vector units', in the layout the trap path stores. Lives
+    /// inside the thread; a trap saves straight into it. Aligned as the type says; never moves
+    /// while its thread may run.
+    type Frame: 'static;
+
+    /// A frame that starts user mode at `entry` with stack pointer `stack` (the port subtracts
+    /// what its ABI wants reserved) and up to three arguments in the ABI's argument registers.
+    /// All else is zero or the ABI's initial value. Nothing of the kernel is in it (`TRAP-2`).
+    fn new_frame(entry: VirtAddr, stack: VirtAddr, args: [u64; 3]) -> Self::Frame;
+
+    /// The program counter.
+    fn pc(frame: &Self::Frame) -> VirtAddr;
+    /// The stack pointer.
+    fn sp(frame: &Self::Frame) -> VirtAddr;
+
+    /// The call, as the registers say.
+    fn syscall(frame: &Self::Frame) -> Syscall;
+
+    /// Stores a result: `status` (an `abi::Error` number, 0 for success) and `value`, in the two
+    /// result registers. Valid with [`Reload::ResultOnly`](crate::ret::Reload::ResultOnly).
+    fn set_result(frame: &mut Self::Frame, status: u64, value: u64);
+
+    /// Puts the program counter back at the system-call instruction, so that the call is made
+    /// again when the thread next runs. All argument registers are as they were at the call.
+    fn restart_syscall(frame: &mut Self::Frame);
+
+    /// Writes the registers for a person, several to a line. For fault messages and panics.
+    fn print_frame(frame: &Self::Frame, out: &mut dyn core::fmt::Write) -> core::fmt::Result;
+}

@@ -1,0 +1,283 @@
+//! What the kernel and user mode agree on: numbers, layouts, meanings.
+//!
+//! Everything a program can name, it names by a [`Handle`]: an index into its process's
+//! capability table, where an object and [`Rights`] stand. There are no global ids and no ambient
+//! authority: a process that was given nothing can compute, exit, and nothing else.
+//!
+//! # Making a call
+//! | | x86_64 | ppc64le |
+//! | --- | --- | --- |
+//! | instruction | `syscall` | `scv 0`, or `sc` where the CPU has no `scv` |
+//! | number | `rax` | `r0` |
+//! | arguments | `rdi rsi rdx r10 r8 r9` | `r3`–`r8` |
+//! | status | `rax` | `r3` |
+//! | value | `rdx` | `r4` |
+//! | overwritten | `rcx r11` | `r0`, `r5`–`r12`, `lr`, `ctr`, `xer`, `cr0 cr1 cr5 cr6 cr7` |
+//!
+//! A status of 0 is success; otherwise it is an [`Error`] and the value is 0, unless the call
+//! says otherwise. Vector registers are preserved.
+#![no_std]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+macro_rules! numbers {
+    ($(#[$meta:meta])* $name:ident: $($(#[$doc:meta])* $variant:ident = $number:literal,)*) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u64)]
+        pub enum $name { $($(#[$doc])* $variant = $number),* }
+        impl $name {
+            /// All of them, in order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+            /// The one with this number.
+            pub const fn from_number(number: u64) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+numbers! {
+    /// The system calls. In the signatures, a handle's rights are in brackets.
+    Call:
+    /// `null()`. Does nothing and succeeds: the price of the door.
+    Null = 0,
+    /// `exit(status)`. Ends the calling process; the low 8 bits are its status. Does not return.
+    Exit = 1,
+    /// `yield()`. Lets ready threads of the same priority run first.
+    Yield = 2,
+    /// `handle_close(handle)`. Empties the slot. Errors: `BadHandle`.
+    HandleClose = 3,
+    /// `handle_copy(handle [any], rights) -> handle`. A new handle on the same object with the
+    /// rights that both name. Errors: `BadHandle`, `TableFull`.
+    HandleCopy = 4,
+    /// `console_write(console [WRITE], address, length) -> bytes`. Writes at least one byte and
+    /// at most [`CONSOLE_CHUNK`](crate::CONSOLE_CHUNK); the caller calls again for the rest.
+    ConsoleWrite = 5,
+    /// `console_read(console [READ], address, length) -> bytes`. Waits until there is input.
+    ConsoleRead = 6,
+    /// `clock_read(timer [READ]) -> nanoseconds` since boot. Monotonic.
+    ClockRead = 7,
+    /// `sleep_until(timer [WAIT], nanoseconds)`. Waits until the clock reads at least that. A
+    /// time that is past returns at once.
+    SleepUntil = 8,
+    /// `memory_map(process [MAP], address, length, protection) -> address`. Maps zeroed memory,
+    /// charged to the process's budget. Address and length are multiples of the page size;
+    /// address 0 lets the kernel choose. Protection is a [`Protection`] number. All or nothing.
+    /// Errors: `NoMemory`, `BadAddress` (not user's, or in part taken), `BadArgument`.
+    MemoryMap = 9,
+    /// `memory_unmap(process [MAP], address, length)`. Gives whole mapped pages back; pages of
+    /// the range that are not mapped are skipped. Errors: `BadArgument`, `BadAddress`.
+    MemoryUnmap = 10,
+    /// `archive_entry(archive [READ], index, address, length) -> name length`. The name of the
+    /// `index`-th program, not terminated; cut off at `length`, the value is the full length.
+    /// Errors: `NotFound` past the last.
+    ArchiveEntry = 11,
+    /// `spawn(archive [EXECUTE], address of a `[`SpawnRequest`](crate::SpawnRequest)`) -> process`.
+    /// Loads a program and starts it. Errors: `NotFound`, `BadProgram` (the console says why),
+    /// `NoMemory`, `BadArgument`, `BadHandle`, `TableFull`.
+    Spawn = 12,
+    /// `process_wait(process [WAIT]) -> `[`ExitReport`](crate::ExitReport). Waits until it ended.
+    /// Errors: `BadArgument` for the caller's own process.
+    ProcessWait = 13,
+    /// `process_kill(process [MANAGE])`. Ends it, if it has not ended.
+    ProcessKill = 14,
+    /// `process_info(process [READ], address of a `[`ProcessInfo`](crate::ProcessInfo)`)`.
+    ProcessInfo = 15,
+    /// `power_off(machine [MANAGE], status)`. Ends the machine with a status of 0–255. Does not
+    /// return on success. Errors: `BadArgument`.
+    PowerOff = 16,
+    /// `process_priority(process [MANAGE], priority)`. 0–255, at most the caller's own; higher
+    /// runs first. Errors: `BadArgument`.
+    ProcessPriority = 17,
+}
+
+numbers! {
+    /// Why a call failed. 0 is success and has no name.
+    Error:
+    /// There is no call with this number.
+    BadCall = 1,
+    /// The slot is empty or out of range.
+    BadHandle = 2,
+    /// The object is not of the kind the call wants.
+    WrongObject = 3,
+    /// The handle lacks a right.
+    NoRight = 4,
+    /// A value is out of its range.
+    BadArgument = 5,
+    /// A pointer argument is not wholly readable (or writable) user memory.
+    BadAddress = 6,
+    /// The budget or the machine has no memory left for it.
+    NoMemory = 7,
+    /// The capability table is full.
+    TableFull = 8,
+    /// There is nothing by that name or index.
+    NotFound = 9,
+    /// The file is not a program this machine can run.
+    BadProgram = 10,
+    /// The object has ended.
+    Gone = 11,
+    /// The machine cannot do this.
+    NotSupported = 12,
+}
+
+numbers! {
+    /// What a mapping allows. There is no number for writable and executable.
+    Protection:
+    Read = 1,
+    ReadWrite = 2,
+    ReadExecute = 3,
+}
+
+/// An index into the caller's capability table. 0 is never valid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Handle(pub u32);
+
+impl Handle {
+    /// Names nothing.
+    pub const NONE: Self = Self(0);
+}
+
+/// Slots of a capability table.
+pub const TABLE_SLOTS: u32 = 256;
+
+bitflags::bitflags! {
+    /// What a handle allows. What each right means for an object is said at the calls.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Rights: u32 {
+        const READ = 1;
+        const WRITE = 2;
+        const EXECUTE = 4;
+        const MAP = 8;
+        const WAIT = 16;
+        const MANAGE = 32;
+    }
+}
+
+/// Where a new process finds what it was given. The kernel fills [`PROCESS`](initial::PROCESS);
+/// the others are the grants of the [`SpawnRequest`], in order, and may be empty. `init` is given
+/// all of them.
+pub mod initial {
+    use super::Handle;
+    /// The process itself.
+    pub const PROCESS: Handle = Handle(1);
+    /// First grant.
+    pub const CONSOLE: Handle = Handle(2);
+    /// Second grant.
+    pub const TIMER: Handle = Handle(3);
+    /// Third grant.
+    pub const ARCHIVE: Handle = Handle(4);
+    /// Fourth grant.
+    pub const MACHINE: Handle = Handle(5);
+}
+
+/// Most bytes one `console_write` takes.
+pub const CONSOLE_CHUNK: usize = 256;
+/// Most bytes of arguments a process can be started with.
+pub const MAX_ARGS: usize = 4096;
+/// Most grants in a [`SpawnRequest`].
+pub const MAX_GRANTS: usize = 16;
+/// Bytes of a program's name, at most.
+pub const MAX_NAME: usize = 64;
+/// Bytes of the stack a process starts with. Below it lies an unmapped guard.
+pub const STACK_BYTES: u64 = 128 * 1024;
+/// The smallest page, in bytes.
+pub const PAGE_BYTES: u64 = 4096;
+/// The priority of a process whose maker asked for none.
+pub const DEFAULT_PRIORITY: u64 = 100;
+
+// # How a process starts
+// The entry point is called with the address and the length in bytes of the argument block: the
+// arguments, each followed by a zero byte; the first is the program's name. The block is mapped
+// read-only. The stack pointer is as the machine's ABI wants it at a function's entry. All other
+// registers are zero.
+
+/// One handle for a child.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Grant {
+    /// The maker's handle, or [`Handle::NONE`] to leave the child's slot empty.
+    pub handle: Handle,
+    /// [`Rights`] bits; the child gets those the maker has too. Unknown bits: `BadArgument`.
+    pub rights: u32,
+}
+
+/// What to start.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SpawnRequest {
+    /// The program's name in the archive: UTF-8, at most [`MAX_NAME`] bytes.
+    pub name: u64,
+    pub name_len: u64,
+    /// The argument block, see above; at most [`MAX_ARGS`] bytes, the last byte zero, not empty.
+    pub args: u64,
+    pub args_len: u64,
+    /// `Grant`s; at most [`MAX_GRANTS`].
+    pub grants: u64,
+    pub grants_len: u64,
+    /// Bytes of memory the process may have charged, out of the maker's budget; `u64::MAX` for
+    /// no limit of its own.
+    pub memory: u64,
+    /// 0–255, at most the maker's own.
+    pub priority: u64,
+}
+
+/// What `process_info` writes.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcessInfo {
+    /// 0 while it lives, else 1.
+    pub ended: u64,
+    /// Valid when ended.
+    pub report: u64,
+    /// Bytes charged to it now.
+    pub memory: u64,
+    /// Bytes that may be charged to it, as far as its own limit goes.
+    pub memory_limit: u64,
+    /// CPU time its threads have used, in nanoseconds.
+    pub cpu_time: u64,
+    pub priority: u64,
+}
+
+/// How a process ended, in one word: bits 0–7 the status, bits 8–15 a [`Ending`] number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExitReport(pub u64);
+
+numbers! {
+    /// Why a process ended.
+    Ending:
+    /// It called `exit`.
+    Exited = 0,
+    /// A fault killed it; the status is [`FAULT_STATUS`](crate::FAULT_STATUS). The console says which.
+    Fault = 1,
+    /// Somebody called `process_kill`; the status is [`KILL_STATUS`](crate::KILL_STATUS).
+    Killed = 2,
+}
+
+/// The status of a process that a fault ended.
+pub const FAULT_STATUS: u8 = 139;
+/// The status of a process that was killed.
+pub const KILL_STATUS: u8 = 137;
+
+impl ExitReport {
+    pub const fn new(ending: Ending, status: u8) -> Self {
+        Self((ending as u64) << 8 | status as u64)
+    }
+    pub const fn status(self) -> u8 {
+        self.0 as u8
+    }
+    pub const fn ending(self) -> Option<Ending> {
+        Ending::from_number(self.0 >> 8 & 0xff)
+    }
+}
+
+// # The console protocol
+// Lines that start with `@spandrel ` are for the host. A run ends with exactly one of
+//   @spandrel exit STATUS          0–255: `power_off`, or init ended
+//   @spandrel failed               a panic, a kernel fault, or unusable boot input
+// and may hold
+//   @spandrel frame ADDRESS        one line per backtrace entry, hexadecimal, innermost first
+
+/// What every protocol line starts with.
+pub const PROTOCOL: &str = "@spandrel ";

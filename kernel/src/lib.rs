@@ -1,0 +1,5 @@
+//! The generic kernel.
+#![no_std]
+
+pub mod cpu;
+pub mod sync;

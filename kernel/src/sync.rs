@@ -1,0 +1,50 @@
+//! Locks, and the one facade through which the kernel names atomics.
+//!
+//! Two kinds. A [`Lock`] is taken as `lock(cpu)`: try, else serve the requests addressed to this
+//! CPU, else relax. Its holder may itself be waiting for another CPU, so whoever spins must keep
+//! serving or two kernels with interrupts off deadlock. A [`Leaf`] is held only for a few
+//! instructions by code that waits for nothing and takes no other lock, so spinning on it is
+//! bounded by its holder alone; allocators use it, since an allocation can be dropped anywhere.
+//!
+//! Interrupts are off in the kernel, so neither needs to disable them.
+
+pub use core::sync::atomic::{self, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::cpu::Cpu;
+use arch_contract::smp::Smp;
+use arch_current::Current;
+
+/// A lock whose waiters serve.
+pub struct Lock<T>(spin::mutex::SpinMutex<T>);
+
+/// Holding a [`Lock`] or a [`Leaf`].
+pub type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;
+
+impl<T> Lock<T> {
+    pub const fn new(value: T) -> Self {
+        Self(spin::mutex::SpinMutex::new(value))
+    }
+
+    /// Waits until it is held. `TLB-5`: while it waits, this CPU serves.
+    pub fn lock<'a>(&'a self, cpu: &Cpu) -> Guard<'a, T> {
+        loop {
+            if let Some(guard) = self.0.try_lock() {
+                return guard;
+            }
+            cpu.serve();
+            Current::relax(cpu.arch());
+        }
+    }
+}
+
+/// A lock for a few instructions that wait for nothing.
+pub struct Leaf<T>(spin::mutex::SpinMutex<T>);
+
+impl<T> Leaf<T> {
+    pub const fn new(value: T) -> Self {
+        Self(spin::mutex::SpinMutex::new(value))
+    }
+    pub fn lock(&self) -> Guard<'_, T> {
+        self.0.lock()
+    }
+}
