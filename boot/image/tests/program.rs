@@ -77,7 +77,7 @@ fn each_way_to_be_bad() {
     let error = refused(|loads| loads[2].flags = R | W | X);
     assert_eq!(error.to_string(), "segment 2 is writable and executable (0x402000..0x405000)");
 
-    assert!(matches!(refused(|loads| loads[2].at = 0x401810), ProgramError::Overlap { index: 2, .. }));
+    assert!(matches!(refused(|loads| loads[2].at = 0x401010), ProgramError::Overlap { index: 2, .. }));
     assert!(matches!(refused(|loads| loads.swap(0, 2)), ProgramError::Overlap { index: 1, .. }));
     assert!(matches!(refused(|loads| loads[2].at = 0xffff_ffff_8000_0010), ProgramError::OutsideUser { .. }));
     assert!(matches!(refused(|loads| loads[2].at = 0x7fff_ffff_e010), ProgramError::OutsideUser { .. }));
