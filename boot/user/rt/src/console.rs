@@ -31,8 +31,7 @@ impl Console {
 
     /// Waits for input and puts at least one byte of it into `buffer`. Needs `READ`.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let arguments =
-            [word(self.handle()), buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];
+        let arguments = [word(self.handle()), buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];
         // SAFETY: the kernel writes into `buffer` only, which is borrowed for that.
         let read = unsafe { call(Call::ConsoleRead, arguments) }? as usize;
         Ok(read.min(buffer.len()))

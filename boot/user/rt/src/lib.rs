@@ -35,9 +35,7 @@ pub use args::Args;
 pub use console::{CONSOLE, Console, print};
 pub use memory::Mapping;
 pub use object::{Kind, Object};
-pub use process::{
-    ARCHIVE, Archive, Command, Grant, MACHINE, Machine, Process, SELF, exit, null, yield_now,
-};
+pub use process::{ARCHIVE, Archive, Command, Grant, MACHINE, Machine, Process, SELF, exit, null, yield_now};
 pub use time::{TIMER, Timer};
 
 /// The status of a program that panicked.
