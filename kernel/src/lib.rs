@@ -2,4 +2,6 @@
 #![no_std]
 
 pub mod cpu;
+pub mod mm;
+pub mod object;
 pub mod sync;

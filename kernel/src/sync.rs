@@ -35,6 +35,11 @@ impl<T> Lock<T> {
             Current::relax(cpu.arch());
         }
     }
+
+    /// What it guards, for whoever has it to itself.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
 }
 
 /// A lock for a few instructions that wait for nothing.
