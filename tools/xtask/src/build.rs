@@ -6,7 +6,7 @@ use crate::toolchain::{Image, Toolchain, guest_target_dir, read};
 use crate::ui::Progress;
 use cargo_metadata::Message;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The packages whose binaries go into the boot archive.
@@ -57,10 +57,8 @@ pub fn programs(toolchain: &Toolchain, arch: Arch) -> Result<Vec<Program>> {
         cargo.args(["-p", package]);
     }
     let made = executables(cargo, &format!("building the {arch} programs"))?;
-    let mut programs: Vec<_> = made
-        .into_iter()
-        .map(|(target, file)| Program { name: archive_name(&target).into(), file })
-        .collect();
+    let mut programs: Vec<_> =
+        made.into_iter().map(|(target, file)| Program { name: archive_name(&target).into(), file }).collect();
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(programs)
 }
@@ -78,8 +76,8 @@ fn pack(arch: Arch, programs: &[Program]) -> Result<PathBuf> {
         .collect::<Result<Vec<_>>>()?;
     let entries: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     let machine = match arch {
-        Arch::X86_64 => boot_image::Machine::X86_64,
-        Arch::Ppc64le => boot_image::Machine::Ppc64le,
+        Arch::X86_64 => boot_image::program::Machine::X86_64,
+        Arch::Ppc64le => boot_image::program::Machine::Ppc64le,
     };
     let bytes = boot_image::pack::pack(&entries, machine)
         .map_err(|error| Error::new(format!("the {arch} boot archive: {error}")))?;
@@ -130,7 +128,8 @@ pub fn artifacts(mut cargo: Command, doing: &str) -> Result<Vec<cargo_metadata::
     drop(progress);
     if !status.success() {
         let command = shown(&cargo);
-        return Err(Error::new(format!("{doing} failed\n{}", words.trim_end())).hint(format!("while running: {command}")));
+        return Err(Error::new(format!("{doing} failed\n{}", words.trim_end()))
+            .hint(format!("while running: {command}")));
     }
     Ok(made)
 }
@@ -149,15 +148,6 @@ fn shown(command: &Command) -> String {
         text.push_str(&argument.to_string_lossy());
     }
     text
-}
-
-/// Whether a file is newer than another, for callers that cache.
-pub fn newer(this: &Path, that: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    match (modified(this), modified(that)) {
-        (Some(this), Some(that)) => this > that,
-        _ => true,
-    }
 }
 
 #[cfg(test)]

@@ -62,7 +62,6 @@ pub struct Report {
     pub console: String,
     /// Return addresses of the last backtrace, innermost first.
     pub frames: Vec<u64>,
-    pub took: Duration,
     /// What QEMU said on its standard error.
     pub warnings: String,
 }
@@ -85,21 +84,32 @@ enum Event {
 ///
 /// # Errors
 /// QEMU is not there. Everything that happens after it was started is an [`Ending`].
-pub fn run(machine: &Machine, input: Input, output: Output<'_>, limit: Option<Duration>, stop: &AtomicBool) -> Result<Report> {
+pub fn run(
+    machine: &Machine,
+    input: Input,
+    output: Output<'_>,
+    limit: Option<Duration>,
+    stop: &AtomicBool,
+) -> Result<Report> {
     let mut command = Command::new(&machine.qemu);
     command.args(machine.arguments()?);
     run_command(command, input, output, limit, stop)
 }
 
 /// The same for a command that behaves like QEMU.
-pub fn run_command(mut command: Command, input: Input, output: Output<'_>, limit: Option<Duration>, stop: &AtomicBool) -> Result<Report> {
+pub fn run_command(
+    mut command: Command,
+    input: Input,
+    output: Output<'_>,
+    limit: Option<Duration>,
+    stop: &AtomicBool,
+) -> Result<Report> {
     let begin = Instant::now();
     // A group of its own, so that Ctrl-C comes here and not to QEMU.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Guard(command.spawn().map_err(|error| {
-        Error::new(format!("cannot start {}: {error}", command.get_program().display())).hint(
-            "Is QEMU installed? `tools/x doctor` says what is missing and how to get it.",
-        )
+        Error::new(format!("cannot start {}: {error}", command.get_program().display()))
+            .hint("Is QEMU installed? `tools/x doctor` says what is missing and how to get it.")
     })?);
     let (send, events) = channel();
     let console = child.0.stdout.take().expect("it is piped");
@@ -124,7 +134,7 @@ pub fn run_command(mut command: Command, input: Input, output: Output<'_>, limit
     session.drain(&events);
     let warnings = warnings.join().unwrap_or_default();
     let ending = cut.unwrap_or_else(|| explain(&session, status, &warnings));
-    Ok(Report { ending, console: session.console(), frames: session.frames, took: begin.elapsed(), warnings })
+    Ok(Report { ending, console: session.console(), frames: session.frames, warnings })
 }
 
 /// A child that does not outlive this.
@@ -228,7 +238,14 @@ impl<'a> Session<'a> {
     }
 
     /// Follows the run; returns how it was cut short, or nothing if it ended by itself.
-    fn follow(&mut self, events: &Receiver<Event>, begin: Instant, limit: Option<Duration>, stop: &AtomicBool, child: &mut Child) -> Option<Ending> {
+    fn follow(
+        &mut self,
+        events: &Receiver<Event>,
+        begin: Instant,
+        limit: Option<Duration>,
+        stop: &AtomicBool,
+        child: &mut Child,
+    ) -> Option<Ending> {
         let mut deadline = limit.map(|limit| begin + limit);
         let mut closing = false;
         loop {
@@ -239,7 +256,9 @@ impl<'a> Session<'a> {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Some(match (closing, limit) {
                     (false, Some(limit)) => Ending::TimeLimit(limit),
-                    _ => Ending::Unexplained("the guest printed its closing line, but QEMU did not end".into()),
+                    _ => {
+                        Ending::Unexplained("the guest printed its closing line, but QEMU did not end".into())
+                    }
                 });
             }
             let wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
@@ -361,13 +380,16 @@ fn explain(session: &Session<'_>, status: Option<ExitStatus>, warnings: &str) ->
     match (&session.verdict, code) {
         (Some(Message::Exit(status)), Some(EXIT_ENDED)) => Ending::Exited(*status),
         (Some(Message::Failed), _) | (_, Some(EXIT_FAILED)) => Ending::Failed,
-        (None, Some(code)) if code != 0 && code != EXIT_ENDED && session.kept.is_empty() && !warnings.is_empty() => {
+        (None, Some(code))
+            if code != 0 && code != EXIT_ENDED && session.kept.is_empty() && !warnings.is_empty() =>
+        {
             Ending::DidNotStart(format!("exit status {code}: {warnings}"))
         }
         (_, Some(0)) => Ending::Unexplained(format!("QEMU exited with 0 (a reset or a power-off) {line}")),
         (_, Some(code)) => Ending::Unexplained(format!("QEMU exited with {code} {line}")),
         (_, None) => {
-            let signal = status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}"));
+            let signal =
+                status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}"));
             Ending::Unexplained(format!("QEMU was ended by {signal} {line}"))
         }
     }

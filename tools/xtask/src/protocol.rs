@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn messages_are_taken_out_of_the_output() {
-        let (output, messages) = all(&["hello\r\n@spandrel frame 0xffffffff80100010\r\n", "@spandrel exit 7\r\nbye"]);
+        let (output, messages) =
+            all(&["hello\r\n@spandrel frame 0xffffffff80100010\r\n", "@spandrel exit 7\r\nbye"]);
         assert_eq!(output, "hello\r\nbye");
         assert_eq!(messages, [Message::Frame(0xffff_ffff_8010_0010), Message::Exit(7)]);
     }
@@ -147,7 +148,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_reported_and_never_a_status() {
-        let (_, messages) = all(&["@spandrel exit 256\n@spandrel exit 1 2\n@spandrel exit -1\n@spandrel dance\n"]);
+        let (_, messages) =
+            all(&["@spandrel exit 256\n@spandrel exit 1 2\n@spandrel exit -1\n@spandrel dance\n"]);
         assert!(messages.iter().all(|message| matches!(message, Message::Unknown(_))), "{messages:?}");
     }
 }

@@ -85,7 +85,9 @@ impl Machine {
         }
         if !self.init_arguments.is_empty() {
             words.push("--".into());
-            words.extend(self.init_arguments.iter().map(|word| boot_image::command_line::quote(word)));
+            words.extend(
+                self.init_arguments.iter().map(|word| boot_image::command_line::Quoted(word).to_string()),
+            );
         }
         words.join(" ")
     }
@@ -116,14 +118,16 @@ impl Machine {
             }
             Arch::Ppc64le => {
                 // Mitigations that TCG does not have would only be warned about.
-                let mut machine = String::from("pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off");
+                let mut machine =
+                    String::from("pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off");
                 match self.firmware {
                     Firmware::Default | Firmware::Vof => machine.push_str(",x-vof=on"),
                     Firmware::Slof => {}
                     other => return Err(wrong_firmware(other, self.arch)),
                 }
                 if self.accel == Accel::Kvm {
-                    machine = machine.replace(",cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off", "");
+                    machine = machine
+                        .replace(",cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off", "");
                 }
                 add(&["-machine", &machine, "-vga", "none"]);
                 if let Some(cpu) = &self.cpu {

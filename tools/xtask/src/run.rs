@@ -117,7 +117,8 @@ fn conclude(report: &Report, kernel: &Path) -> ExitCode {
     for line in symbols::backtrace(kernel, &report.frames) {
         eprintln!("{line}");
     }
-    let ended_by_choice = matches!(report.ending, Ending::Exited(_) | Ending::Interrupted | Ending::DidNotStart(_));
+    let ended_by_choice =
+        matches!(report.ending, Ending::Exited(_) | Ending::Interrupted | Ending::DidNotStart(_));
     if !report.warnings.is_empty() && !ended_by_choice {
         ui::note(&format!("QEMU said: {}", report.warnings));
     }

@@ -10,7 +10,8 @@ pub fn backtrace(kernel: &Path, frames: &[u64]) -> Vec<String> {
     let mut lines = Vec::new();
     for (number, &address) in frames.iter().enumerate() {
         // A return address is that of the next instruction; the call lies before it.
-        let found = loader.as_ref().map(|loader| describe(loader, address.saturating_sub(1))).unwrap_or_default();
+        let found =
+            loader.as_ref().map(|loader| describe(loader, address.saturating_sub(1))).unwrap_or_default();
         if found.is_empty() {
             lines.push(format!("{number:3}: {address:#018x}"));
         }
@@ -27,7 +28,10 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
     let mut places = Vec::new();
     if let Ok(mut frames) = loader.find_frames(address) {
         while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|name| name.demangle().ok().map(|name| without_hash(&name).to_owned()));
+            let name = frame
+                .function
+                .as_ref()
+                .and_then(|name| name.demangle().ok().map(|name| without_hash(&name).to_owned()));
             let place = frame.location.and_then(|location| {
                 let file = Path::new(location.file?);
                 let file = file.strip_prefix(root()).unwrap_or(file).display().to_string();
@@ -39,7 +43,11 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
         }
     }
     if places.is_empty() {
-        places.extend(loader.find_symbol(address).map(|name| without_hash(&addr2line::demangle_auto(name.into(), None)).to_owned()));
+        places.extend(
+            loader
+                .find_symbol(address)
+                .map(|name| without_hash(&addr2line::demangle_auto(name.into(), None)).to_owned()),
+        );
     }
     places
 }

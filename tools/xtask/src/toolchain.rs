@@ -39,7 +39,11 @@ pub enum Image {
 /// The top of the tree: where `tools/x` was started for, or where this was built.
 pub fn root() -> PathBuf {
     std::env::var_os("SPANDREL_ROOT").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tools/xtask is two levels down").into()
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .expect("tools/xtask is two levels down")
+            .into()
     })
 }
 
@@ -139,8 +143,9 @@ pub fn guest_target_dir() -> PathBuf {
 /// The flags of everything that boots; the same on every machine that builds, so that nothing is
 /// built twice. What else a link needs stands in the packages' build scripts.
 fn rust_flags(arch: Arch, image: Image) -> String {
-    let mut flags =
-        format!("--cfg spandrel_arch=\"{arch}\" -Clinker=ld.lld -Crelocation-model=static -Zunstable-options");
+    let mut flags = format!(
+        "--cfg spandrel_arch=\"{arch}\" -Clinker=ld.lld -Crelocation-model=static -Zunstable-options"
+    );
     match image {
         Image::Kernel => flags.push_str(" -Cforce-frame-pointers=yes"),
         Image::User => {}

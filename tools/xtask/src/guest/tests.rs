@@ -5,7 +5,8 @@ use super::*;
 fn shell(script: &str, input: Input, limit: u64) -> Report {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
-    run_command(command, input, Output::Keep, Some(Duration::from_millis(limit)), &AtomicBool::new(false)).unwrap()
+    run_command(command, input, Output::Keep, Some(Duration::from_millis(limit)), &AtomicBool::new(false))
+        .unwrap()
 }
 
 fn ending(script: &str) -> Ending {
@@ -53,10 +54,11 @@ fn a_missing_qemu_is_an_error_that_says_so() {
 
 #[test]
 fn a_hang_is_ended_by_the_limit() {
+    let begin = Instant::now();
     let report = shell("echo before; exec sleep 60", Input::None, 300);
     assert_eq!(report.ending, Ending::TimeLimit(Duration::from_millis(300)));
     assert_eq!(report.console, "before\n");
-    assert!(report.took < Duration::from_secs(10));
+    assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -70,7 +72,11 @@ fn a_script_types_when_it_is_asked() {
 
 #[test]
 fn frames_are_collected_and_output_is_kept() {
-    let report = shell("echo panic; echo '@spandrel frame ffff1'; echo '@spandrel frame 0xffff2'; echo '@spandrel failed'; exit 87", Input::None, 20_000);
+    let report = shell(
+        "echo panic; echo '@spandrel frame ffff1'; echo '@spandrel frame 0xffff2'; echo '@spandrel failed'; exit 87",
+        Input::None,
+        20_000,
+    );
     assert_eq!(report.frames, [0xffff1, 0xffff2]);
     assert_eq!(report.console, "panic\n");
 }
