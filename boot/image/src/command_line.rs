@@ -114,11 +114,11 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
 }
 
 impl Options<'_> {
-    /// Writes init's argument block (see the ABI): the name of the program, then the arguments,
-    /// each followed by a zero byte. Gives the bytes used. [`abi::MAX_ARGS`] always suffices.
+    /// Writes the arguments for init, each followed by a zero byte, as they follow the program's
+    /// name in its argument block (see the ABI). Gives the bytes used. A buffer as long as the
+    /// command line always suffices.
     pub fn arg_block(&self, out: &mut [u8]) -> Result<usize, TooLong> {
         let mut block = Block { out, used: 0 };
-        block.argument(self.init.chars())?;
         let mut rest = self.arguments;
         while let Ok((Some(word), after)) = next_word(rest) {
             block.argument(unquoted(word))?;

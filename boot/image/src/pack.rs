@@ -5,14 +5,46 @@
 //! loaded is found while the person who built it is still looking.
 
 use crate::archive::{Archive, ArchiveError, MAX_ENTRIES};
-use crate::program::{Machine, Program, ProgramError};
+use crate::program::{Program, ProgramError, Target};
 use core::fmt;
 use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
 /// User addresses that every supported machine has. The kernel checks against its own.
-pub const USER_ADDRESSES: core::ops::Range<u64> = 0x1000..0x7fff_ffff_f000;
+pub const USER_ADDRESSES: core::ops::Range<u64> = 0x1_0000..0x7fff_ffff_f000;
+
+/// Which machine programs are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Machine {
+    X86_64,
+    /// Little-endian, ELF ABI version 2.
+    Ppc64le,
+}
+
+impl Machine {
+    /// The machine with the name that [`name`](Self::name) gives.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::X86_64, Self::Ppc64le].into_iter().find(|machine| machine.name() == name)
+    }
+
+    /// As it is written everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Ppc64le => "ppc64le",
+        }
+    }
+
+    /// What its programs must be.
+    pub fn target(self) -> Target {
+        let machine = match self {
+            Self::X86_64 => elf::abi::EM_X86_64,
+            Self::Ppc64le => elf::abi::EM_PPC64,
+        };
+        Target { machine, name: self.name(), user: USER_ADDRESSES }
+    }
+}
 
 /// Whether files must be programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +107,7 @@ pub fn pack_as(files: &[(&str, &[u8])], contents: Contents) -> Result<Vec<u8>, P
             return Err(PackError::TooLarge { name: name.into() });
         };
         if let Contents::Programs(machine) = contents {
-            Program::parse(file, machine, USER_ADDRESSES)
+            Program::parse(file, &machine.target())
                 .map_err(|why| PackError::BadProgram { name: name.into(), why })?;
         }
         let inode = u32::try_from(index + 1).map_err(|_| PackError::TooMany)?;

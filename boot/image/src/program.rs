@@ -5,6 +5,7 @@
 //! ascending order, each inside the user range, each on pages of its own, none writable and
 //! executable, and an entry point inside an executable one.
 
+use arch_contract::pte::Protection;
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
@@ -24,42 +25,15 @@ const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
 const PAGE: u64 = abi::PAGE_BYTES;
 
-/// Which machine a program is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Machine {
-    X86_64,
-    /// Little-endian, ELF ABI version 2.
-    Ppc64le,
-}
-
-impl Machine {
-    /// The machine with the name that [`name`](Self::name) gives.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::X86_64, Self::Ppc64le].into_iter().find(|machine| machine.name() == name)
-    }
-
-    /// As it is written everywhere.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Ppc64le => "ppc64le",
-        }
-    }
-
-    const fn elf_number(self) -> u16 {
-        match self {
-            Self::X86_64 => number::EM_X86_64,
-            Self::Ppc64le => number::EM_PPC64,
-        }
-    }
-}
-
-/// What a segment's pages allow. There is no value for writable and executable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protection {
-    Read,
-    ReadWrite,
-    ReadExecute,
+/// What a program must be made for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// `e_machine` in the ELF header. For 21, which is 64-bit Power, ELF ABI version 2 is meant.
+    pub machine: u16,
+    /// The machine's name, for messages.
+    pub name: &'static str,
+    /// The addresses segments may lie at; both ends multiples of the page size.
+    pub user: Range<u64>,
 }
 
 /// A part of memory to make.
@@ -86,15 +60,14 @@ impl Segment<'_> {
 /// A checked program.
 #[derive(Clone, Debug)]
 pub struct Program<'a> {
-    /// Address of the first instruction, inside an executable segment.
-    pub entry: u64,
+    entry: u64,
     segments: ArrayVec<Segment<'a>, MAX_SEGMENTS>,
 }
 
 impl<'a> Program<'a> {
-    /// Checks all of `bytes` as a program for `machine`, whose user addresses are `user`.
-    pub fn parse(bytes: &'a [u8], machine: Machine, user: Range<u64>) -> Result<Self, ProgramError> {
-        let header = file_header(bytes, machine)?;
+    /// Checks all of `bytes` as a program for `target`.
+    pub fn parse(bytes: &'a [u8], target: &Target) -> Result<Self, ProgramError> {
+        let header = file_header(bytes, target)?;
         let mut segments = ArrayVec::<Segment<'a>, MAX_SEGMENTS>::new();
         let mut found_any = false;
         for (index, raw) in program_headers(bytes, &header)?.iter().enumerate() {
@@ -105,7 +78,7 @@ impl<'a> Program<'a> {
                 _ => continue,
             }
             found_any = true;
-            let Some(segment) = segment(bytes, index, &raw, &user)? else { continue };
+            let Some(segment) = segment(bytes, index, &raw, &target.user)? else { continue };
             if let Some(previous) = segments.last()
                 && segment.pages().start < previous.pages().end
             {
@@ -122,10 +95,15 @@ impl<'a> Program<'a> {
             return Err(ProgramError::Entry { at: entry });
         }
         // The Power ISA has no instruction off a multiple of 4: the low bits would be dropped.
-        if machine == Machine::Ppc64le && entry % 4 != 0 {
+        if target.machine == number::EM_PPC64 && entry % 4 != 0 {
             return Err(ProgramError::Entry { at: entry });
         }
         Ok(Self { entry, segments })
+    }
+
+    /// Address of the first instruction, inside an executable segment.
+    pub const fn entry(&self) -> u64 {
+        self.entry
     }
 
     /// The segments, in ascending order of address, no two on one page.
@@ -134,7 +112,7 @@ impl<'a> Program<'a> {
     }
 }
 
-fn file_header(bytes: &[u8], machine: Machine) -> Result<FileHeader<LittleEndian>, ProgramError> {
+fn file_header(bytes: &[u8], target: &Target) -> Result<FileHeader<LittleEndian>, ProgramError> {
     let truncated =
         ProgramError::Truncated { part: "header", needs: HEADER_BYTES as u64, has: bytes.len() as u64 };
     if !bytes.starts_with(&number::ELFMAGIC) {
@@ -150,11 +128,11 @@ fn file_header(bytes: &[u8], machine: Machine) -> Result<FileHeader<LittleEndian
     }
     let tail = bytes.get(IDENT_BYTES..HEADER_BYTES).ok_or(truncated)?;
     let header = FileHeader::parse_tail(ident, tail).map_err(|_| truncated)?;
-    if header.e_machine != machine.elf_number() {
-        return Err(ProgramError::OtherMachine { is: header.e_machine, wanted: machine });
+    if header.e_machine != target.machine {
+        return Err(ProgramError::OtherMachine { is: header.e_machine, wanted: target.name });
     }
     // e_flags bits 0-1 are the ABI version (64-Bit ELF V2 ABI, §4.1); 0 is "not said".
-    if machine == Machine::Ppc64le && !matches!(header.e_flags & 3, 0 | 2) {
+    if target.machine == number::EM_PPC64 && !matches!(header.e_flags & 3, 0 | 2) {
         return Err(ProgramError::OtherAbi);
     }
     match header.e_type {
@@ -239,7 +217,7 @@ pub enum ProgramError {
     NotElf,
     Not64Bit,
     BigEndian,
-    OtherMachine { is: u16, wanted: Machine },
+    OtherMachine { is: u16, wanted: &'static str },
     OtherAbi,
     NotLinked,
     Dynamic,
@@ -273,7 +251,7 @@ impl fmt::Display for ProgramError {
                     number::EM_RISCV => write!(f, "riscv")?,
                     other => write!(f, "machine number {other}")?,
                 }
-                write!(f, ", this machine is {}", wanted.name())
+                write!(f, ", this machine is {wanted}")
             }
             Self::OtherAbi => write!(f, "is built for ELF ABI version 1, version 2 is wanted"),
             Self::NotLinked => write!(f, "is an object file: link it first"),

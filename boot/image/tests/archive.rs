@@ -1,8 +1,8 @@
 //! The archive reader against the packer, against `cpio`, and against damage.
 
 use boot_image::archive::{Archive, Problem};
-use boot_image::pack::{Contents, PackError, pack, pack_as};
-use boot_image::program::{Machine, ProgramError};
+use boot_image::pack::{Contents, Machine, PackError, pack, pack_as};
+use boot_image::program::ProgramError;
 use proptest::prelude::*;
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,9 +1,11 @@
 //! The program checker: a good program, each way to be bad, and damage.
 
-use boot_image::program::{Machine, Program, ProgramError, Protection};
+use arch_contract::pte::Protection;
+use boot_image::pack::Machine::{self, Ppc64le, X86_64};
+use boot_image::program::{Program, ProgramError};
 use proptest::prelude::*;
 
-const USER: std::ops::Range<u64> = 0x1000..0x7fff_ffff_f000;
+const USER: std::ops::Range<u64> = boot_image::pack::USER_ADDRESSES;
 const R: u32 = 4;
 const W: u32 = 2;
 const X: u32 = 1;
@@ -41,6 +43,10 @@ fn build(machine: u16, loads: &[Load]) -> Vec<u8> {
     out
 }
 
+fn parse(bytes: &[u8], machine: Machine) -> Result<Program<'_>, ProgramError> {
+    Program::parse(bytes, &machine.target())
+}
+
 fn good() -> Vec<Load> {
     vec![
         Load { offset: 0, at: 0x400000, file: 0x200, mem: 0x200, flags: R },
@@ -52,32 +58,32 @@ fn good() -> Vec<Load> {
 fn refused(change: impl FnOnce(&mut Vec<Load>)) -> ProgramError {
     let mut loads = good();
     change(&mut loads);
-    Program::parse(&build(62, &loads), Machine::X86_64, USER).unwrap_err()
+    parse(&build(62, &loads), X86_64).unwrap_err()
 }
 
 #[test]
 fn a_good_program() {
     let bytes = build(62, &good());
-    let program = Program::parse(&bytes, Machine::X86_64, USER).unwrap();
-    assert_eq!(program.entry, 0x401010);
+    let program = parse(&bytes, X86_64).unwrap();
+    assert_eq!(program.entry(), 0x401010);
     let segments: Vec<_> = program.segments().collect();
     assert_eq!(segments.len(), 3);
     assert_eq!(segments[1].protection, Protection::ReadExecute);
     assert_eq!(segments[1].file.len(), 0x800);
     assert_eq!(segments[2].protection, Protection::ReadWrite);
     assert_eq!(segments[2].pages(), 0x402000..0x405000);
-    assert!(Program::parse(&build(21, &good()), Machine::Ppc64le, USER).is_ok());
+    assert!(parse(&build(21, &good()), Ppc64le).is_ok());
 }
 
 #[test]
 fn each_way_to_be_bad() {
-    let error = Program::parse(&build(21, &good()), Machine::X86_64, USER).unwrap_err();
+    let error = parse(&build(21, &good()), X86_64).unwrap_err();
     assert_eq!(error.to_string(), "is an ELF file for ppc64le, this machine is x86_64");
 
     let error = refused(|loads| loads[2].flags = R | W | X);
     assert_eq!(error.to_string(), "segment 2 is writable and executable (0x402000..0x405000)");
 
-    assert!(matches!(refused(|loads| loads[2].at = 0x401810), ProgramError::Overlap { index: 2, .. }));
+    assert!(matches!(refused(|loads| loads[2].at = 0x401010), ProgramError::Overlap { index: 2, .. }));
     assert!(matches!(refused(|loads| loads.swap(0, 2)), ProgramError::Overlap { index: 1, .. }));
     assert!(matches!(refused(|loads| loads[2].at = 0xffff_ffff_8000_0010), ProgramError::OutsideUser { .. }));
     assert!(matches!(refused(|loads| loads[2].at = 0x7fff_ffff_e010), ProgramError::OutsideUser { .. }));
@@ -103,7 +109,7 @@ fn other_kinds_of_file() {
     let with = |at: usize, byte: u8| {
         let mut bytes = build(62, &good());
         bytes[at] = byte;
-        Program::parse(&bytes, Machine::X86_64, USER).unwrap_err()
+        parse(&bytes, X86_64).unwrap_err()
     };
     assert_eq!(with(0, b'x'), ProgramError::NotElf);
     assert_eq!(with(4, 1), ProgramError::Not64Bit);
@@ -120,7 +126,7 @@ fn other_kinds_of_file() {
 fn every_truncation_is_refused() {
     let bytes = build(62, &good());
     for len in 0..0x2020 {
-        assert!(Program::parse(&bytes[..len], Machine::X86_64, USER).is_err(), "cut to {len} bytes");
+        assert!(parse(&bytes[..len], X86_64).is_err(), "cut to {len} bytes");
     }
 }
 
@@ -132,7 +138,7 @@ proptest! {
         for (at, byte) in changes {
             bytes[at] = byte;
         }
-        if let Ok(program) = Program::parse(&bytes, Machine::X86_64, USER) {
+        if let Ok(program) = parse(&bytes, X86_64) {
             let mut end = USER.start;
             for segment in program.segments() {
                 prop_assert!(end <= segment.pages().start && segment.pages().end <= USER.end);
