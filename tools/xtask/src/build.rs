@@ -76,8 +76,8 @@ fn pack(arch: Arch, programs: &[Program]) -> Result<PathBuf> {
         .collect::<Result<Vec<_>>>()?;
     let entries: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     let machine = match arch {
-        Arch::X86_64 => boot_image::program::Machine::X86_64,
-        Arch::Ppc64le => boot_image::program::Machine::Ppc64le,
+        Arch::X86_64 => boot_image::pack::Machine::X86_64,
+        Arch::Ppc64le => boot_image::pack::Machine::Ppc64le,
     };
     let bytes = boot_image::pack::pack(&entries, machine)
         .map_err(|error| Error::new(format!("the {arch} boot archive: {error}")))?;

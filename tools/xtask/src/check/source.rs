@@ -88,7 +88,7 @@ fn visit(folder: &Path, found: &mut impl FnMut(&Path)) -> Result<()> {
 }
 
 /// The generic code never asks which machine it is on.
-pub fn target_arch(file: &File) -> Vec<String> {
+pub fn asks_for_machine(file: &File) -> Vec<String> {
     if !file.is_rust() || file.path.starts_with("arch/") || file.path.starts_with("boot/") {
         return Vec::new();
     }

@@ -9,12 +9,12 @@ fn file(path: &str, text: &str) -> File {
 #[test]
 fn the_machine_is_asked_for_in_two_places_only() {
     let bad = "fn f() {\n    if cfg!(target_arch = \"x86_64\") {}\n}\n";
-    let complaints = target_arch(&file("kernel/src/a.rs", bad));
+    let complaints = asks_for_machine(&file("kernel/src/a.rs", bad));
     assert!(complaints[0].starts_with("kernel/src/a.rs:2:"), "{complaints:?}");
-    assert!(target_arch(&file("arch/x86_64/src/a.rs", bad)).is_empty());
-    assert!(target_arch(&file("boot/user/rt/src/a.rs", bad)).is_empty());
-    assert!(target_arch(&file("kernel/src/a.rs", "// no cfg(target_arch) here\n")).is_empty());
-    assert_eq!(target_arch(&file("kernel/src/a.rs", "#[cfg(spandrel_arch = \"x86_64\")]\n")).len(), 1);
+    assert!(asks_for_machine(&file("arch/x86_64/src/a.rs", bad)).is_empty());
+    assert!(asks_for_machine(&file("boot/user/rt/src/a.rs", bad)).is_empty());
+    assert!(asks_for_machine(&file("kernel/src/a.rs", "// no cfg(target_arch) here\n")).is_empty());
+    assert_eq!(asks_for_machine(&file("kernel/src/a.rs", "#[cfg(spandrel_arch = \"x86_64\")]\n")).len(), 1);
 }
 
 #[test]

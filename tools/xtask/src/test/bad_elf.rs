@@ -48,11 +48,11 @@ pub fn file(machine: u16, segments: &[Segment]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use boot_image::pack::USER_ADDRESSES;
-    use boot_image::program::{Machine, Program};
+    use boot_image::pack::Machine;
+    use boot_image::program::Program;
 
     fn parse(bytes: &[u8]) -> Result<(), String> {
-        Program::parse(bytes, Machine::X86_64, USER_ADDRESSES).map(drop).map_err(|error| error.to_string())
+        Program::parse(bytes, &Machine::X86_64.target()).map(drop).map_err(|error| error.to_string())
     }
 
     #[test]
