@@ -203,8 +203,8 @@ impl<'a> Walk<'a> {
                 .and_then(|rest| rest.get(..file_bytes))
                 .ok_or_else(|| error(Some(full), Problem::ShortFile { says: file_bytes, remain }))?,
         };
-        // The padding of the last entry may be cut off; the next header would start there.
-        self.at = padded(file_start + file_bytes);
+        // The padding of the last entry may be cut off.
+        self.at = padded(file_start + file_bytes).min(self.bytes.len());
 
         if stored == TRAILER {
             if file_bytes != 0 {

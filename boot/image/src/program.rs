@@ -95,7 +95,7 @@ impl<'a> Program<'a> {
             return Err(ProgramError::Entry { at: entry });
         }
         // The Power ISA has no instruction off a multiple of 4: the low bits would be dropped.
-        if target.machine == number::EM_PPC64 && entry % 4 != 0 {
+        if target.machine == number::EM_PPC64 && !entry.is_multiple_of(4) {
             return Err(ProgramError::Entry { at: entry });
         }
         Ok(Self { entry, segments })
