@@ -196,7 +196,8 @@ mod tests {
         bytes.extend(code);
         let sections_at = bytes.len() as u64;
         bytes[40..48].copy_from_slice(&sections_at.to_le_bytes());
-        bytes[60..62].copy_from_slice(&2u16.to_le_bytes());
+        bytes[60..62].copy_from_slice(&3u16.to_le_bytes());
+        bytes[62..64].copy_from_slice(&2u16.to_le_bytes());
         bytes.extend([0; 64]);
         // The second header: SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, at 0x1000.
         bytes.extend([0u32, 1].into_iter().flat_map(u32::to_le_bytes));
