@@ -6,8 +6,11 @@ use user_rt::abi::{Call, Error, PAGE_BYTES, Protection, SpawnRequest, initial};
 use user_rt::call::raw;
 use user_rt::{Mapping, println};
 
-/// Cases, and how many of their calls were not refused as they should be.
-pub const CASES: &[(&str, fn() -> u8)] = &[
+/// Makes calls that must be refused, and gives how many were not, or not as they should be.
+type Refusals = fn() -> u8;
+
+/// The cases.
+pub const CASES: &[(&str, Refusals)] = &[
     ("bad-call-number", bad_call_number),
     ("pointer-console-write", console_write),
     ("pointer-console-read", console_read),
