@@ -194,6 +194,7 @@ mod tests {
         let mut bytes = elf(5, 1);
         let code_at = bytes.len() as u64;
         bytes.extend(code);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
         let sections_at = bytes.len() as u64;
         bytes[40..48].copy_from_slice(&sections_at.to_le_bytes());
         bytes[60..62].copy_from_slice(&3u16.to_le_bytes());
