@@ -32,6 +32,8 @@ impl Contexts for X86_64 {
         Ok(Mm { root })
     }
 
+    unsafe fn discard_mm(_: &Machine, _: &Mm) {}
+
     unsafe fn retire_mm(_: &Cpu, mm: &Mm, _: &IrqsOff) {
         // Every CPU that held it has loaded another root since (CTX-9), and that flushed it.
         debug_assert!(!mm.is_loaded());

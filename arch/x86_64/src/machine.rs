@@ -38,6 +38,9 @@ const SOFT_OFF: u16 = 1 << 13;
 const MAX_DEPTH: usize = 64;
 
 impl Boot for X86_64 {
+    /// EM_X86_64.
+    const ELF_MACHINE: u16 = 62;
+
     fn describe(machine: &Machine, out: &mut dyn fmt::Write) -> fmt::Result {
         let Machine { features, rates, local_apic, .. } = machine;
         let mhz = |hz: u64| hz / 1_000_000;
