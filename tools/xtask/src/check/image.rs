@@ -205,6 +205,9 @@ mod tests {
         bytes.extend(
             [6u64, 0x1000, code_at, code.len() as u64, 0, 1, 0].into_iter().flat_map(u64::to_le_bytes),
         );
+        // The third: SHT_STRTAB, one zero byte.
+        bytes.extend([0u32, 3].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend([0u64, 0, sections_at, 1, 0, 1, 0].into_iter().flat_map(u64::to_le_bytes));
         bytes
     }
 
