@@ -5,6 +5,8 @@
 //! in a window, and later a request of another CPU, work on the same value.
 
 use crate::kernel::Kernel;
+use crate::mm::NoMemory;
+use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::print::Machine;
 use crate::sched::context::Words;
@@ -62,12 +64,13 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    pub fn new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Self {
-        Self {
+    pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Result<Self, NoMemory> {
+        let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
+        Ok(Self {
             arch,
             kernel,
             words: Words::new(),
-            run_queue: Leaf::new(RunQueue::new()),
+            run_queue: Leaf::new(RunQueue::try_new(charged)?),
             timers: Leaf::new(Queue::new()),
             current: Cell::new(None),
             work: Cell::new(Work::NONE),
@@ -75,7 +78,7 @@ impl Cpu {
             slice_end: Cell::new(Nanos(0)),
             armed: Cell::new(None),
             core_sync: Cell::new(CoreSyncOwed::No),
-        }
+        })
     }
 
     /// The value behind the architecture's.

@@ -38,7 +38,7 @@ const SOFT_OFF: u16 = 1 << 13;
 const MAX_DEPTH: usize = 64;
 
 impl Boot for X86_64 {
-    /// EM_X86_64.
+    /// `EM_X86_64` (System V ABI, AMD64 supplement §4.1).
     const ELF_MACHINE: u16 = 62;
 
     fn describe(machine: &Machine, out: &mut dyn fmt::Write) -> fmt::Result {
