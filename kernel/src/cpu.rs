@@ -1,22 +1,173 @@
-//! One value per CPU.
+//! One value per CPU: what runs here, what is ready here, what is due here, what the MMU holds.
+//!
+//! It is written by its own CPU only, through cells; what others may touch (the queues, the words
+//! of the memory context) is atomic or under a leaf lock. `&mut Cpu` does not exist: an interrupt
+//! in a window, and later a request of another CPU, work on the same value.
 
+use crate::kernel::Kernel;
+use crate::mm::NoMemory;
+use crate::mm::heap::Charged;
+use crate::object::Ref;
+use crate::print::Machine;
+use crate::sched::context::Words;
+use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
+use crate::sync::Leaf;
+use crate::thread::{Standing, Thread};
 use arch_contract::Base;
+use arch_contract::irq::Interrupt;
+use arch_contract::ret::CoreSyncOwed;
+use arch_contract::time::{Nanos, Time};
 use arch_current::Current;
+use core::cell::Cell;
 
 /// The architecture's half.
 pub type ArchCpu = <Current as Base>::Cpu;
 
+/// What must be looked at before user mode is entered again. Zero on the fast path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Work(u32);
+
+impl Work {
+    pub const NONE: Self = Self(0);
+    /// Something became ready that may go before the current thread.
+    pub const READY: Self = Self(1);
+    /// The one-shot timer fired.
+    pub const TIMER: Self = Self(2);
+    /// The console has input.
+    pub const CONSOLE: Self = Self(4);
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 /// What the generic kernel keeps per CPU.
 pub struct Cpu {
     arch: &'static ArchCpu,
+    pub kernel: &'static Kernel,
+    pub(crate) words: Words,
+    pub(crate) run_queue: Leaf<RunQueue>,
+    /// Who sleeps, by due time.
+    pub(crate) timers: Leaf<Queue>,
+    current: Cell<Option<Ref<Thread>>>,
+    work: Cell<Work>,
+    /// When the current thread was chosen.
+    pub(crate) chosen_at: Cell<Nanos>,
+    /// When its slice ends, if others of its priority are ready.
+    pub(crate) slice_end: Cell<Nanos>,
+    /// What the one-shot timer is armed for.
+    pub(crate) armed: Cell<Option<Nanos>>,
+    pub(crate) core_sync: Cell<CoreSyncOwed>,
 }
 
 impl Cpu {
+    pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Result<Self, NoMemory> {
+        let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
+        Ok(Self {
+            arch,
+            kernel,
+            words: Words::new(),
+            run_queue: Leaf::new(RunQueue::try_new(charged)?),
+            timers: Leaf::new(Queue::new()),
+            current: Cell::new(None),
+            work: Cell::new(Work::NONE),
+            chosen_at: Cell::new(Nanos(0)),
+            slice_end: Cell::new(Nanos(0)),
+            armed: Cell::new(None),
+            core_sync: Cell::new(CoreSyncOwed::No),
+        })
+    }
+
+    /// The value behind the architecture's.
+    ///
+    /// # Safety
+    /// [`Base::bind`] was called on `arch` with a `Cpu` that lives for ever, on this CPU.
+    #[inline(always)]
+    pub unsafe fn of(arch: &'static ArchCpu) -> &'static Cpu {
+        // SAFETY: the caller's obligation.
+        unsafe { &*Current::upper(arch).cast::<Cpu>() }
+    }
+
     /// The value that hooks take.
+    #[inline(always)]
     pub fn arch(&self) -> &'static ArchCpu {
         self.arch
     }
 
-    /// Serves the requests other CPUs have addressed to this one. Takes no lock.
+    pub fn machine(&self) -> &'static Machine {
+        Current::machine(self.arch)
+    }
+
+    /// Nanoseconds since boot.
+    pub fn now(&self) -> Nanos {
+        self.kernel.rate.nanos(Current::now(self.arch))
+    }
+
+    /// Serves the requests other CPUs have addressed to this one. Takes no lock. There are none
+    /// before another CPU is started, and none is started yet.
     pub fn serve(&self) {}
+
+    /// The thread whose user code this CPU runs, or ran when it entered the kernel.
+    pub fn current(&self) -> Option<Ref<Thread>> {
+        let current = self.current.take();
+        self.current.set(current.clone());
+        current
+    }
+
+    pub(crate) fn current_priority(&self) -> Option<Priority> {
+        let current = self.current.take();
+        let priority = current.as_ref().map(|thread| thread.priority());
+        self.current.set(current);
+        priority
+    }
+
+    pub(crate) fn set_current(&self, thread: Ref<Thread>) {
+        self.current.set(Some(thread));
+    }
+
+    pub(crate) fn take_current(&self) -> Option<Ref<Thread>> {
+        self.current.take()
+    }
+
+    /// Whether anything must be looked at before user mode.
+    #[inline(always)]
+    pub(crate) fn work(&self) -> Work {
+        self.work.get()
+    }
+
+    pub(crate) fn add_work(&self, work: Work) {
+        self.work.set(self.work.get().with(work));
+    }
+
+    pub(crate) fn take_work(&self) -> Work {
+        self.work.replace(Work::NONE)
+    }
+
+    /// Puts `item` last into this CPU's run queue. A thread must have been taken off whatever it
+    /// waited in.
+    pub fn make_ready(&self, item: Runnable) {
+        self.queue(item, Place::Last);
+    }
+
+    pub(crate) fn queue(&self, item: Runnable, place: Place) {
+        if let Runnable::Thread(thread) = &item {
+            thread.stand(Standing::Ready(thread.priority()));
+        }
+        self.run_queue.lock().push(item, place);
+        self.add_work(Work::READY);
+    }
+
+    /// Notes an interrupt. Takes no lock and decides nothing: the executor does, when it next
+    /// looks.
+    pub fn note(&self, interrupt: Interrupt) {
+        match interrupt {
+            Interrupt::Timer => self.add_work(Work::TIMER),
+            Interrupt::Console => self.add_work(Work::CONSOLE),
+            // Nobody sends any while one CPU runs.
+            Interrupt::Ipi | Interrupt::Spurious => {}
+        }
+    }
 }

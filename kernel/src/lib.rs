@@ -1,5 +1,42 @@
-//! The generic kernel.
+//! The generic kernel: everything that is the same on every machine.
+//!
+//! It runs to completion with interrupts off, on one stack per CPU: a trap saves the user's
+//! registers in the thread's own frame, the kernel does what was asked and answers with the frame
+//! to go on with. There is no kernel thread and no kernel context switch. A tour, in the order in
+//! which a system call meets the files:
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | [`upcall`] | where the architecture enters |
+//! | [`syscall`] | from numbers to effects |
+//! | [`cap`], [`object`] | what a program can name, and how objects live |
+//! | [`process`], [`thread`], [`program`] | what runs, and how it gets loaded |
+//! | [`sched`] | what runs next; kernel tasks; memory contexts |
+//! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
+//! | [`kernel`], [`cpu`] | the two values that all state hangs off |
+//! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
+//!
+//! Calls into architecture code read `Current::hook(…)`; the hooks and their contracts are in
+//! `arch/contract`. Nothing here names an architecture. Allocation can always fail and always
+//! charges a budget.
 #![no_std]
 
+pub mod cap;
+pub mod console;
 pub mod cpu;
+pub mod fault;
+pub mod kernel;
+pub mod mm;
+pub mod object;
+pub mod panic;
+pub mod print;
+pub mod process;
+pub mod program;
+pub mod sched;
 pub mod sync;
+pub mod syscall;
+pub mod thread;
+pub mod time;
+pub mod upcall;
+
+pub use upcall::Upcall;

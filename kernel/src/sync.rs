@@ -8,7 +8,7 @@
 //!
 //! Interrupts are off in the kernel, so neither needs to disable them.
 
-pub use core::sync::atomic::{self, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use core::sync::atomic::{self, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::cpu::Cpu;
 use arch_contract::smp::Smp;
@@ -34,6 +34,13 @@ impl<T> Lock<T> {
             cpu.serve();
             Current::relax(cpu.arch());
         }
+    }
+}
+
+impl<T> Lock<T> {
+    /// What it guards, when nobody else can have it.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
     }
 }
 

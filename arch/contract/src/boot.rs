@@ -105,6 +105,9 @@ pub fn normalize(map: &mut ArrayVec<PhysRange, MAX_RANGES>) {
 
 /// The hooks.
 pub trait Boot: crate::Base {
+    /// The ELF machine number (`e_machine`) of this architecture's programs.
+    const ELF_MACHINE: u16;
+
     /// Writes one line about what was found (CPU, features, firmware, clock) for the boot log.
     fn describe(machine: &Self::Machine, out: &mut dyn core::fmt::Write) -> core::fmt::Result;
 }

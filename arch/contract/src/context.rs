@@ -121,6 +121,13 @@ pub trait Contexts: crate::pte::Paging {
     /// is visible to every walker (`CTX-11`).
     fn new_mm(machine: &Self::Machine, root: PhysAddr, id: ContextId) -> Result<Self::Mm, OutOfHardwareIds>;
 
+    /// Gives back what [`new_mm`](Self::new_mm) took for an address space that was never loaded:
+    /// its making failed half-way. No CPU can have cached anything of it, so none is needed.
+    ///
+    /// # Safety
+    /// `mm` was never loaded on any CPU and never will be; it was not given back before.
+    unsafe fn discard_mm(machine: &Self::Machine, mm: &Self::Mm);
+
     /// Takes an address space apart. After it, the hardware id may be used for another (`CTX-12`):
     /// the port flushes what this CPU may hold at all levels; generic code has called
     /// [`flush_local_mm`](crate::tlb::Tlb::flush_local_mm) on every other CPU that may hold it.

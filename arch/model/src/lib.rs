@@ -1,2 +1,69 @@
-#![no_std]
+//! A simulated machine: the architecture layer on the host, for running the generic kernel in
+//! ordinary tests.
+//!
+//! The idea is to be *worse* than real machines in what they permit and *stricter* in what they
+//! forbid. Translations are cached whenever they are used and leave the cache only through the
+//! flush hooks, so a forgotten flush shows. Nothing serializes or fences unless the [`Profile`]
+//! says that this machine's instruction does. Hardware ids are reused as soon as they are free.
+//! A physical address outside RAM, a retired address space that is loaded, or one that is retired
+//! while a CPU holds it, ends the run with a message that names the clause. Time stands still
+//! but for [`Machine::advance`] and a halt, which jumps to the next thing that can end it; where
+//! nothing can, the run ends: a deadlock cannot look like patience.
+//!
+//! A test makes a [`Machine`] with [`Machine::new`], binds the kernel's
+//! [`Upcalls`](arch_contract::upcalls::Upcalls) with [`Machine::connect`], and then plays the user
+//! itself: it sets registers in a [`Frame`] and calls the upcalls. What the hooks did, in order, is
+//! in [`Machine::events`].
+//!
+//! One file per trait of the contract, plus the [`profile`], the [`events`] and the [`cpu`].
+
+pub mod cpu;
+pub mod events;
+pub mod profile;
+
+mod barrier;
+mod boot;
+mod console;
+mod context;
+mod irq;
+mod machine;
+mod pte;
+mod ret;
+mod smp;
+mod time;
+mod tlb;
+mod trap;
+mod user;
+mod vector;
+
+pub use context::Mm;
+pub use cpu::Cpu;
+pub use events::Event;
+pub use machine::{Config, Machine, PowerOff, RAM_BASE};
+pub use profile::Profile;
+pub use trap::Frame;
+pub use vector::{AREA_BYTES, VECTOR_WORDS};
+
+/// The architecture.
 pub struct Model;
+
+impl arch_contract::Arch for Model {}
+
+impl arch_contract::Base for Model {
+    type Machine = Machine;
+    type Cpu = Cpu;
+
+    const NAME: &'static str = "model";
+
+    fn machine(cpu: &Cpu) -> &Machine {
+        cpu.machine
+    }
+
+    fn upper(cpu: &Cpu) -> *const () {
+        cpu.upper.get()
+    }
+
+    fn bind(cpu: &Cpu, upper: *const ()) {
+        cpu.upper.set(upper);
+    }
+}

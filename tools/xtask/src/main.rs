@@ -1,1 +1,63 @@
-fn main() {}
+//! The tool behind `tools/x`: builds Spandrel, boots it, tests it, checks it, measures it.
+//!
+//! It is an ordinary host program on the stable toolchain. What is not ordinary (a bare target,
+//! its own `core`, a fixed set of flags) is done by the cargo it starts, see [`toolchain`]. One
+//! module per subcommand; what they share is below them: [`build`] makes the files that boot,
+//! [`qemu`] knows the machines, [`guest`] runs one and says how it ended.
+
+mod arch;
+mod bench;
+mod budgets;
+mod build;
+mod check;
+mod doctor;
+mod error;
+mod guest;
+mod oracle;
+mod protocol;
+mod qemu;
+mod run;
+mod symbols;
+mod terminal;
+mod test;
+mod toolchain;
+mod ui;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds, boots, tests and checks Spandrel.
+#[derive(Parser)]
+#[command(name = "tools/x", bin_name = "tools/x", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, boot and attach to the console.
+    Run(run::Arguments),
+    /// Run the host tests and the guest cases.
+    Test(test::Arguments),
+    /// Formatting, lints and the gates that keep the tree honest.
+    Check(check::Arguments),
+    /// Count instructions and bytes.
+    Bench(bench::Arguments),
+    /// Say what was found, what is missing, and what this QEMU cannot do.
+    Doctor(doctor::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(arguments) => run::main(arguments),
+        Command::Test(arguments) => test::main(arguments),
+        Command::Check(arguments) => check::main(arguments),
+        Command::Bench(arguments) => bench::main(arguments),
+        Command::Doctor(arguments) => doctor::main(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        ui::error(&error);
+        ExitCode::from(run::COULD_NOT_RUN)
+    })
+}

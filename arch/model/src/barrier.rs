@@ -1,0 +1,22 @@
+//! Barriers and core serialization: logged, so that tests can ask where they stood.
+
+use crate::{Cpu, Event, Model};
+use arch_contract::barrier::{Barriers, Site};
+use arch_contract::irq::IrqsOff;
+use core::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
+
+impl Barriers for Model {
+    fn full_barrier(cpu: &Cpu, site: Site) {
+        fence(Ordering::SeqCst);
+        cpu.machine.log(Some(cpu), Event::FullBarrier(site));
+    }
+
+    fn core_sync(cpu: &Cpu, _irq: &IrqsOff) {
+        cpu.machine.log(Some(cpu), Event::CoreSync);
+    }
+
+    unsafe fn publish_code(cpu: &Cpu, _start: NonNull<u8>, len: usize) {
+        cpu.machine.log(Some(cpu), Event::PublishCode { len });
+    }
+}

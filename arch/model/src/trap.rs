@@ -1,0 +1,68 @@
+//! The user registers: those that the kernel's interface names, and nothing else.
+
+use crate::Model;
+use arch_contract::addr::VirtAddr;
+use arch_contract::trap::{Syscall, Traps};
+
+/// A user's registers. Tests set them and call the upcalls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Frame {
+    pub number: u64,
+    pub args: [u64; 6],
+    pub status: u64,
+    pub value: u64,
+    /// After a system call: the instruction after it.
+    pub pc: u64,
+    pub sp: u64,
+    /// Whether the vector units are on for this thread.
+    pub vectors_on: bool,
+}
+
+/// Bytes of the system-call instruction.
+pub(crate) const CALL_BYTES: u64 = 4;
+
+impl Frame {
+    /// The registers as a system call leaves them.
+    pub fn call(&mut self, number: u64, args: &[u64]) {
+        self.number = number;
+        self.args = [0; 6];
+        self.args[..args.len()].copy_from_slice(args);
+        self.pc += CALL_BYTES;
+    }
+}
+
+impl Traps for Model {
+    type Frame = Frame;
+
+    fn new_frame(entry: VirtAddr, stack: VirtAddr, args: [u64; 3]) -> Frame {
+        let mut frame = Frame { pc: entry.0, sp: stack.0, ..Frame::default() };
+        frame.args[..3].copy_from_slice(&args);
+        frame
+    }
+
+    fn pc(frame: &Frame) -> VirtAddr {
+        VirtAddr(frame.pc)
+    }
+
+    fn sp(frame: &Frame) -> VirtAddr {
+        VirtAddr(frame.sp)
+    }
+
+    fn syscall(frame: &Frame) -> Syscall {
+        Syscall { number: frame.number, args: frame.args }
+    }
+
+    fn set_result(frame: &mut Frame, status: u64, value: u64) {
+        (frame.status, frame.value) = (status, value);
+    }
+
+    fn restart_syscall(frame: &mut Frame) {
+        frame.pc -= CALL_BYTES;
+    }
+
+    fn print_frame(frame: &Frame, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let Frame { number, args, status, value, pc, sp, .. } = frame;
+        writeln!(out, "pc {pc:#018x} sp {sp:#018x} number {number:#x} status {status} value {value:#x}")?;
+        writeln!(out, "args {args:#x?}")
+    }
+}

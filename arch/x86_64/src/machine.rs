@@ -1,0 +1,93 @@
+//! What was found at boot, and the end of the run.
+
+use crate::X86_64;
+use crate::acpi::{self, Power as PowerPorts};
+use crate::apic::LocalApic;
+use crate::cpu;
+use crate::features::Features;
+use crate::ioapic::IoApic;
+use crate::paging;
+use crate::time::Rates;
+use arch_contract::addr::VirtAddr;
+use arch_contract::boot::Boot;
+use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED, Power, Verdict};
+use core::arch::asm;
+use core::fmt;
+use x86::io::{outb, outw};
+
+/// The machine.
+pub struct Machine {
+    pub(crate) features: Features,
+    pub(crate) rates: Rates,
+    pub(crate) local_apic: LocalApic,
+    pub(crate) io_apic: IoApic,
+    pub(crate) ports: PowerPorts,
+    pub(crate) vector: crate::vector::Format,
+}
+
+/// QEMU's `isa-debug-exit`: writing v ends QEMU with `v << 1 | 1`.
+pub const DEBUG_EXIT: u16 = 0xf4;
+const ENDED_CODE: u8 = EXIT_ENDED >> 1;
+pub const FAILED_CODE: u8 = EXIT_FAILED >> 1;
+
+/// PM1 control: sleep enable, with sleep type 0, which is soft-off on QEMU's machines. Others name
+/// their type in the DSDT only, which this port does not interpret; they halt.
+const SOFT_OFF: u16 = 1 << 13;
+
+/// Return addresses shown at most.
+const MAX_DEPTH: usize = 64;
+
+impl Boot for X86_64 {
+    /// `EM_X86_64` (System V ABI, AMD64 supplement §4.1).
+    const ELF_MACHINE: u16 = 62;
+
+    fn describe(machine: &Machine, out: &mut dyn fmt::Write) -> fmt::Result {
+        let Machine { features, rates, local_apic, .. } = machine;
+        let mhz = |hz: u64| hz / 1_000_000;
+        write!(out, "x86_64:{features}; {local_apic}; tsc {} MHz ({})", mhz(rates.tsc_hz()), rates.source())
+    }
+}
+
+impl Power for X86_64 {
+    fn power_off(machine: Option<&Machine>, verdict: Verdict) -> ! {
+        let code = match verdict {
+            Verdict::Ended => ENDED_CODE,
+            Verdict::Failed => FAILED_CODE,
+        };
+        // SAFETY: the exit device's port; without the device nobody listens.
+        unsafe { outb(DEBUG_EXIT, code) };
+        if let Some(acpi::Power { pm1_control: Some(port), .. }) = machine.map(|machine| machine.ports) {
+            // SAFETY: the port the firmware named for this.
+            unsafe { outw(port, SOFT_OFF) };
+        }
+        loop {
+            // SAFETY: interrupts stay off: only a non-maskable one gets past, and comes back here.
+            unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+        }
+    }
+
+    fn backtrace(visit: &mut dyn FnMut(VirtAddr)) {
+        let mut frame: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+        let text = paging::text();
+        for _ in 0..MAX_DEPTH {
+            // The chain must stay inside this CPU's stacks: both words are then mapped memory.
+            let inside = |stack: core::ops::Range<u64>| stack.start <= frame && frame <= stack.end - 16;
+            if frame & 7 != 0 || !cpu::BOOT.stacks().any(inside) {
+                return;
+            }
+            let pointer = core::ptr::with_exposed_provenance::<[u64; 2]>(frame as usize);
+            // SAFETY: aligned and inside a stack, checked above. Its words may be anything.
+            let [next, ret] = unsafe { pointer.read() };
+            if !text.contains(&ret) {
+                return;
+            }
+            visit(VirtAddr(ret));
+            if next == frame {
+                return;
+            }
+            frame = next;
+        }
+    }
+}

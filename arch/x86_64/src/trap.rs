@@ -1,0 +1,364 @@
+//! The user frame, and what the processor's vectors mean.
+//!
+//! A trap from user mode pushes straight into the running thread's frame: the task-state segment's
+//! stack pointer is the frame's end, the processor pushes the last five words there, and the entry
+//! code the rest downwards. A trap from kernel mode makes the same layout on the kernel's stack.
+
+use crate::apic::vector;
+use crate::cpu::{self, Cpu};
+use crate::gdt::{USER_CODE, USER_DATA};
+use crate::opcode::{self, Kind};
+use crate::{X86_64, user};
+use arch_contract::addr::VirtAddr;
+use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
+use arch_contract::upcalls::Upcalls;
+use arch_contract::user::Window;
+use core::fmt;
+use core::mem::size_of;
+use core::ptr::NonNull;
+use x86::controlregs::cr2;
+
+/// All general registers, in the order in which the entry code pushes them from the end.
+#[repr(C, align(16))]
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// The vector, or [`BY_SYSCALL`].
+    pub entered_by: u64,
+    /// The processor's error code; 0 where it has none.
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// [`Frame::entered_by`] of a system call: `rcx` and `r11` hold nothing, and `sysretq` may be used.
+pub const BY_SYSCALL: u64 = 0x100;
+/// [`Frame::entered_by`] of a frame that holds every register, whoever made it.
+pub const BY_NOTHING: u64 = 0x101;
+
+/// RFLAGS: interrupts on, and the bit that is always set.
+const USER_FLAGS: u64 = 1 << 9 | 1 << 1;
+
+const _: () = assert!(size_of::<Frame>() == 176 && size_of::<Frame>().is_multiple_of(16));
+
+impl Frame {
+    /// Whether it was user mode that was interrupted.
+    fn is_user(&self) -> bool {
+        self.cs & 3 == 3
+    }
+}
+
+impl Traps for X86_64 {
+    type Frame = Frame;
+
+    fn new_frame(entry: VirtAddr, stack: VirtAddr, args: [u64; 3]) -> Frame {
+        Frame {
+            r15: 0,
+            r14: 0,
+            r13: 0,
+            r12: 0,
+            rbp: 0,
+            rbx: 0,
+            r11: 0,
+            r10: 0,
+            r9: 0,
+            r8: 0,
+            rax: 0,
+            rcx: 0,
+            rdx: args[2],
+            rsi: args[1],
+            rdi: args[0],
+            entered_by: BY_NOTHING,
+            error: 0,
+            rip: entry.0,
+            cs: USER_CODE.into(),
+            rflags: USER_FLAGS,
+            // At a function's entry the stack is 8 below a multiple of 16, as after a call (System
+            // V ABI, AMD64 supplement §3.2.2).
+            rsp: (stack.0 & !15).wrapping_sub(8),
+            ss: USER_DATA.into(),
+        }
+    }
+
+    fn pc(frame: &Frame) -> VirtAddr {
+        VirtAddr(frame.rip)
+    }
+
+    fn sp(frame: &Frame) -> VirtAddr {
+        VirtAddr(frame.rsp)
+    }
+
+    #[inline(always)]
+    fn syscall(frame: &Frame) -> Syscall {
+        Syscall { number: frame.rax, args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9] }
+    }
+
+    #[inline(always)]
+    fn set_result(frame: &mut Frame, status: u64, value: u64) {
+        frame.rax = status;
+        frame.rdx = value;
+    }
+
+    fn restart_syscall(frame: &mut Frame) {
+        /// Bytes of the `syscall` instruction.
+        const SYSCALL: u64 = 2;
+        frame.rip = frame.rip.wrapping_sub(SYSCALL);
+    }
+
+    fn print_frame(frame: &Frame, out: &mut dyn fmt::Write) -> fmt::Result {
+        let Frame { rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, .. } =
+            frame;
+        writeln!(
+            out,
+            "rip {:016x}  rsp {rsp:016x}  rflags {:08x}  cs {:02x}",
+            frame.rip, frame.rflags, frame.cs
+        )?;
+        writeln!(out, "rax {rax:016x}  rbx {rbx:016x}  rcx {rcx:016x}  rdx {rdx:016x}")?;
+        writeln!(out, "rsi {rsi:016x}  rdi {rdi:016x}  rbp {rbp:016x}  r8  {r8:016x}")?;
+        writeln!(out, "r9  {r9:016x}  r10 {r10:016x}  r11 {r11:016x}  r12 {r12:016x}")?;
+        writeln!(out, "r13 {r13:016x}  r14 {r14:016x}  r15 {r15:016x}")
+    }
+}
+
+/// Page-fault error code (SDM vol. 3 figure 4-12).
+const ERROR_WRITE: u64 = 1 << 1;
+const ERROR_FETCH: u64 = 1 << 4;
+
+/// Exception vectors (SDM vol. 3 table 6-1).
+mod exception {
+    pub const DIVIDE: u64 = 0;
+    pub const DEBUG: u64 = 1;
+    pub const NON_MASKABLE: u64 = 2;
+    pub const BREAKPOINT: u64 = 3;
+    pub const OVERFLOW: u64 = 4;
+    pub const INVALID_OPCODE: u64 = 6;
+    pub const DEVICE_NOT_AVAILABLE: u64 = 7;
+    pub const DOUBLE_FAULT: u64 = 8;
+    pub const STACK: u64 = 12;
+    pub const GENERAL_PROTECTION: u64 = 13;
+    pub const PAGE_FAULT: u64 = 14;
+    pub const X87: u64 = 16;
+    pub const ALIGNMENT: u64 = 17;
+    pub const MACHINE_CHECK: u64 = 18;
+    pub const SIMD: u64 = 19;
+}
+
+/// What the entry code does next.
+#[repr(C)]
+pub struct Next {
+    pub frame: *mut Frame,
+    /// Nonzero: load every register.
+    pub reload_all: u64,
+}
+
+/// A trap from user mode, its registers saved in `frame`.
+pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> Next {
+    // SAFETY: the entry code passes the frame it has just filled.
+    let saved = unsafe { &*frame };
+    // CR2 is good until the next page fault, and nothing here takes one before this line.
+    // SAFETY: ring 0.
+    let touched = VirtAddr(unsafe { cr2() } as u64);
+    // Hardware leaves the user's AC flag set, which would keep SMAP's door open (USR-1).
+    user::forbid_user_access(cpu);
+    let trap = match saved.entered_by {
+        exception::DEVICE_NOT_AVAILABLE => Trap::VectorUnitOff,
+        number @ 0..32 => Trap::Fault(fault(cpu, saved, number, touched)),
+        number => Trap::Interrupt(acknowledge(cpu, number)),
+    };
+    // SAFETY: `frame` is not null: the entry code found its CPU and pushed into it.
+    let resume = U::trap(cpu, unsafe { NonNull::new_unchecked(frame) }, trap);
+    // Whatever generic code changed, the caller-saved registers of an interrupted program are
+    // only in the frame.
+    Next { frame: resume.frame().as_ptr(), reload_all: 1 }
+}
+
+/// A frame whose program counter cannot be returned to: a fault of its thread, not of the kernel.
+pub unsafe extern "C" fn bad_return<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> Next {
+    // SAFETY: the return path passes the frame of the `Resume` it holds.
+    let rip = VirtAddr(unsafe { (*frame).rip });
+    let fault = Fault { cause: FaultCause::BadAddress(Access::Execute), pc: rip, address: Some(rip) };
+    // SAFETY: a frame of a `Resume` is not null.
+    let resume = U::trap(cpu, unsafe { NonNull::new_unchecked(frame) }, Trap::Fault(fault));
+    Next { frame: resume.frame().as_ptr(), reload_all: 1 }
+}
+
+/// Deals with the controller of an interrupt and says what it was.
+fn acknowledge(cpu: &Cpu, number: u64) -> Interrupt {
+    let Some(machine) = cpu.try_machine() else { return Interrupt::Spurious };
+    let (interrupt, in_service) = match number as u8 {
+        vector::TIMER => (Interrupt::Timer, true),
+        vector::IPI => (Interrupt::Ipi, true),
+        vector::CONSOLE => (Interrupt::Console, true),
+        // Neither the spurious vector nor the legacy controllers' are in service anywhere.
+        vector::SPURIOUS | vector::LEGACY..vector::LEGACY_END => (Interrupt::Spurious, false),
+        _ => (Interrupt::Spurious, true),
+    };
+    if in_service {
+        machine.local_apic.end_of_interrupt();
+    }
+    interrupt
+}
+
+/// Whether `address` is sign-extended from bit 47 (SDM vol. 1 §3.3.7.1).
+fn is_canonical(address: u64) -> bool {
+    matches!((address as i64) >> 47, 0 | -1)
+}
+
+fn fault(cpu: &'static Cpu, frame: &Frame, number: u64, touched: VirtAddr) -> Fault {
+    let mut pc = VirtAddr(frame.rip);
+    let mut address = None;
+    let cause = match number {
+        exception::PAGE_FAULT => {
+            address = Some(touched);
+            FaultCause::Page(match frame.error {
+                error if error & ERROR_FETCH != 0 => Access::Execute,
+                error if error & ERROR_WRITE != 0 => Access::Write,
+                _ => Access::Read,
+            })
+        }
+        exception::GENERAL_PROTECTION => general_protection(cpu, frame, &mut pc, &mut address),
+        // A stack operand that is not canonical: pushes and calls, mostly.
+        exception::STACK => FaultCause::BadAddress(Access::Write),
+        exception::INVALID_OPCODE => FaultCause::UndefinedInstruction,
+        exception::DIVIDE | exception::OVERFLOW => FaultCause::Arithmetic,
+        exception::X87 | exception::SIMD => FaultCause::FloatingPoint,
+        exception::BREAKPOINT => {
+            // A trap: the counter is behind the one-byte instruction.
+            pc = VirtAddr(frame.rip.wrapping_sub(1));
+            FaultCause::Breakpoint
+        }
+        exception::DEBUG => FaultCause::SingleStep,
+        exception::ALIGNMENT => FaultCause::Alignment,
+        exception::MACHINE_CHECK => FaultCause::MachineCheck,
+        other => FaultCause::Other(other as u16),
+    };
+    Fault { cause, pc, address }
+}
+
+/// #GP has one vector for many causes. What the registers and the instruction prove is told; the
+/// rest stays [`FaultCause::Other`]: an operand that is not canonical and a misaligned vector
+/// operand look alike.
+fn general_protection(
+    cpu: &'static Cpu,
+    frame: &Frame,
+    pc: &mut VirtAddr,
+    address: &mut Option<VirtAddr>,
+) -> FaultCause {
+    let bad_target = |target: u64, pc: &mut VirtAddr, address: &mut Option<VirtAddr>| {
+        (*pc, *address) = (VirtAddr(target), Some(VirtAddr(target)));
+        FaultCause::BadAddress(Access::Execute)
+    };
+    if !is_canonical(frame.rip) {
+        // Some processors jump first and fault at the target.
+        return bad_target(frame.rip, pc, address);
+    }
+    if frame.error != 0 {
+        // A selector: an `int` or a far transfer that user mode has no right to.
+        return FaultCause::PrivilegedInstruction;
+    }
+    // SAFETY: 1. interrupts are off from the trap on. 2. `Upcalls::trap` is not called yet, so
+    // nobody else holds a token.
+    let irq = unsafe { IrqsOff::assume() };
+    // SAFETY: the loaded context is that of the thread that trapped, and nothing switches here.
+    let window: Window<'_, X86_64> = unsafe { Window::open(cpu, &irq) };
+    let mut bytes = [0; 15];
+    // The instruction may end just before a page that is not there.
+    let len = (1..=bytes.len()).rev().find(|&len| window.read(&mut bytes[..len], *pc).is_ok()).unwrap_or(0);
+    match opcode::classify(&bytes[..len]) {
+        Kind::Privileged => FaultCause::PrivilegedInstruction,
+        Kind::Return => {
+            let mut target = [0; 8];
+            match window.read(&mut target, VirtAddr(frame.rsp)).map(|()| u64::from_le_bytes(target)) {
+                Ok(target) if !is_canonical(target) => bad_target(target, pc, address),
+                _ => FaultCause::Other(exception::GENERAL_PROTECTION as u16),
+            }
+        }
+        Kind::Other => FaultCause::Other(exception::GENERAL_PROTECTION as u16),
+    }
+}
+
+/// A trap from kernel mode, on the stack it interrupted: an interrupt in a window, a fault that a
+/// recovery table covers, or the end.
+pub unsafe extern "C" fn from_kernel<U: Upcalls<X86_64>>(frame: &mut Frame) {
+    let number = frame.entered_by;
+    if let (32.., Some(cpu)) = (number, cpu::current()) {
+        let interrupt = acknowledge(cpu, number);
+        U::interrupt(cpu, interrupt);
+        return;
+    }
+    if let exception::PAGE_FAULT | exception::GENERAL_PROTECTION = number
+        && let Some(resume_at) = user::recovery(frame.rip)
+    {
+        frame.rip = resume_at;
+        return;
+    }
+    kernel_fault::<U>(frame)
+}
+
+/// An exception on a stack of its own, from any state: `cpu` comes from the top of that stack.
+pub unsafe extern "C" fn from_anywhere<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: &mut Frame) {
+    if frame.entered_by == exception::NON_MASKABLE {
+        // Counted, nothing else: it may have come in the middle of a switch (TRAP-5).
+        cpu.nmis.set(cpu.nmis.get() + 1);
+        return;
+    }
+    kernel_fault::<U>(frame)
+}
+
+fn name(number: u64) -> &'static str {
+    match number {
+        exception::DIVIDE => "division error",
+        exception::DEBUG => "debug exception",
+        exception::BREAKPOINT => "breakpoint",
+        exception::INVALID_OPCODE => "undefined instruction",
+        exception::DEVICE_NOT_AVAILABLE => "vector instruction",
+        exception::DOUBLE_FAULT => "double fault",
+        exception::STACK => "stack-segment fault",
+        exception::GENERAL_PROTECTION => "general-protection fault",
+        exception::PAGE_FAULT => "page fault",
+        exception::MACHINE_CHECK => "machine check",
+        _ => "unexpected exception",
+    }
+}
+
+fn kernel_fault<U: Upcalls<X86_64>>(frame: &Frame) -> ! {
+    // SAFETY: ring 0.
+    let touched = VirtAddr(unsafe { cr2() } as u64);
+    let mode = if frame.is_user() { "user" } else { "kernel" };
+    U::kernel_fault(cpu::current(), &|out| {
+        write!(
+            out,
+            "{} (vector {}, error {:#x}) in {mode} mode",
+            name(frame.entered_by),
+            frame.entered_by,
+            frame.error
+        )?;
+        match frame.entered_by {
+            exception::DOUBLE_FAULT if cpu::BOOT.guards().any(|guard| guard == touched.page()) => {
+                write!(out, ": stack overflow, the guard page at {touched} was touched")?;
+            }
+            exception::PAGE_FAULT => write!(out, " at address {touched}")?,
+            _ => {}
+        }
+        writeln!(out)?;
+        X86_64::print_frame(frame, out)
+    })
+}

@@ -1,0 +1,12 @@
+//! What the programs share: per machine, the instructions that Rust has no words for.
+#![no_std]
+
+/// Every vector register at once, for `float`.
+#[cfg_attr(target_arch = "x86_64", path = "vectors_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "vectors_ppc64le.rs")]
+pub mod vectors;
+
+/// Instructions that must fault, for `faults`.
+#[cfg_attr(target_arch = "x86_64", path = "hostile_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "hostile_ppc64le.rs")]
+pub mod hostile;

@@ -1,0 +1,47 @@
+//! x86_64: the first instruction, and the door into the kernel.
+
+use core::arch::{asm, global_asm};
+
+/// As the user knows the machine.
+pub const MACHINE_NAME: &str = "x86_64";
+
+// The kernel enters as a C function is entered (System V ABI AMD64, §3.2): rdi and rsi are the
+// argument block, rsp is 8 below a multiple of 16. The zero pushed there ends a backtrace, as a
+// return address and as a frame pointer.
+global_asm!(
+    ".pushsection .text.start, \"ax\", @progbits",
+    ".global _start",
+    "_start:",
+    "xor ebp, ebp",
+    "and rsp, -16",
+    "call user_main",
+    "ud2",
+    ".popsection",
+);
+
+/// Makes a system call.
+///
+/// # Safety
+/// The call with these arguments writes no memory that Rust believes unchanged or owned by
+/// someone else, and unmaps none that is in use.
+#[inline]
+pub unsafe fn call(number: u64, a: [u64; 6]) -> (u64, u64) {
+    let (status, value);
+    // SAFETY: the registers are those of the ABI; the caller answers for the effect on memory.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => status,
+            inlateout("rdx") a[2] => value,
+            in("rdi") a[0],
+            in("rsi") a[1],
+            in("r10") a[3],
+            in("r8") a[4],
+            in("r9") a[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    (status, value)
+}

@@ -1,0 +1,41 @@
+//! System calls as functions of numbers. The other modules give them types.
+
+use abi::{Call, Error, Handle};
+
+/// Makes a call and says how it went.
+///
+/// A status that is no [`Error`] of this ABI comes back as [`Error::NotSupported`]: the kernel is
+/// newer than the program.
+///
+/// # Safety
+/// The call with these arguments writes no memory that Rust believes unchanged or owned by
+/// someone else, and unmaps none that is in use.
+pub unsafe fn call(call: Call, arguments: [u64; 6]) -> Result<u64, Error> {
+    // SAFETY: the caller's promise, passed on.
+    let (status, value) = unsafe { raw(call as u64, arguments) };
+    match status {
+        0 => Ok(value),
+        status => Err(Error::from_number(status).unwrap_or(Error::NotSupported)),
+    }
+}
+
+/// Makes a call by number, which need not exist. Gives status and value as the kernel left them.
+///
+/// # Safety
+/// As [`call`].
+pub unsafe fn raw(number: u64, arguments: [u64; 6]) -> (u64, u64) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { crate::arch::call(number, arguments) }
+}
+
+/// A call that touches no memory of the program: numbers in, a number out.
+pub(crate) fn plain(number: Call, a: u64, b: u64) -> Result<u64, Error> {
+    debug_assert!(!matches!(number, Call::MemoryUnmap | Call::ConsoleRead));
+    // SAFETY: every caller in this crate passes one of the calls without an address.
+    unsafe { call(number, [a, b, 0, 0, 0, 0]) }
+}
+
+/// The argument that names an object.
+pub(crate) fn word(handle: Handle) -> u64 {
+    handle.0.into()
+}

@@ -1,0 +1,146 @@
+//! All memory of the machine: the frames and the heap, each behind its lock.
+//!
+//! The value lies in memory that it manages, so that a machine has one and each model run a fresh
+//! one, with no global anywhere.
+
+use super::budget::Budget;
+use super::frames::{Block, Frames, Order};
+use super::heap::{self, Heap};
+use super::{Machine, NoMemory};
+use crate::sync::Leaf;
+use arch_contract::boot::BootInfo;
+use arch_contract::pte::Paging;
+use arch_current::Current;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+/// See the module.
+pub struct Memory {
+    machine: &'static Machine,
+    frames: Leaf<Frames>,
+    heap: Leaf<Heap>,
+    #[cfg(test)]
+    pub(crate) refusal: super::testing::Refusal,
+}
+
+impl Memory {
+    /// Takes over all free memory of `info`. With `limit_bytes`, as much of it as a machine with
+    /// that much RAM would have: what is in use already counts, and the lowest addresses are kept.
+    ///
+    /// Called once per machine: the ranges of `info` are the kernel's from here on.
+    pub fn boot(
+        machine: &'static Machine,
+        info: &BootInfo,
+        limit_bytes: Option<u64>,
+    ) -> Result<&'static Self, NoMemory> {
+        let free: u64 = info.free.iter().map(|range| range.len).sum();
+        let in_use = info.total.saturating_sub(free);
+        let keep = limit_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(in_use));
+        // SAFETY: the architecture has cut everything that is in use out of these ranges, and
+        // nobody else takes from them. `BOOT-2`
+        let mut frames = unsafe { Frames::new(machine, &info.free, keep) };
+
+        let mut heap = Heap::new();
+        heap.grow(machine, frames.take(heap::growth_for(Layout::new::<()>())?)?);
+        let own = frames.take(Order::holding(size_of::<Self>() as u64).ok_or(NoMemory)?)?;
+        let own = Current::phys(machine, own.at()).cast::<Self>();
+        let memory = Self {
+            machine,
+            frames: Leaf::new(frames),
+            heap: Leaf::new(heap),
+            #[cfg(test)]
+            refusal: Default::default(),
+        };
+        // SAFETY: a block of at least this size and aligned to it, which is never given back.
+        unsafe {
+            own.write(memory);
+            Ok(own.as_ref())
+        }
+    }
+
+    /// The machine whose memory it is.
+    pub fn machine(&self) -> &'static Machine {
+        self.machine
+    }
+
+    /// Bytes in frames that nobody has. What is free inside the heap's blocks does not count.
+    pub fn free_bytes(&self) -> u64 {
+        self.frames.lock().free_bytes()
+    }
+
+    /// Bytes in frames that there are to give out.
+    pub fn total_bytes(&self) -> u64 {
+        self.frames.lock().total_bytes()
+    }
+
+    /// A block of unknown contents, charged to `budget`.
+    pub fn alloc_block(&self, budget: &Budget, order: Order) -> Result<Block, NoMemory> {
+        budget.charge(order.bytes())?;
+        self.take_block(order).inspect_err(|NoMemory| budget.refund(order.bytes()))
+    }
+
+    /// A block of zeroes, charged to `budget`.
+    pub fn alloc_zeroed(&self, budget: &Budget, order: Order) -> Result<Block, NoMemory> {
+        let block = self.alloc_block(budget, order)?;
+        self.clear(&block);
+        Ok(block)
+    }
+
+    /// Takes a block back and refunds `budget`, which must be the one that was charged.
+    pub fn free_block(&self, budget: &Budget, block: Block) {
+        let bytes = block.bytes();
+        self.give_back_block(block);
+        budget.refund(bytes);
+    }
+
+    /// A block of unknown contents that the caller has charged to somebody already.
+    pub(crate) fn take_block(&self, order: Order) -> Result<Block, NoMemory> {
+        #[cfg(test)]
+        self.refusal.ask()?;
+        self.frames.lock().take(order)
+    }
+
+    /// A block of zeroes that the caller has charged to somebody already.
+    pub(crate) fn take_zeroed(&self, order: Order) -> Result<Block, NoMemory> {
+        let block = self.take_block(order)?;
+        self.clear(&block);
+        Ok(block)
+    }
+
+    /// Takes back a block whose refund is the caller's business.
+    pub(crate) fn give_back_block(&self, block: Block) {
+        self.frames.lock().give_back(block);
+    }
+
+    fn clear(&self, block: &Block) {
+        let at = Current::phys(self.machine, block.at());
+        // SAFETY: the block is RAM in the physical map, and the caller's alone.
+        unsafe { at.write_bytes(0, block.bytes() as usize) };
+    }
+
+    /// Heap memory for an object, whose charge is the caller's business. `layout` is not empty.
+    pub(super) fn take_object(&self, layout: Layout) -> Result<NonNull<u8>, NoMemory> {
+        #[cfg(test)]
+        self.refusal.ask()?;
+        loop {
+            if let Some(at) = self.heap.lock().take(layout) {
+                return Ok(at);
+            }
+            // Another CPU may take from the new block before we do; then there is one more.
+            let block = self.frames.lock().take(heap::growth_for(layout)?)?;
+            self.heap.lock().grow(self.machine, block);
+        }
+    }
+
+    /// Takes back what [`take_object`](Self::take_object) gave.
+    ///
+    /// # Safety
+    /// `at` came from there with this `layout` and is not used any more.
+    pub(super) unsafe fn give_back_object(&self, at: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's obligation.
+        let emptied = unsafe { self.heap.lock().give_back(self.machine, at, layout) };
+        if let Some(block) = emptied {
+            self.give_back_block(block);
+        }
+    }
+}

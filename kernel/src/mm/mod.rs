@@ -1,0 +1,33 @@
+//! Memory: whose it is, where it comes from, and what an address space is made of.
+//!
+//! Everything the kernel allocates is charged to a [`Budget`](budget::Budget) before it exists,
+//! and everything can be refused. From the bottom up:
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | [`frames`] | blocks of physical frames: a buddy allocator whose every step is bounded |
+//! | [`heap`] | objects smaller than a frame, in blocks that go back when they are empty |
+//! | [`memory`] | the two together, behind locks: what the rest of the kernel holds |
+//! | [`budget`] | a tree of limits |
+//! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
+//! | [`space`] | regions, pages and tables: one user address space |
+//!
+//! Work on an address space is proportional to its size, so it comes in slices: each function that
+//! could take long takes a number of pages and says whether there is more.
+
+pub mod budget;
+pub mod frames;
+pub mod heap;
+pub mod memory;
+pub mod page_table;
+pub mod space;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// The architecture's machine.
+pub type Machine = <arch_current::Current as arch_contract::Base>::Machine;
+
+/// The budget, or the machine, has no memory left for it. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoMemory;

@@ -1,0 +1,411 @@
+//! A user address space: regions that were granted, pages that are there, tables that say so.
+//!
+//! A *region* is a range with one protection, charged in full when it is reserved; so running out
+//! of budget shows before anything is mapped, and filling it can fail only for want of frames or
+//! tables. Pages and tables follow in slices: [`Space::populate`] and [`Space::release`] do a
+//! bounded number and are called again, and whoever shares the space may run in between. Every
+//! slice therefore looks at the regions anew and trusts nothing from before.
+//!
+//! What is unmapped goes back to the frames only after the flush. What is torn down needs none:
+//! no CPU holds the space any more (`CTX-9`), and retiring it, which comes first, makes this CPU
+//! forget all of it.
+
+use super::NoMemory;
+use super::budget::Budget;
+use super::frames::Order;
+use super::heap::Charged;
+use super::memory::Memory;
+use super::page_table::{MapError, PageTable, Removed, is_user};
+use crate::cpu::Cpu;
+use crate::object::Ref;
+use crate::sync::Lock;
+use allocator_api2::vec::Vec;
+use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::barrier::Barriers;
+use arch_contract::context::{ContextId, Contexts, OutOfHardwareIds};
+use arch_contract::irq::IrqsOff;
+use arch_contract::pte::{Paging, Protection};
+use arch_contract::tlb::Tlb;
+use arch_current::Current;
+
+/// Where the kernel looks first when the caller leaves the address to it: beyond what programs are
+/// usually linked at, and beyond what a null pointer with an offset reaches.
+const CHOOSE_FROM: VirtAddr = VirtAddr(1 << 32);
+
+const _: () = assert!(CHOOSE_FROM.0 > Current::USER_START.0 && CHOOSE_FROM.0 < Current::USER_END.0);
+
+/// Why the space refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpaceError {
+    NoMemory,
+    /// Empty, or not wholly inside the user range.
+    BadRange,
+    /// Overlaps a region.
+    Taken,
+    /// A page of the range is not there.
+    NotMapped,
+    /// Address or length are not whole pages.
+    Misaligned,
+}
+
+impl From<NoMemory> for SpaceError {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// Whether work that comes in slices is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Progress {
+    /// Call again.
+    More,
+    Done,
+}
+
+/// A range of pages with one protection. Never empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    start: VirtAddr,
+    len: u64,
+    protection: Protection,
+}
+
+impl Region {
+    pub fn start(&self) -> VirtAddr {
+        self.start
+    }
+
+    /// In bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// One past the last byte; inside the user range or its end, so it does not wrap.
+    pub fn end(&self) -> VirtAddr {
+        VirtAddr(self.start.0 + self.len)
+    }
+
+    pub fn protection(&self) -> Protection {
+        self.protection
+    }
+}
+
+/// Whether the port's part still exists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Usable,
+    /// Retired; freed up to this address.
+    Retired(VirtAddr),
+}
+
+struct Inner {
+    table: PageTable,
+    /// Sorted, disjoint.
+    regions: Vec<Region, Charged>,
+    /// Charged for all regions together, in bytes.
+    charged: u64,
+    life: Life,
+}
+
+/// An address space.
+///
+/// It ends by [`teardown_step`](Self::teardown_step) until that is done. Only one that was never
+/// loaded may be dropped without; it gives everything back too.
+pub struct Space {
+    memory: &'static Memory,
+    budget: Ref<Budget>,
+    id: ContextId,
+    mm: <Current as Contexts>::Mm,
+    inner: Lock<Inner>,
+}
+
+impl Space {
+    /// An empty space that any CPU may load. `id` was never used before.
+    pub fn new(memory: &'static Memory, budget: Ref<Budget>, id: ContextId) -> Result<Self, SpaceError> {
+        let table = PageTable::new(memory, budget.clone())?;
+        let mm = Current::new_mm(memory.machine(), table.root(), id)
+            .map_err(|OutOfHardwareIds| SpaceError::NoMemory)?;
+        let regions = Vec::new_in(Charged { memory, budget: budget.clone() });
+        let inner = Inner { table, regions, charged: 0, life: Life::Usable };
+        Ok(Self { memory, budget, id, mm, inner: Lock::new(inner) })
+    }
+
+    /// The port's part, for the context hooks.
+    pub fn mm(&self) -> &<Current as Contexts>::Mm {
+        &self.mm
+    }
+
+    pub fn id(&self) -> ContextId {
+        self.id
+    }
+
+    /// Grants `len` bytes at `at`, or where there is room, and charges them. Maps nothing yet.
+    pub fn reserve(
+        &self,
+        cpu: &Cpu,
+        at: Option<VirtAddr>,
+        len: u64,
+        protection: Protection,
+    ) -> Result<Region, SpaceError> {
+        if !len.is_multiple_of(PAGE_SIZE) || at.is_some_and(|at| !at.is_aligned(PAGE_SIZE)) {
+            return Err(SpaceError::Misaligned);
+        }
+        let mut inner = self.inner.lock(cpu);
+        let (start, index) = match at {
+            Some(at) => (at, inner.place(user_range(at, len)?)?),
+            None if len == 0 => return Err(SpaceError::BadRange),
+            None => inner.choose(len).ok_or(SpaceError::NoMemory)?,
+        };
+        inner.regions.try_reserve(1).map_err(|_| SpaceError::NoMemory)?;
+        self.budget.charge(len)?;
+        inner.charged += len;
+        let region = Region { start, len, protection };
+        inner.regions.insert(index, region);
+        Ok(region)
+    }
+
+    /// Maps zeroed frames for up to `max_pages` pages of `region` from its `from_page`-th on, and
+    /// returns how many it is through with. Pages that are there already, or whose region is gone
+    /// since, count: there is nothing left to do for them. On an error some may have been mapped;
+    /// the caller releases the region.
+    pub fn populate(
+        &self,
+        cpu: &Cpu,
+        region: &Region,
+        from_page: u64,
+        max_pages: u64,
+        _irq: &IrqsOff,
+    ) -> Result<u64, NoMemory> {
+        let count = (region.len / PAGE_SIZE).saturating_sub(from_page).min(max_pages);
+        let mut inner = self.inner.lock(cpu);
+        for page in from_page..from_page + count {
+            let at = VirtAddr(region.start.0 + page * PAGE_SIZE);
+            if let Some(now) = inner.region_at(at)
+                && inner.table.lookup(at).is_none()
+            {
+                self.map_zeroed(&mut inner.table, cpu, at, now.protection)?;
+            }
+        }
+        Ok(count)
+    }
+
+    fn map_zeroed(
+        &self,
+        table: &mut PageTable,
+        cpu: &Cpu,
+        at: VirtAddr,
+        protection: Protection,
+    ) -> Result<(), NoMemory> {
+        let frame = self.memory.take_zeroed(Order::FRAME)?;
+        self.publish(cpu, frame.at(), PAGE_SIZE as usize, protection);
+        match table.map_page(at, frame.at(), protection) {
+            // The tree owns the frame now.
+            Ok(()) => Ok(()),
+            Err(MapError::NoMemory | MapError::Taken) => {
+                self.memory.give_back_block(frame);
+                Err(NoMemory)
+            }
+        }
+    }
+
+    /// Makes what was written to a frame visible as instructions, where it can be executed: what
+    /// was fetched from the frame in its earlier use is stale. `CODE-2`
+    fn publish(&self, cpu: &Cpu, at: PhysAddr, len: usize, protection: Protection) {
+        if protection == Protection::ReadExecute {
+            let start = Current::phys(self.memory.machine(), at);
+            // SAFETY: RAM of a frame that is held, in the physical map.
+            unsafe { Current::publish_code(cpu.arch(), start, len) };
+        }
+    }
+
+    /// Takes pages and regions out of `at..at + len`, as far as they reach into it; what is not
+    /// mapped is skipped. Does up to `max_pages` pages; call again with the same range while there
+    /// is more. Only the first call can fail, for want of memory to split a region, and has done
+    /// nothing then.
+    pub fn release(
+        &self,
+        cpu: &Cpu,
+        at: VirtAddr,
+        len: u64,
+        max_pages: u64,
+        irq: &IrqsOff,
+    ) -> Result<Progress, SpaceError> {
+        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(SpaceError::Misaligned);
+        }
+        let (start, end) = user_range(at, len)?;
+        let mut guard = self.inner.lock(cpu);
+        let inner = &mut *guard;
+        let Some(index) = inner.first_in(start, end) else { return Ok(Progress::Done) };
+        let index = inner.split(index, start)?;
+        let region = &mut inner.regions[index];
+        let (from, to) = (region.start, region.end().min(end));
+
+        let mut removed = Removed::new(max_pages);
+        let reached = inner.table.clear(from, to, &mut removed);
+        let bytes = reached.0 - from.0;
+        region.start = reached;
+        region.len -= bytes;
+        if region.len == 0 {
+            inner.regions.remove(index);
+        }
+        self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
+        inner.table.give_back(removed);
+        inner.charged -= bytes;
+        self.budget.refund(bytes);
+        match inner.first_in(start, end) {
+            Some(_) => Ok(Progress::More),
+            None => Ok(Progress::Done),
+        }
+    }
+
+    /// Makes every CPU forget what was removed. This one is the only one yet that can hold
+    /// translations; the others' turn is here. `TLB-2`
+    fn flush(&self, cpu: &Cpu, start: VirtAddr, pages: u64, removed: &Removed, irq: &IrqsOff) {
+        let Some(freed) = removed.freed() else { return };
+        if pages > Current::FLUSH_CEILING {
+            Current::flush_local_mm(cpu.arch(), &self.mm, irq);
+        } else {
+            Current::flush_local(cpu.arch(), &self.mm, start, pages, freed, irq);
+        }
+    }
+
+    /// Fills pages that are mapped, through the physical map and whatever they allow: for the
+    /// program loader. Bytes before the first page that is missing are written.
+    pub fn write_bytes(&self, cpu: &Cpu, at: VirtAddr, bytes: &[u8]) -> Result<(), SpaceError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        user_range(at, bytes.len() as u64)?;
+        let inner = self.inner.lock(cpu);
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = VirtAddr(at.0 + done as u64);
+            let inside = at.0 - at.page().0;
+            let piece = (bytes.len() - done).min((PAGE_SIZE - inside) as usize);
+            let (frame, protection) = inner.table.lookup(at).ok_or(SpaceError::NotMapped)?;
+            let frame = PhysAddr(frame.0 + inside);
+            let to = Current::phys(self.memory.machine(), frame);
+            let from = &bytes[done..done + piece];
+            // SAFETY: the bytes lie in one frame, which the mapping holds while the space is
+            // locked; user programs are no Rust code, so nothing here refers to it.
+            unsafe { to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), piece) };
+            self.publish(cpu, frame, piece, protection);
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// The region that `at` lies in, if any.
+    pub fn region_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Region> {
+        self.inner.lock(cpu).region_at(at)
+    }
+
+    /// What the region around `at` allows; `None` where nothing was ever granted. For messages
+    /// about faults.
+    pub fn protection_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Protection> {
+        self.region_at(cpu, at).map(|region| region.protection)
+    }
+
+    /// One slice of taking the space apart: the port's part, then up to `max_pages` pages and the
+    /// tables that are empty then, then the charge.
+    ///
+    /// The space is loaded on no CPU, not even lazily, and never will be again (`CTX-9`); no other
+    /// operation on it is under way.
+    pub fn teardown_step(&self, cpu: &Cpu, max_pages: u64, irq: &IrqsOff) -> Progress {
+        let mut inner = self.inner.lock(cpu);
+        if inner.life == Life::Usable {
+            // SAFETY: the caller's obligation, `CTX-9`.
+            unsafe { Current::retire_mm(cpu.arch(), &self.mm, irq) };
+            inner.life = Life::Retired(Current::USER_START);
+        }
+        inner.free_slice(&self.budget, max_pages)
+    }
+}
+
+impl Inner {
+    /// Where a region `start..end` goes in the order.
+    fn place(&self, (start, end): (VirtAddr, VirtAddr)) -> Result<usize, SpaceError> {
+        let index = self.regions.partition_point(|region| region.end() <= start);
+        match self.regions.get(index) {
+            Some(next) if next.start < end => Err(SpaceError::Taken),
+            _ => Ok(index),
+        }
+    }
+
+    /// The lowest gap of `len` bytes, and the index a region there gets.
+    fn choose(&self, len: u64) -> Option<(VirtAddr, usize)> {
+        let mut start = CHOOSE_FROM;
+        let mut index = self.regions.partition_point(|region| region.end() <= start);
+        loop {
+            let end = start.checked_add(len).filter(|end| *end <= Current::USER_END)?;
+            match self.regions.get(index) {
+                Some(next) if next.start < end => start = next.end(),
+                _ => return Some((start, index)),
+            }
+            index += 1;
+        }
+    }
+
+    fn region_at(&self, at: VirtAddr) -> Option<Region> {
+        let index = self.regions.partition_point(|region| region.end() <= at);
+        self.regions.get(index).copied().filter(|region| region.start <= at)
+    }
+
+    /// The first region with a page in `start..end`.
+    fn first_in(&self, start: VirtAddr, end: VirtAddr) -> Option<usize> {
+        let index = self.regions.partition_point(|region| region.end() <= start);
+        self.regions.get(index).filter(|region| region.start < end).map(|_| index)
+    }
+
+    /// Makes the region at `index` begin no earlier than `start`, which lies in it or before it:
+    /// what is below becomes a region of its own. Returns the index of the upper part.
+    fn split(&mut self, index: usize, start: VirtAddr) -> Result<usize, SpaceError> {
+        let whole = self.regions[index];
+        if whole.start >= start {
+            return Ok(index);
+        }
+        self.regions.try_reserve(1).map_err(|_| SpaceError::NoMemory)?;
+        let below = start.0 - whole.start.0;
+        self.regions[index].len = below;
+        self.regions.insert(index + 1, Region { start, len: whole.len - below, ..whole });
+        Ok(index + 1)
+    }
+
+    /// Frees up to `max_pages` pages of a space that is retired.
+    fn free_slice(&mut self, budget: &Budget, max_pages: u64) -> Progress {
+        let Life::Retired(from) = self.life else { return Progress::Done };
+        let mut removed = Removed::new(max_pages);
+        let reached = self.table.clear(from, Current::USER_END, &mut removed);
+        self.table.give_back(removed);
+        self.life = Life::Retired(reached);
+        if reached < Current::USER_END {
+            return Progress::More;
+        }
+        self.regions.clear();
+        budget.refund(core::mem::take(&mut self.charged));
+        Progress::Done
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut();
+        if inner.life == Life::Usable {
+            // SAFETY: a space that was loaded is torn down before it is dropped.
+            unsafe { Current::discard_mm(self.memory.machine(), &self.mm) };
+            inner.life = Life::Retired(Current::USER_START);
+        }
+        while inner.free_slice(&self.budget, u64::MAX) == Progress::More {}
+    }
+}
+
+/// `at..at + len`, if that is not empty and wholly user's.
+fn user_range(at: VirtAddr, len: u64) -> Result<(VirtAddr, VirtAddr), SpaceError> {
+    match at.checked_add(len) {
+        Some(end) if len > 0 && is_user(at) && end <= Current::USER_END => Ok((at, end)),
+        _ => Err(SpaceError::BadRange),
+    }
+}

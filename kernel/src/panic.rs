@@ -1,0 +1,51 @@
+//! The last words of a kernel that cannot go on: why, the registers if there are any, a backtrace
+//! for the host to symbolize, and the end of the run with a nonzero status.
+
+use crate::print::{self, Machine, Text};
+use arch_contract::machine::{Power, Verdict};
+use arch_current::Current;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a panic is being reported: a second one, from inside the report, ends the run at once.
+/// One of the few globals, since a panic has nothing passed down to it.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+/// For `#[panic_handler]` in `boot/<arch>`.
+pub fn report(info: &core::panic::PanicInfo<'_>) -> ! {
+    end(None, format_args!("kernel panic: {info}"), &|_| Ok(()))
+}
+
+/// Prints `why`, what `describe` adds, and the backtrace; ends the run. Never returns, on any CPU.
+pub fn end(
+    machine: Option<&Machine>,
+    why: fmt::Arguments<'_>,
+    describe: &dyn Fn(&mut dyn Write) -> fmt::Result,
+) -> ! {
+    if REPORTING.swap(true, Ordering::Relaxed) {
+        Current::power_off(machine, Verdict::Failed);
+    }
+    // Writing to the console cannot fail; a failing `describe` still leaves what it wrote.
+    let mut out = Text(machine);
+    let _ = writeln!(out, "\nspandrel: {why}");
+    let _ = describe(&mut out);
+    let _ = writeln!(out, "backtrace, innermost first:");
+    Current::backtrace(&mut |address| {
+        let _ = writeln!(Text(machine), "{}frame {:#x}", abi::PROTOCOL, address.0);
+    });
+    print::protocol(machine, format_args!("failed"));
+    Current::power_off(machine, Verdict::Failed)
+}
+
+/// Ends the run for unusable boot input: a message that says what to do, no backtrace.
+pub fn refuse(machine: Option<&Machine>, why: fmt::Arguments<'_>) -> ! {
+    let _ = writeln!(Text(machine), "\nspandrel: cannot boot: {why}");
+    print::protocol(machine, format_args!("failed"));
+    Current::power_off(machine, Verdict::Failed)
+}
+
+/// Ends the run with a program's status.
+pub fn exit(machine: &Machine, status: u8) -> ! {
+    print::protocol(Some(machine), format_args!("exit {status}"));
+    Current::power_off(Some(machine), Verdict::Ended)
+}

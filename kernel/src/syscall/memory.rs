@@ -1,0 +1,197 @@
+//! Calls on an address space.
+//!
+//! Mapping charges everything up front and then gives pages out in slices; a request of more than
+//! one slice goes on in a kernel task, so that no call keeps interrupts off for long. Either all of
+//! it is mapped in the end, or nothing.
+
+use super::{Caller, Outcome, outcome};
+use crate::cap::Object;
+use crate::cpu::Cpu;
+use crate::mm::NoMemory;
+use crate::mm::space::{Progress, Region, SpaceError};
+use crate::object::Ref;
+use crate::process::Process;
+use crate::sched::{
+    self,
+    task::{Task, slices},
+};
+use abi::{Error, PAGE_BYTES, Rights};
+use arch_contract::addr::VirtAddr;
+use arch_contract::irq::IrqsOff;
+use arch_contract::pte::Protection;
+use core::task::Poll;
+
+/// Pages mapped or unmapped in one slice: at a page's clearing each, some 20 µs.
+pub const SLICE_PAGES: u64 = 16;
+
+fn process(caller: &Caller<'_>, handle: u64) -> Result<Ref<Process>, Error> {
+    match caller.capability(handle, Rights::MAP)?.object {
+        Object::Process(process) => Ok(process),
+        _ => Err(Error::WrongObject),
+    }
+}
+
+/// What a refusal of the address space means to a program.
+pub fn error(error: SpaceError) -> Error {
+    match error {
+        SpaceError::NoMemory => Error::NoMemory,
+        SpaceError::BadRange | SpaceError::Taken | SpaceError::NotMapped => Error::BadAddress,
+        SpaceError::Misaligned => Error::BadArgument,
+    }
+}
+
+pub(super) fn map(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_map(caller, args))
+}
+
+fn try_map(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let process = process(caller, args[0])?;
+    let (address, length) = (args[1], args[2]);
+    if length == 0 || length % PAGE_BYTES != 0 || address % PAGE_BYTES != 0 {
+        return Err(Error::BadArgument);
+    }
+    let protection = match abi::Protection::from_number(args[3]) {
+        Some(abi::Protection::Read) => Protection::Read,
+        Some(abi::Protection::ReadWrite) => Protection::ReadWrite,
+        Some(abi::Protection::ReadExecute) => Protection::ReadExecute,
+        None => return Err(Error::BadArgument),
+    };
+    let at = (address != 0).then_some(VirtAddr(address));
+    perform(caller, Map { process, state: Mapping::New { at, length, protection } }, length)
+}
+
+pub(super) fn unmap(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_unmap(caller, args))
+}
+
+fn try_unmap(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let process = process(caller, args[0])?;
+    let (address, length) = (args[1], args[2]);
+    if length == 0 || length % PAGE_BYTES != 0 || address % PAGE_BYTES != 0 {
+        return Err(Error::BadArgument);
+    }
+    arch_contract::user::check_range::<arch_current::Current>(
+        VirtAddr(address),
+        usize::try_from(length).map_err(|_| Error::BadAddress)?,
+    )
+    .map_err(|_| Error::BadAddress)?;
+    perform(caller, Unmap { process, at: VirtAddr(address), length }, length)
+}
+
+/// Work on an address space that goes slice by slice.
+trait Job: Send + Unpin + 'static {
+    fn process(&self) -> &Ref<Process>;
+    fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>>;
+}
+
+/// Does a small job here, and one of more than a slice in a kernel task. Nothing is done before it
+/// is certain that there is memory for the task.
+fn perform(caller: &Caller<'_>, mut job: impl Job, length: u64) -> Result<Outcome, Error> {
+    let cpu = caller.cpu;
+    let process = job.process().clone();
+    process.begin_job(cpu)?;
+    if length / PAGE_BYTES <= SLICE_PAGES {
+        let result = loop {
+            if let Poll::Ready(result) = job.slice(cpu, caller.irq) {
+                break result;
+            }
+        };
+        Process::end_job(&process, cpu);
+        return Ok(Outcome::Done(result));
+    }
+    let thread = caller.thread.clone();
+    let (charged, priority) = (thread.process().charged(), thread.priority());
+    let target = process.clone();
+    let work = async move {
+        let mut thread = Some(thread);
+        let result = slices(move |cpu, irq| job.slice(cpu, irq)).await;
+        slices(move |cpu, _| {
+            Process::end_job(&target, cpu);
+            if let Some(thread) = thread.take() {
+                sched::complete(cpu, thread, result);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    };
+    if let Err(NoMemory) = Task::spawn(cpu, charged, priority, work) {
+        Process::end_job(&process, cpu);
+        return Err(Error::NoMemory);
+    }
+    drop(sched::hand_to_task(cpu, caller.irq));
+    Ok(Outcome::Off)
+}
+
+struct Map {
+    process: Ref<Process>,
+    state: Mapping,
+}
+
+enum Mapping {
+    New {
+        at: Option<VirtAddr>,
+        length: u64,
+        protection: Protection,
+    },
+    Populating {
+        region: Region,
+        done: u64,
+    },
+    /// Memory ran out: what was mapped goes back.
+    Undoing {
+        region: Region,
+    },
+}
+
+impl Job for Map {
+    fn process(&self) -> &Ref<Process> {
+        &self.process
+    }
+
+    fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+        let space = &self.process.space;
+        match &mut self.state {
+            Mapping::New { at, length, protection } => match space.reserve(cpu, *at, *length, *protection) {
+                Ok(region) => self.state = Mapping::Populating { region, done: 0 },
+                Err(refused) => return Poll::Ready(Err(error(refused))),
+            },
+            Mapping::Populating { region, done } => {
+                match space.populate(cpu, region, *done, SLICE_PAGES, irq) {
+                    Ok(pages) => {
+                        *done += pages;
+                        if *done * PAGE_BYTES >= region.len() {
+                            return Poll::Ready(Ok(region.start().0));
+                        }
+                    }
+                    Err(NoMemory) => self.state = Mapping::Undoing { region: *region },
+                }
+            }
+            Mapping::Undoing { region } => {
+                if space.release(cpu, region.start(), region.len(), SLICE_PAGES, irq) != Ok(Progress::More) {
+                    return Poll::Ready(Err(Error::NoMemory));
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+struct Unmap {
+    process: Ref<Process>,
+    at: VirtAddr,
+    length: u64,
+}
+
+impl Job for Unmap {
+    fn process(&self) -> &Ref<Process> {
+        &self.process
+    }
+
+    fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+        match self.process.space.release(cpu, self.at, self.length, SLICE_PAGES, irq) {
+            Ok(Progress::More) => Poll::Pending,
+            Ok(Progress::Done) => Poll::Ready(Ok(0)),
+            Err(refused) => Poll::Ready(Err(error(refused))),
+        }
+    }
+}

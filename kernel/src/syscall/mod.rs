@@ -1,0 +1,115 @@
+//! System calls: from a number and six words to an effect.
+//!
+//! Each call copies in what it needs before its first effect, and copies out last. A call that
+//! must wait takes the thread off the CPU with the program counter at the call, so it is simply
+//! made again; a call whose work is long hands the thread to a kernel task.
+
+mod console;
+mod handle;
+mod memory;
+mod process;
+mod time;
+
+pub use memory::{SLICE_PAGES, error as space_error};
+
+use crate::cap::Capability;
+use crate::cpu::Cpu;
+use crate::object::Ref;
+use crate::process::Process;
+use crate::sched;
+use crate::thread::Thread;
+use abi::{Call, Ending, Error, ExitReport, Handle, Rights};
+use arch_contract::addr::VirtAddr;
+use arch_contract::irq::IrqsOff;
+use arch_contract::trap::Syscall;
+use arch_contract::user::Window;
+use arch_current::Current;
+
+/// What became of a call.
+pub enum Outcome {
+    /// The thread is still current; this is the result.
+    Done(Result<u64, Error>),
+    /// The thread is off the CPU.
+    Off,
+}
+
+/// Who calls.
+struct Caller<'a> {
+    cpu: &'static Cpu,
+    irq: &'a IrqsOff,
+    thread: Ref<Thread>,
+}
+
+impl Caller<'_> {
+    fn process(&self) -> &Ref<Process> {
+        self.thread.process()
+    }
+
+    /// What `handle` names, if it carries `rights`.
+    fn capability(&self, handle: u64, rights: Rights) -> Result<Capability, Error> {
+        let handle = Handle(u32::try_from(handle).map_err(|_| Error::BadHandle)?);
+        self.process().table.lock(self.cpu).get(handle, rights).cloned()
+    }
+
+    fn window(&self) -> Window<'_, Current> {
+        // SAFETY: this CPU entered the kernel from the caller's user code, and only
+        // `sched::leave` loads another memory context.
+        unsafe { Window::open(self.cpu.arch(), self.irq) }
+    }
+
+    /// Copies `to.len()` bytes in.
+    fn read(&self, to: &mut [u8], from: u64) -> Result<(), Error> {
+        self.window().read(to, VirtAddr(from)).map_err(|_| Error::BadAddress)
+    }
+
+    /// Copies `from` out.
+    fn write(&self, to: u64, from: &[u8]) -> Result<(), Error> {
+        self.window().write(VirtAddr(to), from).map_err(|_| Error::BadAddress)
+    }
+}
+
+/// Does the call that the current thread of `cpu` has made. Kept out of line: the null call does
+/// not come here.
+#[inline(never)]
+pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
+    let Some(thread) = cpu.current() else { return Outcome::Off };
+    let Some(number) = Call::from_number(call.number) else {
+        return Outcome::Done(Err(Error::BadCall));
+    };
+    let caller = Caller { cpu, irq, thread };
+    let args = call.args;
+    let result = match number {
+        Call::Null => Ok(0),
+        Call::Exit => {
+            let report = ExitReport::new(Ending::Exited, args[0] as u8);
+            drop(caller);
+            sched::end_current(cpu, report, irq);
+            return Outcome::Off;
+        }
+        Call::Yield => {
+            sched::yield_current(cpu);
+            Ok(0)
+        }
+        Call::HandleClose => handle::close(&caller, args),
+        Call::HandleCopy => handle::copy(&caller, args),
+        Call::ConsoleWrite => console::write(&caller, args),
+        Call::ConsoleRead => return console::read(&caller, args),
+        Call::ClockRead => time::read(&caller, args),
+        Call::SleepUntil => return time::sleep_until(&caller, args),
+        Call::MemoryMap => return memory::map(&caller, args),
+        Call::MemoryUnmap => return memory::unmap(&caller, args),
+        Call::ArchiveEntry => process::archive_entry(&caller, args),
+        Call::Spawn => return process::spawn(&caller, args),
+        Call::ProcessWait => return process::wait(&caller, args),
+        Call::ProcessKill => return process::kill(&caller, args),
+        Call::ProcessInfo => process::info(&caller, args),
+        Call::PowerOff => process::power_off(&caller, args),
+        Call::ProcessPriority => process::priority(&caller, args),
+    };
+    Outcome::Done(result)
+}
+
+/// Turns a refusal before the first effect into the call's outcome.
+fn outcome(result: Result<Outcome, Error>) -> Outcome {
+    result.unwrap_or_else(|error| Outcome::Done(Err(error)))
+}

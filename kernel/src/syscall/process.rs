@@ -1,0 +1,210 @@
+//! Calls on processes, on the archive they come from, and on the machine they run on.
+
+use super::{Caller, Outcome, outcome};
+use crate::cap::{Capability, Object};
+use crate::mm::NoMemory;
+use crate::object::Ref;
+use crate::panic;
+use crate::process::{Name, Process};
+use crate::program::{self, Request};
+use crate::sched::{
+    self,
+    queue::Runnable,
+    task::{Task, slices},
+};
+use crate::thread::Standing;
+use abi::{
+    Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights, SpawnRequest,
+};
+use allocator_api2::vec::Vec;
+use arrayvec::ArrayVec;
+use core::task::Poll;
+use zerocopy::{FromZeros, IntoBytes};
+
+fn process(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Process>, Error> {
+    match caller.capability(handle, rights)?.object {
+        Object::Process(process) => Ok(process),
+        _ => Err(Error::WrongObject),
+    }
+}
+
+fn archive(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(), Error> {
+    match caller.capability(handle, rights)?.object {
+        Object::Archive => Ok(()),
+        _ => Err(Error::WrongObject),
+    }
+}
+
+pub(super) fn archive_entry(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    archive(caller, args[0], Rights::READ)?;
+    let index = usize::try_from(args[1]).map_err(|_| Error::NotFound)?;
+    let name = caller.cpu.kernel.archive.name(index).ok_or(Error::NotFound)?;
+    let shown = name.len().min(usize::try_from(args[3]).unwrap_or(usize::MAX));
+    caller.write(args[2], &name.as_bytes()[..shown])?;
+    Ok(name.len() as u64)
+}
+
+pub(super) fn spawn(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_spawn(caller, args))
+}
+
+fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    archive(caller, args[0], Rights::EXECUTE)?;
+    let request = read_request(caller, args[1])?;
+    let cpu = caller.cpu;
+    let kernel = cpu.kernel;
+    let thread = caller.thread.clone();
+    let (charged, priority) = (thread.process().charged(), thread.priority());
+    let work = async move {
+        let loaded = program::load(kernel, request).await;
+        let mut done = Some((thread, loaded));
+        slices(move |cpu, _| {
+            if let Some((thread, loaded)) = done.take() {
+                let result = loaded.and_then(|child| hand_over(cpu, thread.process(), child));
+                sched::complete(cpu, thread, result);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    };
+    Task::spawn(cpu, charged, priority, work).map_err(|NoMemory| Error::NoMemory)?;
+    drop(sched::hand_to_task(cpu, caller.irq));
+    Ok(Outcome::Off)
+}
+
+/// Gives the maker its handle, then lets the child run. A maker whose table is full has no child.
+fn hand_over(cpu: &crate::cpu::Cpu, maker: &Ref<Process>, child: Ref<Process>) -> Result<u64, Error> {
+    let capability = Capability {
+        object: Object::Process(child.clone()),
+        rights: Rights::READ | Rights::WAIT | Rights::MANAGE,
+    };
+    let inserted = maker.table.lock(cpu).insert(capability);
+    match inserted {
+        Ok(handle) => {
+            program::start(cpu, &child);
+            Ok(handle.0 as u64)
+        }
+        Err(error) => {
+            Process::end(&child, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
+            Err(error)
+        }
+    }
+}
+
+/// Copies in and checks all that a spawn names, before anything is done.
+fn read_request(caller: &Caller<'_>, at: u64) -> Result<Request, Error> {
+    let mut request = SpawnRequest::new_zeroed();
+    caller.read(request.as_mut_bytes(), at)?;
+
+    let mut name = [0; MAX_NAME];
+    let name = name.get_mut(..request.name_len as usize).ok_or(Error::BadArgument)?;
+    caller.read(name, request.name)?;
+    let name = core::str::from_utf8(name).map_err(|_| Error::BadArgument)?;
+    let name = Name::from(name).map_err(|_| Error::BadArgument)?;
+
+    if request.args_len == 0 || request.args_len > MAX_ARGS as u64 {
+        return Err(Error::BadArgument);
+    }
+    let mut args = Vec::new_in(caller.process().charged());
+    args.try_reserve_exact(request.args_len as usize).map_err(|_| Error::NoMemory)?;
+    args.resize(request.args_len as usize, 0);
+    caller.read(&mut args, request.args)?;
+    if args.last() != Some(&0) {
+        return Err(Error::BadArgument);
+    }
+
+    let mut wanted = [Grant::new_zeroed(); MAX_GRANTS];
+    let wanted = wanted.get_mut(..request.grants_len as usize).ok_or(Error::BadArgument)?;
+    caller.read(wanted.as_mut_bytes(), request.grants)?;
+    let mut grants = ArrayVec::new();
+    for grant in wanted.iter() {
+        let rights = Rights::from_bits(grant.rights).ok_or(Error::BadArgument)?;
+        let capability = match grant.handle {
+            abi::Handle::NONE => None,
+            handle => Some(caller.capability(handle.0 as u64, Rights::empty())?.with_rights(rights)),
+        };
+        grants.push(capability);
+    }
+    let process = caller.process();
+    if request.priority > process.priority() as u64 {
+        return Err(Error::BadArgument);
+    }
+    Ok(Request {
+        name,
+        args,
+        grants,
+        budget: process.budget.clone(),
+        memory: request.memory,
+        priority: request.priority as u8,
+    })
+}
+
+pub(super) fn wait(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_wait(caller, args))
+}
+
+fn try_wait(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let process = process(caller, args[0], Rights::WAIT)?;
+    if Ref::ptr_eq(&process, caller.process()) {
+        return Err(Error::BadArgument);
+    }
+    let cpu = caller.cpu;
+    let report = process.report_or_wait(cpu, || {
+        sched::block_current(cpu, Standing::WaitingFor(process.clone()), caller.irq).map(Runnable::Thread)
+    });
+    Ok(match report {
+        Some(report) => Outcome::Done(Ok(report.0)),
+        None => Outcome::Off,
+    })
+}
+
+pub(super) fn kill(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_kill(caller, args))
+}
+
+fn try_kill(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let process = process(caller, args[0], Rights::MANAGE)?;
+    let cpu = caller.cpu;
+    if Ref::ptr_eq(&process, caller.process()) {
+        sched::end_current(cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS), caller.irq);
+        return Ok(Outcome::Off);
+    }
+    if process.report(cpu).is_none() {
+        sched::kill(cpu, &process);
+    }
+    Ok(Outcome::Done(Ok(0)))
+}
+
+pub(super) fn info(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let process = process(caller, args[0], Rights::READ)?;
+    let report = process.report(caller.cpu);
+    let info = ProcessInfo {
+        ended: report.is_some() as u64,
+        report: report.map_or(0, |report| report.0),
+        memory: process.budget.used(),
+        memory_limit: process.budget.limit(),
+        cpu_time: process.cpu_time(caller.cpu),
+        priority: process.priority() as u64,
+    };
+    caller.write(args[1], info.as_bytes())?;
+    Ok(0)
+}
+
+pub(super) fn power_off(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    match caller.capability(args[0], Rights::MANAGE)?.object {
+        Object::Machine => {}
+        _ => return Err(Error::WrongObject),
+    }
+    let status = u8::try_from(args[1]).map_err(|_| Error::BadArgument)?;
+    panic::exit(caller.cpu.machine(), status)
+}
+
+pub(super) fn priority(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let process = process(caller, args[0], Rights::MANAGE)?;
+    if args[1] > caller.process().priority() as u64 {
+        return Err(Error::BadArgument);
+    }
+    process.set_priority(args[1] as u8);
+    caller.cpu.add_work(crate::cpu::Work::READY);
+    Ok(0)
+}

@@ -1,0 +1,36 @@
+//! Calls on the clock and the timer.
+
+use super::{Caller, Outcome, outcome};
+use crate::cap::Object;
+use crate::sched::{self, queue::Runnable};
+use crate::thread::Standing;
+use abi::{Error, Rights};
+
+fn timer(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(), Error> {
+    match caller.capability(handle, rights)?.object {
+        Object::Timer => Ok(()),
+        _ => Err(Error::WrongObject),
+    }
+}
+
+pub(super) fn read(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    timer(caller, args[0], Rights::READ)?;
+    Ok(caller.cpu.now().0)
+}
+
+pub(super) fn sleep_until(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_sleep_until(caller, args))
+}
+
+fn try_sleep_until(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    timer(caller, args[0], Rights::WAIT)?;
+    let due = args[1];
+    // `TIME-2`, `TIME-3`: the call is made again when it is due, and only the clock decides.
+    if caller.cpu.now().0 >= due {
+        return Ok(Outcome::Done(Ok(0)));
+    }
+    if let Some(thread) = sched::block_current(caller.cpu, Standing::Sleeping, caller.irq) {
+        caller.cpu.timers.lock().push_due(Runnable::Thread(thread), due);
+    }
+    Ok(Outcome::Off)
+}

@@ -1,0 +1,103 @@
+//! Where the architecture enters the generic kernel.
+//!
+//! Every entry has interrupts off and makes the one token that says so; every entry ends in a
+//! [`Resume`], which only `return_to_user` can make. A system call that leaves nothing to look at
+//! goes straight back.
+
+use crate::cpu::{Cpu, Work};
+use crate::fault;
+use crate::kernel;
+use crate::panic;
+use crate::sched;
+use crate::syscall::{self, Outcome};
+use crate::thread::Frame;
+use arch_contract::Base;
+use arch_contract::boot::BootInfo;
+use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
+use arch_contract::trap::{Trap, Traps};
+use arch_contract::upcalls::Upcalls;
+use arch_contract::vector::Vector;
+use arch_current::Current;
+use core::fmt;
+use core::ptr::NonNull;
+
+type ArchCpu = <Current as Base>::Cpu;
+type Machine = <Current as Base>::Machine;
+
+/// The generic kernel, as the architecture calls it.
+pub struct Upcall;
+
+impl Upcalls<Current> for Upcall {
+    fn boot(info: BootInfo, machine: &'static Machine, cpu: &'static ArchCpu) -> Resume<Frame> {
+        // SAFETY: interrupts are off in every upcall, and this is the CPU's first.
+        kernel::boot(info, machine, cpu, unsafe { IrqsOff::assume() })
+    }
+
+    fn boot_secondary(_: &'static ArchCpu) -> Resume<Frame> {
+        panic!("a second CPU came up, but the kernel starts none")
+    }
+
+    fn syscall(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+        // SAFETY: `boot` bound the value before user mode was first entered.
+        let cpu = unsafe { Cpu::of(cpu) };
+        // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
+        let irq = unsafe { IrqsOff::assume() };
+        // SAFETY: it is the current thread's frame, which this CPU alone has.
+        let call = Current::syscall(unsafe { frame.as_ref() });
+        let outcome = if call.number == abi::Call::Null as u64 {
+            Outcome::Done(Ok(0))
+        } else {
+            syscall::dispatch(cpu, call, &irq)
+        };
+        if let Outcome::Done(result) = outcome {
+            // SAFETY: as above; the thread is still current.
+            sched::set_result(unsafe { frame.as_mut() }, result);
+            if cpu.work() == Work::NONE {
+                let owed = Owed { core_sync: cpu.core_sync.replace(CoreSyncOwed::No) };
+                // SAFETY: 1. as above. 2. the memory context was not changed since the trap:
+                // only `sched::leave` does. 3. only the result was written.
+                return unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) };
+            }
+        }
+        sched::leave(cpu, irq)
+    }
+
+    fn trap(cpu: &'static ArchCpu, mut frame: NonNull<Frame>, trap: Trap) -> Resume<Frame> {
+        // SAFETY: as in `syscall`.
+        let cpu = unsafe { Cpu::of(cpu) };
+        // SAFETY: as in `syscall`.
+        let irq = unsafe { IrqsOff::assume() };
+        match trap {
+            Trap::Interrupt(interrupt) => cpu.note(interrupt),
+            Trap::Fault(fault) => fault::kill_current(cpu, &fault, &irq),
+            Trap::VectorUnitOff => {
+                let area = cpu.current().map(|thread| thread.make_vector_area(cpu.machine()));
+                match area {
+                    Some(Ok(area)) => {
+                        // SAFETY: it is the current thread's frame, which this CPU alone has.
+                        let frame = unsafe { frame.as_mut() };
+                        // SAFETY: 1. it is this thread's area, initialized. 2. the units were
+                        // off: whoever used them before was saved or has ended.
+                        unsafe { Current::load(cpu.arch(), frame, area, &irq) };
+                    }
+                    _ => fault::no_memory_for_vectors(cpu, &irq),
+                }
+            }
+        }
+        sched::leave(cpu, irq)
+    }
+
+    fn interrupt(cpu: &'static ArchCpu, interrupt: Interrupt) {
+        // SAFETY: windows are opened after `bind`.
+        unsafe { Cpu::of(cpu) }.note(interrupt);
+    }
+
+    fn kernel_fault(cpu: Option<&ArchCpu>, describe: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result) -> ! {
+        panic::end(cpu.map(Current::machine), format_args!("fault in the kernel"), describe)
+    }
+
+    fn boot_failure(why: fmt::Arguments<'_>) -> ! {
+        panic::refuse(None, why)
+    }
+}

@@ -1,0 +1,160 @@
+//! `tools/x bench`: what things cost, in instructions and bytes.
+//!
+//! Counts come from the plugin in `tools/oracle`, not from a clock, so they are the same on every
+//! host. Rows and what they mean are in `ci/budgets.toml`, with their limits.
+
+use crate::arch::{Arch, Machines};
+use crate::budgets::Budgets;
+use crate::build;
+use crate::check::image::loaded_bytes;
+use crate::error::{Context, Error, Result};
+use crate::oracle::{self, Counts};
+use crate::toolchain::{Toolchain, read};
+use crate::ui::{self, Colour};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How many null calls are made; the figure is the median of all calls of that run.
+const NULL_CALLS: &str = "10000";
+/// How far the two ways to count may differ, in parts per thousand.
+const CROSS_CHECK_PER_MILLE: u64 = 10;
+
+/// Count instructions and bytes.
+///
+/// Prints `machine.row value unit` lines. The limits stand in ci/budgets.toml.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Which machines.
+    #[arg(long, value_enum, default_value = "all")]
+    arch: Machines,
+    /// Fail when a row is over its limit.
+    #[arg(long)]
+    check: bool,
+    /// Also write the rows to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Count the boot in a second way, by `-icount`, and fail if the two disagree.
+    #[arg(long)]
+    cross_check: bool,
+}
+
+/// One measured value.
+#[derive(Debug, PartialEq)]
+struct Row {
+    arch: Arch,
+    name: &'static str,
+    value: u64,
+    unit: &'static str,
+}
+
+pub fn main(arguments: Arguments) -> Result<ExitCode> {
+    let toolchain = Toolchain::find()?;
+    let budgets = Budgets::read()?;
+    let mut rows = Vec::new();
+    for &arch in arguments.arch.list() {
+        let measured = measure(&toolchain, arch, arguments.cross_check)?;
+        for row in &measured {
+            println!("{}.{} {} {}", row.arch, row.name, row.value, row.unit);
+        }
+        rows.extend(measured);
+    }
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, json(&rows)).context(|| format!("cannot write {}", file.display()))?;
+    }
+    if !arguments.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut within = true;
+    for &arch in arguments.arch.list() {
+        for complaint in over_budget(&rows, &budgets, arch) {
+            eprintln!("{} {complaint}", ui::on_stderr(Colour::Red, "over budget:"));
+            within = false;
+        }
+    }
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(toolchain: &Toolchain, arch: Arch, cross_check: bool) -> Result<Vec<Row>> {
+    let built = build::everything(toolchain, arch)?;
+    let plugin = oracle::plugin(arch.qemu().as_ref())?;
+    let _progress = ui::Progress::start(format!("counting on {arch}"));
+    let counts = oracle::count(&plugin, &built, &["null", NULL_CALLS], &[])?;
+    let count = |counts: &Counts, name: &str| {
+        counts.get(name).copied().ok_or_else(|| Error::new(format!("{arch}: the counter never saw `{name}`")))
+    };
+    let boot = count(&counts, "boot")?;
+    let calls = count(&counts, "calls")?;
+    if calls < NULL_CALLS.parse().unwrap_or(0) {
+        return Err(Error::new(format!("{arch}: only {calls} of {NULL_CALLS} system calls were counted")));
+    }
+    if cross_check {
+        let again = oracle::count(&plugin, &built, &["null", NULL_CALLS], &["-icount", "shift=0"])?;
+        let other = count(&again, "boot")?;
+        if boot.abs_diff(other) * 1000 > boot * CROSS_CHECK_PER_MILLE {
+            return Err(Error::new(format!(
+                "{arch}: {boot} instructions to user mode, {other} with -icount"
+            )));
+        }
+        ui::note(&format!("{arch}: {boot} instructions to user mode, {other} with -icount"));
+    }
+    Ok(vec![
+        Row { arch, name: "boot", value: boot, unit: "instructions" },
+        Row { arch, name: "image", value: loaded_bytes(&read(&built.kernel)?)?, unit: "bytes" },
+        Row { arch, name: "null_call", value: count(&counts, "call_median")?, unit: "instructions" },
+    ])
+}
+
+/// What is over its limit on this machine, or has a limit and was not measured.
+fn over_budget(rows: &[Row], budgets: &Budgets, arch: Arch) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for name in budgets.rows(arch) {
+        let limit = budgets.limit(arch, name).unwrap_or(0);
+        match rows.iter().find(|row| row.arch == arch && row.name == name) {
+            None => complaints.push(format!("{arch}.{name} was not measured")),
+            Some(row) if row.value > limit => {
+                complaints.push(format!("{arch}.{name} {} {}, limit {limit}", row.value, row.unit));
+            }
+            Some(_) => {}
+        }
+    }
+    complaints
+}
+
+/// The rows, for other programs. Names and units hold nothing that JSON would escape.
+fn json(rows: &[Row]) -> String {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            format!(
+                "  {{\"name\": \"{}.{}\", \"value\": {}, \"unit\": \"{}\"}}",
+                row.arch, row.name, row.value, row.unit
+            )
+        })
+        .collect();
+    format!("[\n{}\n]\n", rows.join(",\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(image: u64) -> Vec<Row> {
+        let row = |name, value| Row { arch: Arch::X86_64, name, value, unit: "instructions" };
+        vec![row("boot", 1), row("image", image), row("null_call", 1)]
+    }
+
+    #[test]
+    fn over_is_over_and_missing_is_missing() {
+        let budgets = Budgets::read().unwrap();
+        assert!(over_budget(&rows(786_432), &budgets, Arch::X86_64).is_empty());
+        assert!(over_budget(&rows(786_433), &budgets, Arch::X86_64)[0].contains("image"));
+        let missing = over_budget(&rows(1)[..2], &budgets, Arch::X86_64);
+        assert!(missing[0].contains("null_call was not measured"));
+    }
+
+    #[test]
+    fn json_is_a_list_of_rows() {
+        let text = json(&rows(5)[1..2]);
+        assert_eq!(text, "[\n  {\"name\": \"x86_64.image\", \"value\": 5, \"unit\": \"instructions\"}\n]\n");
+    }
+}

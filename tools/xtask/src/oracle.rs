@@ -1,0 +1,167 @@
+//! Runs a guest under the instruction-counting plugin and reads what it counted.
+
+use crate::arch::Arch;
+use crate::build::{self, Built};
+use crate::error::{Context, Error, Result};
+use crate::guest::{self, Ending, Input, Output};
+use crate::qemu::Machine;
+use crate::run;
+use crate::toolchain::{Toolchain, output_of, read, root};
+use object::{Object, ObjectSegment, SegmentFlags};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// The first QEMU whose plugin interface is version 2 or later, as (major, minor).
+const NEW_INTERFACE_SINCE: (u32, u32) = (8, 2);
+
+/// The version a QEMU prints.
+pub fn qemu_version(qemu: &Path) -> Option<(u32, u32)> {
+    parse_version(&output_of(qemu, &["--version"])?)
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split("version ").nth(1)?.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Builds the plugin for this QEMU's interface.
+pub fn plugin(qemu: &Path) -> Result<PathBuf> {
+    let version = qemu_version(qemu)
+        .ok_or_else(|| Error::new(format!("{} does not say its version", qemu.display())))?;
+    let mut cargo = Toolchain::host_cargo("build");
+    cargo.args(["--release", "-p", "oracle", "--target-dir"]);
+    if version >= NEW_INTERFACE_SINCE {
+        cargo.arg(root().join("target/oracle-new")).args(["--features", "api4"]);
+    } else {
+        cargo.arg(root().join("target/oracle"));
+    }
+    let made = build::artifacts(cargo, "building the instruction counter")?;
+    made.into_iter()
+        .filter(|artifact| artifact.target.name == "oracle")
+        .flat_map(|artifact| artifact.filenames)
+        .find(|file| file.extension() == Some("so"))
+        .map(|file| file.into_std_path_buf())
+        .ok_or_else(|| Error::new("the oracle package builds no shared library"))
+}
+
+/// What was counted, by name.
+pub type Counts = BTreeMap<String, u64>;
+
+/// Boots a program under the plugin and returns its counts.
+pub fn count(plugin: &Path, built: &Built, program: &[&str], extra: &[&str]) -> Result<Counts> {
+    let out = root().join(format!("target/counts-{}", built.arch));
+    let _ = std::fs::remove_file(&out);
+    let entry = entry_address(built.arch, &built.kernel)?;
+    let user = user_range(built)?;
+    let mut machine = Machine::new(built.arch, &built.kernel);
+    machine.initrd = Some(built.initrd.clone());
+    machine.init_arguments = program.iter().map(|&word| word.into()).collect();
+    machine.extra = vec![
+        "-plugin".into(),
+        format!(
+            "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
+            plugin.display(),
+            user.start,
+            user.end,
+            built.arch,
+            out.display()
+        )
+        .into(),
+    ];
+    machine.extra.extend(extra.iter().map(Into::into));
+    let stop = AtomicBool::new(false);
+    let report = guest::run(&machine, Input::None, Output::Keep, Some(Duration::from_secs(120)), &stop)?;
+    if report.ending != Ending::Exited(0) {
+        let why = run::describe(&report.ending).unwrap_or_else(|| format!("{:?}", report.ending));
+        return Err(Error::new(format!("{}: counting `{}`: {why}", built.arch, program.join(" ")))
+            .hint(format!("{}\n{}", report.console, report.warnings)));
+    }
+    parse_counts(&String::from_utf8_lossy(&read(&out)?))
+}
+
+/// `name value` lines.
+fn parse_counts(text: &str) -> Result<Counts> {
+    text.lines()
+        .map(|line| {
+            let (name, value) =
+                line.split_once(' ').ok_or_else(|| Error::new(format!("the counter wrote `{line}`")))?;
+            Ok((name.into(), value.parse().context(|| format!("the counter wrote `{line}`"))?))
+        })
+        .collect()
+}
+
+/// Where the machine's firmware starts the kernel.
+fn entry_address(arch: Arch, kernel: &Path) -> Result<u64> {
+    match arch {
+        // The 32-bit entry stands in a note; its owner is `Xen` and its type 18.
+        Arch::X86_64 => {
+            let bytes = read(kernel)?;
+            let file = object::read::elf::ElfFile64::<object::Endianness>::parse(&*bytes)
+                .context(|| kernel.display().to_string())?;
+            pvh_entry(&file).ok_or_else(|| Error::new(format!("{}: no PVH entry note", kernel.display())))
+        }
+        // QEMU loads the image there and starts at its first byte.
+        Arch::Ppc64le => Ok(0x40_0000),
+    }
+}
+
+fn pvh_entry(file: &object::read::elf::ElfFile64<'_>) -> Option<u64> {
+    use object::read::elf::ProgramHeader;
+    const XEN_ELFNOTE_PHYS32_ENTRY: object::elf::NoteType = object::elf::NoteType(18);
+    let endian = file.endian();
+    for header in file.elf_program_headers() {
+        let Ok(Some(mut notes)) = header.notes(endian, file.data()) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY {
+                let bytes = note.desc().get(..4)?;
+                return Some(u64::from(u32::from_le_bytes(bytes.try_into().ok()?)));
+            }
+        }
+    }
+    None
+}
+
+/// The addresses at which the user programs' code is linked.
+fn user_range(built: &Built) -> Result<Range<u64>> {
+    let mut range: Option<Range<u64>> = None;
+    for program in &built.programs {
+        let bytes = read(&program.file)?;
+        let file = object::File::parse(&*bytes).context(|| program.file.display().to_string())?;
+        for segment in file.segments() {
+            if matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.contains(object::elf::PF_X))
+            {
+                let segment = segment.address()..segment.address() + segment.size();
+                range = Some(match range {
+                    Some(known) => known.start.min(segment.start)..known.end.max(segment.end),
+                    None => segment,
+                });
+            }
+        }
+    }
+    range.ok_or_else(|| Error::new(format!("{}: no program has code", built.arch)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(
+            parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"),
+            Some((7, 2))
+        );
+        assert_eq!(parse_version("QEMU emulator version 10.0.2"), Some((10, 0)));
+        assert_eq!(parse_version("qemu"), None);
+    }
+
+    #[test]
+    fn counts_are_read_and_nonsense_is_not() {
+        assert_eq!(parse_counts("boot 12\ncalls 3\n").unwrap()["boot"], 12);
+        assert!(parse_counts("boot twelve").is_err());
+        assert!(parse_counts("boot").is_err());
+    }
+}

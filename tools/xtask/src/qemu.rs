@@ -1,0 +1,211 @@
+//! The machines, as QEMU command lines: one table, used by every subcommand.
+//!
+//! What each switch is for is said where it is set. Nothing is ever chosen by what the host can
+//! do: KVM is used when it is asked for, since a host can offer it and still be slow or broken.
+
+use crate::arch::Arch;
+use crate::error::{Error, Result};
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What runs before the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Firmware {
+    /// SeaBIOS on x86_64, VOF on ppc64le.
+    #[default]
+    Default,
+    /// x86_64: small, leaves PCI alone.
+    Qboot,
+    /// x86_64: the usual one.
+    Seabios,
+    /// ppc64le: the full Open Firmware; takes 5 to 10 seconds.
+    Slof,
+    /// ppc64le: QEMU's own minimal Open Firmware.
+    Vof,
+}
+
+/// What executes the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Accel {
+    #[default]
+    Tcg,
+    Kvm,
+}
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub arch: Arch,
+    /// The program; found on the PATH if it has no slash.
+    pub qemu: PathBuf,
+    pub cpus: u32,
+    /// Memory the kernel may use, in MiB.
+    pub memory: u32,
+    pub firmware: Firmware,
+    pub accel: Accel,
+    /// The CPU model, if not the machine's usual one.
+    pub cpu: Option<String>,
+    pub kernel: PathBuf,
+    pub initrd: Option<PathBuf>,
+    /// The kernel's options, then `--` and what init is told.
+    pub options: Vec<String>,
+    pub init_arguments: Vec<String>,
+    /// More switches, at the end.
+    pub extra: Vec<OsString>,
+}
+
+/// pseries takes memory in pieces of this many MiB; the kernel's own `mem=` makes it less.
+const PSERIES_PIECE: u32 = 256;
+
+impl Machine {
+    /// A machine with one CPU and 256 MiB.
+    pub fn new(arch: Arch, kernel: &Path) -> Self {
+        Self {
+            arch,
+            qemu: PathBuf::from(arch.qemu()),
+            cpus: 1,
+            memory: 256,
+            firmware: Firmware::Default,
+            accel: Accel::Tcg,
+            cpu: None,
+            kernel: kernel.into(),
+            initrd: None,
+            options: Vec::new(),
+            init_arguments: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// The kernel's command line.
+    pub fn command_line(&self) -> String {
+        let mut words = self.options.clone();
+        if self.arch == Arch::Ppc64le && !self.memory.is_multiple_of(PSERIES_PIECE) {
+            words.push(format!("mem={}", self.memory));
+        }
+        if !self.init_arguments.is_empty() {
+            words.push("--".into());
+            words.extend(
+                self.init_arguments.iter().map(|word| boot_image::command_line::Quoted(word).to_string()),
+            );
+        }
+        words.join(" ")
+    }
+
+    /// What to start QEMU with.
+    ///
+    /// # Errors
+    /// A firmware that the machine does not have.
+    pub fn arguments(&self) -> Result<Vec<OsString>> {
+        let mut arguments = Vec::<OsString>::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        let accel = match self.accel {
+            Accel::Tcg => "tcg",
+            Accel::Kvm => "kvm",
+        };
+        add(&["-accel", accel]);
+        match self.arch {
+            Arch::X86_64 => {
+                add(&["-machine", "q35", "-cpu", self.cpu.as_deref().unwrap_or("max")]);
+                // Writing v to port 0xf4 ends QEMU with (v << 1) | 1.
+                add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+                match self.firmware {
+                    Firmware::Default | Firmware::Seabios => {}
+                    Firmware::Qboot => add(&["-bios", "qboot.rom"]),
+                    other => return Err(wrong_firmware(other, self.arch)),
+                }
+                add(&["-m", &self.memory.to_string()]);
+            }
+            Arch::Ppc64le => {
+                // Mitigations that TCG does not have would only be warned about.
+                let mut machine =
+                    String::from("pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off");
+                match self.firmware {
+                    Firmware::Default | Firmware::Vof => machine.push_str(",x-vof=on"),
+                    Firmware::Slof => {}
+                    other => return Err(wrong_firmware(other, self.arch)),
+                }
+                if self.accel == Accel::Kvm {
+                    machine = machine
+                        .replace(",cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off", "");
+                }
+                add(&["-machine", &machine, "-vga", "none"]);
+                if let Some(cpu) = &self.cpu {
+                    add(&["-cpu", cpu]);
+                }
+                // "42q" written to this terminal ends QEMU with (42 << 1) | 1, as on x86_64.
+                add(&["-chardev", "testdev,id=td", "-device", "spapr-vty,chardev=td,reg=0x30000000"]);
+                add(&["-action", "panic=exit-failure"]);
+                add(&["-m", &self.memory.next_multiple_of(PSERIES_PIECE).to_string()]);
+            }
+        }
+        add(&["-smp", &self.cpus.to_string()]);
+        // Nothing that is not asked for; the console is standard input and output; a reset ends.
+        add(&["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+        arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
+        if let Some(initrd) = &self.initrd {
+            arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);
+        }
+        let command_line = self.command_line();
+        if !command_line.is_empty() {
+            arguments.extend(["-append".into(), command_line.into()]);
+        }
+        arguments.extend(self.extra.iter().cloned());
+        Ok(arguments)
+    }
+}
+
+fn wrong_firmware(firmware: Firmware, arch: Arch) -> Error {
+    let name = firmware.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let known = match arch {
+        Arch::X86_64 => "default, seabios, qboot",
+        Arch::Ppc64le => "default, vof, slof",
+    };
+    Error::new(format!("the {arch} machine has no firmware `{name}`")).hint(format!("It has: {known}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(machine: &Machine) -> String {
+        let words = machine.arguments().unwrap();
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn little_memory_on_pseries_is_the_kernels_own_business() {
+        let mut machine = Machine::new(Arch::Ppc64le, Path::new("k"));
+        machine.memory = 64;
+        assert!(text(&machine).contains("-m 256"));
+        assert!(text(&machine).contains("-append mem=64"));
+        machine.arch = Arch::X86_64;
+        assert!(text(&machine).contains("-m 64"));
+        assert!(!text(&machine).contains("mem=64"));
+    }
+
+    #[test]
+    fn arguments_reach_init_behind_the_options() {
+        let mut machine = Machine::new(Arch::X86_64, Path::new("k"));
+        machine.options = vec!["log=quiet".into()];
+        machine.init_arguments = vec!["args".into(), "two words".into()];
+        let line = machine.command_line();
+        assert!(line.starts_with("log=quiet -- args "), "{line}");
+        assert!(line.contains("two words"), "{line}");
+    }
+
+    #[test]
+    fn firmware_of_the_other_machine_is_refused() {
+        let mut machine = Machine::new(Arch::X86_64, Path::new("k"));
+        machine.firmware = Firmware::Slof;
+        assert!(machine.arguments().unwrap_err().to_string().contains("slof"));
+    }
+
+    #[test]
+    fn kvm_is_only_there_when_asked_for() {
+        let mut machine = Machine::new(Arch::X86_64, Path::new("k"));
+        assert!(text(&machine).contains("-accel tcg"));
+        machine.accel = Accel::Kvm;
+        assert!(text(&machine).contains("-accel kvm"));
+    }
+}

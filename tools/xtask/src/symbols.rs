@@ -1,0 +1,92 @@
+//! Turns the return addresses of a guest's backtrace into functions and source lines.
+
+use crate::toolchain::root;
+use addr2line::Loader;
+use std::path::Path;
+
+/// The lines of a backtrace, as far as the kernel's symbols reach.
+pub fn backtrace(kernel: &Path, frames: &[u64]) -> Vec<String> {
+    let loader = Loader::new(kernel).ok();
+    let mut lines = Vec::new();
+    for (number, &address) in frames.iter().enumerate() {
+        // A return address is that of the next instruction; the call lies before it.
+        let found =
+            loader.as_ref().map(|loader| describe(loader, address.saturating_sub(1))).unwrap_or_default();
+        if found.is_empty() {
+            lines.push(format!("{number:3}: {address:#018x}"));
+        }
+        for (depth, place) in found.into_iter().enumerate() {
+            let head = if depth == 0 { format!("{number:3}: {address:#018x}") } else { " ".repeat(23) };
+            lines.push(format!("{head} {place}"));
+        }
+    }
+    lines
+}
+
+/// The function at an address, and those it was inlined into.
+fn describe(loader: &Loader, address: u64) -> Vec<String> {
+    let mut places = Vec::new();
+    if let Ok(mut frames) = loader.find_frames(address) {
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame
+                .function
+                .as_ref()
+                .and_then(|name| name.demangle().ok().map(|name| without_hash(&name).to_owned()));
+            let place = frame
+                .location
+                .and_then(|location| Some(format!(" at {}:{}", short(location.file?), location.line?)));
+            if name.is_some() || place.is_some() {
+                places.push(format!("{}{}", name.as_deref().unwrap_or("?"), place.unwrap_or_default()));
+            }
+        }
+    }
+    if places.is_empty() {
+        places.extend(
+            loader
+                .find_symbol(address)
+                .map(|name| without_hash(&addr2line::demangle_auto(name.into(), None)).to_owned()),
+        );
+    }
+    places
+}
+
+/// A file of the tree from its top, a file of a dependency from its package.
+fn short(file: &str) -> &str {
+    if let Some((_, inside)) = file.split_once("/registry/src/") {
+        return inside.split_once('/').map_or(inside, |(_, package)| package);
+    }
+    Path::new(file).strip_prefix(root()).ok().and_then(Path::to_str).unwrap_or(file)
+}
+
+/// `kernel::sched::run::h0123456789abcdef` is `kernel::sched::run`.
+fn without_hash(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((front, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => front,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_dropped() {
+        assert_eq!(without_hash("kernel::run::h0123456789abcdef"), "kernel::run");
+        assert_eq!(without_hash("kernel::run::help"), "kernel::run::help");
+    }
+
+    #[test]
+    fn files_are_named_from_the_tree_or_their_package() {
+        let ours = root().join("kernel/src/lib.rs");
+        assert_eq!(short(ours.to_str().unwrap()), "kernel/src/lib.rs");
+        assert_eq!(short("/c/registry/src/index-1/arrayvec-0.7.8/src/lib.rs"), "arrayvec-0.7.8/src/lib.rs");
+        assert_eq!(short("/rustc/library/core/src/ptr.rs"), "/rustc/library/core/src/ptr.rs");
+    }
+
+    #[test]
+    fn an_unknown_address_stays_a_number() {
+        let lines = backtrace(Path::new("/nonexistent"), &[0x1234]);
+        assert_eq!(lines, ["  0: 0x0000000000001234"]);
+    }
+}

@@ -1,0 +1,213 @@
+//! The guest cases: one row each, the same on every machine unless a row says otherwise.
+
+use crate::arch::Arch;
+use crate::build::Built;
+use crate::error::Result;
+use crate::qemu::{Firmware, Machine};
+use boot_image::command_line::Quoted;
+use std::fmt;
+
+/// How a run must end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expect {
+    Status(u8),
+    /// The kernel refuses or gives up, with a message.
+    GuestFails,
+    TimeLimit,
+    DidNotStart,
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::GuestFails => f.write_str("a guest that refuses"),
+            Self::TimeLimit => f.write_str("the time limit"),
+            Self::DidNotStart => f.write_str("a QEMU that does not start"),
+        }
+    }
+}
+
+/// Makes an archive out of the ordinary one.
+pub type MakeInitrd = Box<dyn Fn(&Built, Vec<u8>) -> Result<Vec<u8>> + Send + Sync>;
+
+/// What is booted beside the kernel.
+pub enum Initrd {
+    Built,
+    None,
+    Made(MakeInitrd),
+}
+
+/// One guest case.
+pub struct Case {
+    /// `machine/what`.
+    pub name: String,
+    pub initrd: Initrd,
+    /// What init is told: a program and its arguments, or nothing for the prompt.
+    pub program: Vec<String>,
+    /// What is waited for, and then typed.
+    pub script: Vec<(String, String)>,
+    /// Changes to the ordinary machine.
+    pub adjust: Box<dyn Fn(&mut Machine) + Send + Sync>,
+    pub expect: Expect,
+    /// Words that the console must show; `a|b` is either.
+    pub prints: Vec<String>,
+    /// Words that it must not.
+    pub never_prints: Vec<String>,
+    /// Seconds.
+    pub limit: u64,
+    /// Why it does not run here.
+    pub skip: Option<String>,
+}
+
+/// Seconds for a case that does not say. Generous: two guests and a build may share the host.
+const LIMIT: u64 = 60;
+
+impl Case {
+    /// A case that boots the ordinary machine and must exit 0 without a panic.
+    pub fn new(arch: Arch, what: &str) -> Self {
+        Self {
+            name: format!("{arch}/{what}"),
+            initrd: Initrd::Built,
+            program: Vec::new(),
+            script: Vec::new(),
+            adjust: Box::new(|_| {}),
+            expect: Expect::Status(0),
+            prints: Vec::new(),
+            never_prints: vec!["kernel panic".into()],
+            limit: LIMIT,
+            skip: None,
+        }
+    }
+    pub fn program(mut self, words: &[&str]) -> Self {
+        self.program = words.iter().map(|&word| word.into()).collect();
+        self
+    }
+    pub fn types(mut self, steps: &[(&str, &str)]) -> Self {
+        self.script = steps.iter().map(|&(cue, typed)| (cue.into(), typed.into())).collect();
+        self
+    }
+    pub fn machine(mut self, adjust: impl Fn(&mut Machine) + Send + Sync + 'static) -> Self {
+        self.adjust = Box::new(adjust);
+        self
+    }
+    pub fn initrd(mut self, initrd: Initrd) -> Self {
+        self.initrd = initrd;
+        self
+    }
+    pub fn status(self, status: u8) -> Self {
+        self.expect(Expect::Status(status))
+    }
+    pub fn expect(mut self, expect: Expect) -> Self {
+        self.expect = expect;
+        self
+    }
+    pub fn prints(mut self, words: &[&str]) -> Self {
+        self.prints = words.iter().map(|&word| word.into()).collect();
+        self
+    }
+    pub fn never_prints(mut self, words: &[&str]) -> Self {
+        self.never_prints.extend(words.iter().map(|&word| word.into()));
+        self
+    }
+    pub fn limit(mut self, seconds: u64) -> Self {
+        self.limit = seconds;
+        self
+    }
+}
+
+/// The cases in which a machine boots and runs programs.
+pub fn all(arch: Arch) -> Vec<Case> {
+    let case = |what: &str| Case::new(arch, what);
+    // Arguments that would not survive a careless command line, and how `args` prints them.
+    let args = ["args", "plain", "two words", "it's", "a\\b", "\"q\"", "--", "-x=y", "$HOME", "", "käse"];
+    let shown: Vec<String> =
+        args.iter().enumerate().skip(1).map(|(index, word)| format!("{index}: {}\n", Quoted(word))).collect();
+    let greeting = format!("user mode on {arch}");
+    let mut cases = vec![
+        // First what takes longest, so that nothing long runs alone at the end.
+        case("many-20").program(&["many", "20"]).machine(|machine| machine.memory = 64).limit(120),
+        case("hello").program(&["hello"]).prints(&[arch.name()]),
+        case("exit-0").program(&["exit", "0"]),
+        case("exit-7").program(&["exit", "7"]).status(7),
+        case("exit-200").program(&["exit", "200"]).status(200),
+        case("primes").program(&["primes", "100000"]).prints(&["9592"]),
+        case("float").program(&["float"]).prints(&["ok"]),
+        case("alloc").program(&["alloc"]),
+        case("alloc-64-mib").program(&["alloc"]).machine(|machine| machine.memory = 64),
+        case("faults").program(&["faults"]).never_prints(&["panicked"]).limit(120),
+        case("clock").program(&["clock"]),
+        case("caps").program(&["caps"]),
+        case("args").program(&args).prints(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
+        case("no-such-program").program(&["nonesuch"]).status(127).prints(&["nonesuch"]),
+        case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),
+        case("memory-1-gib")
+            .program(&["hello"])
+            .machine(|machine| machine.memory = 1024)
+            .prints(&[arch.name()]),
+        case("a-hang").program(&["spin"]).limit(3).expect(Expect::TimeLimit),
+        case("a-qemu-that-refuses")
+            .program(&["hello"])
+            .machine(|machine| machine.cpu = Some("no-such-cpu".into()))
+            .expect(Expect::DidNotStart)
+            .prints(&["no-such-cpu"]),
+        case("a-qemu-that-is-missing")
+            .program(&["hello"])
+            .machine(|machine| machine.qemu = "no-such-qemu".into())
+            .expect(Expect::DidNotStart)
+            .prints(&["no-such-qemu"]),
+        case("prompt")
+            .types(&[
+                (PROMPT, "list\r"),
+                ("primes", ""),
+                (PROMPT, "hello\r"),
+                (&greeting, ""),
+                (PROMPT, "nonesuch\r"),
+                ("no such program", ""),
+                (PROMPT, "spin &\r"),
+                ("[1] spin", ""),
+                (PROMPT, "ps\r"),
+                ("spin", ""),
+                (PROMPT, "kill 1\r"),
+                (PROMPT, "poweroff 5\r"),
+            ])
+            .status(5),
+        case("prompt-ctrl-d").types(&[(PROMPT, "\x04")]),
+    ];
+    match arch {
+        Arch::X86_64 => {
+            cases.push(
+                case("firmware-qboot")
+                    .program(&["hello"])
+                    .machine(|m| m.firmware = Firmware::Qboot)
+                    .prints(&["x86_64"]),
+            );
+            cases.push(
+                case("cpu-qemu64")
+                    .program(&["hello"])
+                    .machine(|m| m.cpu = Some("qemu64".into()))
+                    .prints(&["x86_64"]),
+            );
+        }
+        Arch::Ppc64le => {
+            cases.insert(
+                0,
+                case("firmware-slof")
+                    .program(&["hello"])
+                    .machine(|m| m.firmware = Firmware::Slof)
+                    .prints(&["ppc64le"])
+                    .limit(120),
+            );
+            cases.push(
+                case("cpu-power10")
+                    .program(&["hello"])
+                    .machine(|m| m.cpu = Some("power10".into()))
+                    .prints(&["ppc64le"]),
+            );
+        }
+    }
+    cases
+}
+
+/// What init prints when it waits for a command.
+const PROMPT: &str = "\n> ";

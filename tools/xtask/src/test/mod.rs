@@ -1,0 +1,113 @@
+//! `tools/x test`: the host tests, and the guest cases on both machines.
+//!
+//! A guest case is a row of [`cases`] or [`bad_boot`]: what to boot, what to type, how it must end
+//! and what must stand on the console. Two guests run at a time. Every case ends in one line;
+//! the last line counts them.
+
+mod bad_boot;
+mod bad_elf;
+mod cases;
+mod glob;
+mod host;
+mod report;
+mod runner;
+
+use crate::arch::Arch;
+use crate::build;
+use crate::error::Result;
+use crate::guest;
+use crate::toolchain::Toolchain;
+use clap::ValueEnum;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What is tested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Scope {
+    #[value(name = "x86_64")]
+    X86_64,
+    #[value(name = "ppc64le")]
+    Ppc64le,
+    /// The host tests: the generic kernel over the simulated machine, and the tools.
+    #[value(name = "model")]
+    Model,
+    #[value(name = "all")]
+    All,
+}
+
+impl Scope {
+    fn machines(self) -> &'static [Arch] {
+        match self {
+            Self::X86_64 => &[Arch::X86_64],
+            Self::Ppc64le => &[Arch::Ppc64le],
+            Self::Model => &[],
+            Self::All => &Arch::ALL,
+        }
+    }
+    fn host(self) -> bool {
+        matches!(self, Self::Model | Self::All)
+    }
+}
+
+/// Run the host tests and the guest cases.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// One machine, the host tests alone (`model`), or everything.
+    #[arg(long, value_enum, default_value = "all")]
+    arch: Scope,
+    /// Only the cases whose name matches; `*` stands for any characters.
+    #[arg(long, value_name = "GLOB")]
+    filter: Option<String>,
+    /// Give every guest this many CPUs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    smp: Option<u32>,
+    /// Also write junit.xml and results.tap into this folder.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Print the names of the cases and run nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+pub fn main(arguments: Arguments) -> Result<ExitCode> {
+    let stop = guest::stop_flag()?;
+    let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|pattern| glob::matches(pattern, name));
+    let mut results = report::Results::default();
+    if arguments.arch.host() && !arguments.list {
+        host::run(&wanted, &stop, &mut results)?;
+    }
+    for &arch in arguments.arch.machines() {
+        let mut rows = cases::all(arch);
+        rows.extend(bad_boot::all(arch));
+        rows.retain(|case| wanted(&case.name));
+        if arguments.list {
+            rows.iter().for_each(|case| println!("{}", case.name));
+            continue;
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let built = match Toolchain::find().and_then(|toolchain| build::everything(&toolchain, arch)) {
+            Ok(built) => built,
+            // What does not build fails its cases; the other machine is still tested.
+            Err(error) => {
+                let why = error.to_string();
+                results.add(report::Case::failed(format!("{arch}/build"), why));
+                continue;
+            }
+        };
+        runner::run(&built, rows, arguments.smp, &stop, &mut results)?;
+    }
+    if arguments.list {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(folder) = &arguments.report {
+        results.write(folder)?;
+    }
+    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        println!("interrupted");
+        return Ok(ExitCode::from(crate::run::INTERRUPTED));
+    }
+    println!("{}", results.summary());
+    Ok(if results.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

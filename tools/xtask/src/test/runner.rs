@@ -1,0 +1,199 @@
+//! Runs guest cases, two at a time, and judges them.
+
+use super::cases::{Case, Expect, Initrd};
+use super::report::{self, Results, Verdict};
+use crate::build::Built;
+use crate::error::{Context, Result};
+use crate::guest::{self, Ending, Input, Output, Report};
+use crate::qemu::Machine;
+use crate::run::describe;
+use crate::symbols;
+use crate::toolchain::{read, root};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Guests that run at the same time.
+const AT_ONCE: usize = 2;
+/// How much of a failed guest's console is shown.
+const SHOWN_LINES: usize = 40;
+
+/// Runs the cases of one machine; each one's line is printed as it ends.
+pub fn run(
+    built: &Built,
+    cases: Vec<Case>,
+    smp: Option<u32>,
+    stop: &AtomicBool,
+    results: &mut Results,
+) -> Result<()> {
+    let folder = root().join("target/test-images");
+    std::fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
+    let next = AtomicUsize::new(0);
+    let folder = &folder;
+    let cases = &cases;
+    let next = &next;
+    std::thread::scope(|scope| {
+        let (send, ended) = mpsc::channel();
+        for _ in 0..AT_ONCE {
+            let send = send.clone();
+            scope.spawn(move || {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let begin = Instant::now();
+                    let verdict = one(built, case, smp, folder, stop)
+                        .unwrap_or_else(|error| Verdict::Failed(error.to_string()));
+                    let _ =
+                        send.send(report::Case { name: case.name.clone(), verdict, took: begin.elapsed() });
+                }
+            });
+        }
+        drop(send);
+        for case in ended {
+            results.add(case);
+        }
+    });
+    Ok(())
+}
+
+/// Runs one case.
+fn one(
+    built: &Built,
+    case: &Case,
+    smp: Option<u32>,
+    folder: &std::path::Path,
+    stop: &AtomicBool,
+) -> Result<Verdict> {
+    if let Some(why) = &case.skip {
+        return Ok(Verdict::Skipped(why.clone()));
+    }
+    let mut machine = Machine::new(built.arch, &built.kernel);
+    machine.initrd = initrd(built, case, folder)?;
+    machine.init_arguments = case.program.clone();
+    if let Some(cpus) = smp {
+        machine.cpus = cpus;
+    }
+    (case.adjust)(&mut machine);
+    let script = Mutex::new(case.script.clone());
+    let input = match std::mem::take(&mut *script.lock().unwrap_or_else(|poison| poison.into_inner())) {
+        steps if steps.is_empty() => Input::None,
+        steps => Input::Script(steps),
+    };
+    let limit = Duration::from_secs(case.limit);
+    let report = match guest::run(&machine, input, Output::Keep, Some(limit), stop) {
+        Ok(report) => report,
+        // A machine that cannot even be started is an ending too, if that is what is expected.
+        Err(error) if case.expect == Expect::DidNotStart => {
+            let text = error.to_string();
+            return Ok(missing(&text, &case.prints).map_or(Verdict::Passed, Verdict::Failed));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(match complaint(case, &report) {
+        None => Verdict::Passed,
+        Some(complaint) => Verdict::Failed(format!("{complaint}\n{}", evidence(built, &report))),
+    })
+}
+
+/// What speaks against a run, if anything does.
+fn complaint(case: &Case, report: &Report) -> Option<String> {
+    let agrees = match (&case.expect, &report.ending) {
+        (Expect::Status(wanted), Ending::Exited(status)) => wanted == status,
+        (Expect::GuestFails, Ending::Failed)
+        | (Expect::TimeLimit, Ending::TimeLimit(_))
+        | (Expect::DidNotStart, Ending::DidNotStart(_)) => true,
+        _ => false,
+    };
+    if !agrees {
+        let got = match &report.ending {
+            Ending::Exited(status) => format!("status {status}"),
+            other => describe(other).unwrap_or_else(|| "interrupted".into()),
+        };
+        return Some(format!("expected {}, got {got}", case.expect));
+    }
+    let text = match &report.ending {
+        Ending::DidNotStart(words) => words,
+        _ => &report.console,
+    };
+    if let Some(complaint) = missing(text, &case.prints) {
+        return Some(complaint);
+    }
+    let lower = text.to_lowercase();
+    let found = case.never_prints.iter().find(|word| lower.contains(&word.to_lowercase()));
+    found.map(|word| format!("the console must not show `{word}`"))
+}
+
+/// Which of the words is not in the text, whatever the case of its letters. `a|b` is either.
+fn missing(text: &str, words: &[String]) -> Option<String> {
+    let lower = text.to_lowercase();
+    let word =
+        words.iter().find(|word| !word.split('|').any(|either| lower.contains(&either.to_lowercase())))?;
+    Some(format!("the console does not show `{word}`"))
+}
+
+/// What a person needs to see why.
+fn evidence(built: &Built, report: &Report) -> String {
+    let mut text = String::new();
+    let lines: Vec<_> = report.console.lines().collect();
+    if lines.len() > SHOWN_LINES {
+        text.push_str(&format!("| [{} lines above]\n", lines.len() - SHOWN_LINES));
+    }
+    for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+        text.push_str(&format!("| {line}\n"));
+    }
+    for line in symbols::backtrace(&built.kernel, &report.frames) {
+        text.push_str(&format!("{line}\n"));
+    }
+    if !report.warnings.is_empty() {
+        text.push_str(&format!("QEMU said: {}\n", report.warnings));
+    }
+    text
+}
+
+/// The archive a case boots, written to a file of its own if it is not the ordinary one.
+fn initrd(built: &Built, case: &Case, folder: &std::path::Path) -> Result<Option<PathBuf>> {
+    let bytes = match &case.initrd {
+        Initrd::Built => return Ok(Some(built.initrd.clone())),
+        Initrd::None => return Ok(None),
+        Initrd::Made(make) => make(built, read(&built.initrd)?)?,
+    };
+    let path = folder.join(format!("{}.cpio", case.name.replace('/', "-")));
+    std::fs::write(&path, bytes).context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::Arch;
+
+    fn report(ending: Ending, console: &str) -> Report {
+        Report { ending, console: console.into(), frames: vec![], warnings: String::new() }
+    }
+
+    #[test]
+    fn the_ending_must_be_the_expected_one() {
+        let case = Case::new(Arch::X86_64, "a").status(7);
+        assert_eq!(complaint(&case, &report(Ending::Exited(7), "")), None);
+        assert!(
+            complaint(&case, &report(Ending::Exited(0), ""))
+                .unwrap()
+                .contains("expected status 7, got status 0")
+        );
+        assert!(complaint(&case, &report(Ending::TimeLimit(Duration::ZERO), "")).is_some());
+        let hang = Case::new(Arch::X86_64, "a").expect(Expect::TimeLimit);
+        assert_eq!(complaint(&hang, &report(Ending::TimeLimit(Duration::ZERO), "")), None);
+        assert!(complaint(&hang, &report(Ending::Unexplained("x".into()), "")).is_some());
+    }
+
+    #[test]
+    fn the_console_must_show_what_is_expected() {
+        let case = Case::new(Arch::X86_64, "a").prints(&["Hello|hi", "x86"]).never_prints(&["panic"]);
+        assert_eq!(complaint(&case, &report(Ending::Exited(0), "HI from x86")), None);
+        assert!(complaint(&case, &report(Ending::Exited(0), "hi")).unwrap().contains("x86"));
+        assert!(complaint(&case, &report(Ending::Exited(0), "hi x86 PANIC")).unwrap().contains("panic"));
+    }
+}
