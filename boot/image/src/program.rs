@@ -211,8 +211,7 @@ fn slice(bytes: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
 }
 
 /// Why a file is not a program for this machine, as a message that follows its name and a colon.
-/// `index` counts program headers from 0, as
-/// `readelf -l` lists them.
+/// `index` counts program headers from 0, as `readelf -l` lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProgramError {
     NotElf,
