@@ -21,6 +21,9 @@
 //! charges a budget.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod cap;
 pub mod console;
 pub mod cpu;
@@ -35,6 +38,8 @@ pub mod program;
 pub mod sched;
 pub mod sync;
 pub mod syscall;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 pub mod time;
 pub mod upcall;

@@ -44,7 +44,7 @@ impl Boot for X86_64 {
     fn describe(machine: &Machine, out: &mut dyn fmt::Write) -> fmt::Result {
         let Machine { features, rates, local_apic, .. } = machine;
         let mhz = |hz: u64| hz / 1_000_000;
-        write!(out, "x86_64:{features}; {local_apic}; tsc {} MHz ({})", mhz(rates.tsc_hz()), rates.source())
+        write!(out, "{features}; {local_apic}; tsc {} MHz ({})", mhz(rates.tsc_hz()), rates.source())
     }
 }
 
