@@ -35,6 +35,9 @@ impl Work {
     pub const TIMER: Self = Self(2);
     /// The console has input.
     pub const CONSOLE: Self = Self(4);
+    /// The core must serialize before the next user instruction (`RET-2`). Only the way to user
+    /// mode takes it off.
+    pub const CORE_SYNC: Self = Self(8);
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -60,7 +63,6 @@ pub struct Cpu {
     pub(crate) slice_end: Cell<Nanos>,
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
-    pub(crate) core_sync: Cell<CoreSyncOwed>,
 }
 
 impl Cpu {
@@ -77,7 +79,6 @@ impl Cpu {
             chosen_at: Cell::new(Nanos(0)),
             slice_end: Cell::new(Nanos(0)),
             armed: Cell::new(None),
-            core_sync: Cell::new(CoreSyncOwed::No),
         })
     }
 
@@ -142,8 +143,18 @@ impl Cpu {
         self.work.set(self.work.get().with(work));
     }
 
+    /// Takes what there is to look at; what is owed before user mode stays.
     pub(crate) fn take_work(&self) -> Work {
-        self.work.replace(Work::NONE)
+        let work = self.work.get();
+        self.work.set(Work(work.0 & Work::CORE_SYNC.0));
+        work
+    }
+
+    /// Takes what is owed before user mode.
+    pub(crate) fn take_core_sync(&self) -> CoreSyncOwed {
+        let work = self.work.get();
+        self.work.set(Work(work.0 & !Work::CORE_SYNC.0));
+        if work.has(Work::CORE_SYNC) { CoreSyncOwed::Yes } else { CoreSyncOwed::No }
     }
 
     /// Puts `item` last into this CPU's run queue. A thread must have been taken off whatever it

@@ -158,3 +158,27 @@ fn ctx_9_teardown_drops_what_it_holds_lazily() {
         assert_eq!(run.hooks(), expected, "{profile:?}");
     }
 }
+
+/// `RET-2`: what is armed on a CPU reaches the return hook on the next edge to user mode, once,
+/// whether the call would have gone straight back or not, unless a switch has serialized already.
+#[test]
+fn ret_2_an_armed_core_sync_reaches_the_return_hook_once() {
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        for call in [Call::Null, Call::Yield] {
+            run.hooks();
+            run.cpu().add_work(crate::cpu::Work::CORE_SYNC);
+            assert_eq!(run.result(call, &[]), Ok(0));
+            let owed = Owed { core_sync: CoreSyncOwed::Yes };
+            let hooks = run.hooks();
+            assert!(
+                hooks.contains(&Event::ReturnToUser { owed, reload: Reload::Full }),
+                "{profile:?} {hooks:?}"
+            );
+            let synced = hooks.contains(&Event::CoreSync);
+            assert_eq!(synced, !profile.user_return_serializes(), "{profile:?} {hooks:?}");
+            assert_eq!(run.result(Call::Null, &[]), Ok(0));
+            assert_eq!(run.hooks(), [returned(Reload::ResultOnly)], "{profile:?}: once");
+        }
+    }
+}
