@@ -4,7 +4,6 @@ use crate::arch::Arch;
 use crate::build::Built;
 use crate::error::Result;
 use crate::qemu::{Firmware, Machine};
-use boot_image::command_line::Quoted;
 use std::fmt;
 
 /// How a run must end.
@@ -122,7 +121,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
     // Arguments that would not survive a careless command line, and how `args` prints them.
     let args = ["args", "plain", "two words", "it's", "a\\b", "\"q\"", "--", "-x=y", "$HOME", "", "käse"];
     let shown: Vec<String> =
-        args.iter().enumerate().skip(1).map(|(index, word)| format!("{index}: {}\n", Quoted(word))).collect();
+        args.iter().enumerate().skip(1).map(|(index, word)| format!("{index}: {word:?}\n")).collect();
     let greeting = format!("user mode on {arch}");
     let mut cases = vec![
         // First what takes longest, so that nothing long runs alone at the end.
