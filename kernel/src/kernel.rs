@@ -110,7 +110,7 @@ pub fn boot(
 }
 
 /// Makes the kernel and its first CPU.
-fn place(
+pub(crate) fn place(
     memory: &'static Memory,
     machine: &'static Machine,
     archive: Archive<'static>,

@@ -21,6 +21,9 @@
 //! charges a budget.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod cap;
 pub mod console;
 pub mod cpu;
