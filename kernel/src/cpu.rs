@@ -5,6 +5,8 @@
 //! in a window, and later a request of another CPU, work on the same value.
 
 use crate::kernel::Kernel;
+use crate::mm::NoMemory;
+use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::print::Machine;
 use crate::sched::context::Words;
@@ -33,6 +35,9 @@ impl Work {
     pub const TIMER: Self = Self(2);
     /// The console has input.
     pub const CONSOLE: Self = Self(4);
+    /// The core must serialize before the next user instruction (`RET-2`). Only the way to user
+    /// mode takes it off.
+    pub const CORE_SYNC: Self = Self(8);
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -58,24 +63,23 @@ pub struct Cpu {
     pub(crate) slice_end: Cell<Nanos>,
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
-    pub(crate) core_sync: Cell<CoreSyncOwed>,
 }
 
 impl Cpu {
-    pub fn new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Self {
-        Self {
+    pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Result<Self, NoMemory> {
+        let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
+        Ok(Self {
             arch,
             kernel,
             words: Words::new(),
-            run_queue: Leaf::new(RunQueue::new()),
+            run_queue: Leaf::new(RunQueue::try_new(charged)?),
             timers: Leaf::new(Queue::new()),
             current: Cell::new(None),
             work: Cell::new(Work::NONE),
             chosen_at: Cell::new(Nanos(0)),
             slice_end: Cell::new(Nanos(0)),
             armed: Cell::new(None),
-            core_sync: Cell::new(CoreSyncOwed::No),
-        }
+        })
     }
 
     /// The value behind the architecture's.
@@ -139,8 +143,18 @@ impl Cpu {
         self.work.set(self.work.get().with(work));
     }
 
+    /// Takes what there is to look at; what is owed before user mode stays.
     pub(crate) fn take_work(&self) -> Work {
-        self.work.replace(Work::NONE)
+        let work = self.work.get();
+        self.work.set(Work(work.0 & Work::CORE_SYNC.0));
+        work
+    }
+
+    /// Takes what is owed before user mode.
+    pub(crate) fn take_core_sync(&self) -> CoreSyncOwed {
+        let work = self.work.get();
+        self.work.set(Work(work.0 & !Work::CORE_SYNC.0));
+        if work.has(Work::CORE_SYNC) { CoreSyncOwed::Yes } else { CoreSyncOwed::No }
     }
 
     /// Puts `item` last into this CPU's run queue. A thread must have been taken off whatever it

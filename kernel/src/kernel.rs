@@ -109,7 +109,8 @@ pub fn boot(
     sched::leave(cpu, irq)
 }
 
-/// Makes the kernel and its first CPU.
+/// Makes the kernel and its first CPU. Out of line: its values need the stack only once.
+#[inline(never)]
 pub(crate) fn place(
     memory: &'static Memory,
     machine: &'static Machine,
@@ -130,7 +131,7 @@ pub(crate) fn place(
     };
     let root = kernel.root.clone();
     let kernel = forever(Ref::try_new(memory, Some(&root), kernel)?);
-    Ok(forever(Ref::try_new(memory, Some(&root), Cpu::new(arch, kernel))?))
+    Ok(forever(Ref::try_new(memory, Some(&root), Cpu::try_new(arch, kernel)?)?))
 }
 
 /// Gives a reference up for good.

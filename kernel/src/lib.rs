@@ -38,6 +38,8 @@ pub mod program;
 pub mod sched;
 pub mod sync;
 pub mod syscall;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 pub mod time;
 pub mod upcall;

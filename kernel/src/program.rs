@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
-use crate::mm::space::{Progress, Space};
+use crate::mm::space::Space;
 use crate::object::Ref;
 use crate::panic;
 use crate::print;
@@ -150,11 +150,11 @@ async fn write(process: &Ref<Process>, at: VirtAddr, bytes: &[u8]) -> Result<(),
     Ok(())
 }
 
-/// Takes a process that never ran apart again.
+/// Ends a process that never ran: its teardown gives everything back.
 async fn abandon(process: Ref<Process>) {
-    slices(|cpu, irq| match Process::teardown_slice(&process, cpu, irq) {
-        Progress::More => Poll::Pending,
-        Progress::Done => Poll::Ready(()),
+    slices(|cpu, _| {
+        Process::end(&process, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
+        Poll::Ready(())
     })
     .await;
 }

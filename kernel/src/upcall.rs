@@ -44,21 +44,20 @@ impl Upcalls<Current> for Upcall {
         // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
         let irq = unsafe { IrqsOff::assume() };
         // SAFETY: it is the current thread's frame, which this CPU alone has.
-        let call = Current::syscall(unsafe { frame.as_ref() });
-        let outcome = if call.number == abi::Call::Null as u64 {
-            Outcome::Done(Ok(0))
+        let registers = unsafe { frame.as_mut() };
+        if Current::syscall(registers).number == abi::Call::Null as u64 {
+            Current::set_result(registers, 0, 0);
         } else {
-            syscall::dispatch(cpu, call, &irq)
-        };
-        if let Outcome::Done(result) = outcome {
-            // SAFETY: as above; the thread is still current.
-            sched::set_result(unsafe { frame.as_mut() }, result);
-            if cpu.work() == Work::NONE {
-                let owed = Owed { core_sync: cpu.core_sync.replace(CoreSyncOwed::No) };
-                // SAFETY: 1. as above. 2. the memory context was not changed since the trap:
-                // only `sched::leave` does. 3. only the result was written.
-                return unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) };
+            match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
+                Outcome::Done(result) => sched::set_result(registers, result),
+                Outcome::Off => return sched::leave(cpu, irq),
             }
+        }
+        if cpu.work() == Work::NONE {
+            let owed = Owed { core_sync: CoreSyncOwed::No };
+            // SAFETY: 1. as above. 2. the memory context was not changed since the trap: only
+            // `sched::leave` does. 3. only the result was written.
+            return unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) };
         }
         sched::leave(cpu, irq)
     }

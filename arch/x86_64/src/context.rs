@@ -32,7 +32,9 @@ impl Contexts for X86_64 {
         Ok(Mm { root })
     }
 
-    unsafe fn discard_mm(_: &Machine, _: &Mm) {}
+    unsafe fn discard_mm(_: &Machine, _: &Mm) {
+        // `new_mm` took nothing.
+    }
 
     unsafe fn retire_mm(_: &Cpu, mm: &Mm, _: &IrqsOff) {
         // Every CPU that held it has loaded another root since (CTX-9), and that flushed it.

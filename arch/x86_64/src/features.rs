@@ -81,23 +81,26 @@ fn has_serialize() -> bool {
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (there, name) in [
-            (self.x2apic, "x2apic"),
-            (self.tsc_deadline, "tsc-deadline"),
-            (self.invariant_tsc, "invariant-tsc"),
-            (self.xsave, "xsave"),
-            (self.xsaveopt, "xsaveopt"),
-            (self.avx, "avx"),
-            (self.smep, "smep"),
-            (self.smap, "smap"),
-            (self.umip, "umip"),
-            (self.pages_1g, "1g-pages"),
-            (self.serialize, "serialize"),
-        ] {
-            if there {
-                write!(f, " {name}")?;
-            }
+        f.write_str("cpu features:")?;
+        let found = [
+            (self.x2apic, " x2apic"),
+            (self.tsc_deadline, " tsc-deadline"),
+            (self.invariant_tsc, " invariant-tsc"),
+            (self.xsave, " xsave"),
+            (self.xsaveopt, " xsaveopt"),
+            (self.avx, " avx"),
+            (self.smep, " smep"),
+            (self.smap, " smap"),
+            (self.umip, " umip"),
+            (self.pages_1g, " 1g-pages"),
+            (self.serialize, " serialize"),
+        ];
+        for (_, name) in found.iter().filter(|(there, _)| *there) {
+            f.write_str(name)?;
         }
-        Ok(())
+        match found.iter().any(|(there, _)| *there) {
+            true => Ok(()),
+            false => f.write_str(" none that is optional"),
+        }
     }
 }

@@ -38,13 +38,13 @@ const SOFT_OFF: u16 = 1 << 13;
 const MAX_DEPTH: usize = 64;
 
 impl Boot for X86_64 {
-    /// EM_X86_64.
+    /// `EM_X86_64` (System V ABI, AMD64 supplement §4.1).
     const ELF_MACHINE: u16 = 62;
 
     fn describe(machine: &Machine, out: &mut dyn fmt::Write) -> fmt::Result {
         let Machine { features, rates, local_apic, .. } = machine;
         let mhz = |hz: u64| hz / 1_000_000;
-        write!(out, "x86_64:{features}; {local_apic}; tsc {} MHz ({})", mhz(rates.tsc_hz()), rates.source())
+        write!(out, "{features}; {local_apic}; tsc {} MHz ({})", mhz(rates.tsc_hz()), rates.source())
     }
 }
 

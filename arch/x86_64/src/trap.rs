@@ -57,7 +57,7 @@ pub const BY_NOTHING: u64 = 0x101;
 /// RFLAGS: interrupts on, and the bit that is always set.
 const USER_FLAGS: u64 = 1 << 9 | 1 << 1;
 
-const _: () = assert!(size_of::<Frame>() == 176 && size_of::<Frame>() % 16 == 0);
+const _: () = assert!(size_of::<Frame>() == 176 && size_of::<Frame>().is_multiple_of(16));
 
 impl Frame {
     /// Whether it was user mode that was interrupted.

@@ -4,8 +4,9 @@
 //! init=NAME  mem=MIB  log=quiet|normal|verbose  --  ARGUMENT…
 //! ```
 //! Words are separated by blanks. A word may hold `'…'`, inside which everything stands for
-//! itself, and `\c`, which is the character `c`; so any argument without a zero byte can be
-//! written, and [`quote`] writes it. The host tool quotes, the kernel unquotes, with this one file.
+//! itself, `"…"`, inside which only `\` does not, and `\c`, which is the character `c`; so any
+//! argument without a zero byte can be written, and [`quote`] writes it. The host tool quotes, the
+//! kernel unquotes, with this one file.
 
 use core::fmt::{self, Write};
 
@@ -68,7 +69,7 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
         }
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         // Options are plain words: quoting one would only hide a mistake.
-        if word.contains(['\'', '\\']) {
+        if word.contains(['\'', '"', '\\']) {
             return Err(OptionError::Quoted(word));
         }
         let repeated = match key {
@@ -181,37 +182,60 @@ pub fn next_word(line: &str) -> Result<(Option<&str>, &str), &str> {
     if line.is_empty() {
         return Ok((None, ""));
     }
-    let mut quoted = false;
-    let mut escaped = false;
+    let mut scanner = Scanner::default();
     for (index, c) in line.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\'' => quoted = !quoted,
-            _ if quoted => {}
-            '\\' => escaped = true,
-            c if BLANKS.contains(&c) => {
-                let (word, rest) = line.split_at(index);
-                return Ok((Some(word), rest));
-            }
-            _ => {}
+        if scanner.step(c) == Meaning::Blank {
+            let (word, rest) = line.split_at(index);
+            return Ok((Some(word), rest));
         }
     }
-    if quoted || escaped { Err(line) } else { Ok((Some(line), "")) }
+    if scanner.open() { Err(line) } else { Ok((Some(line), "")) }
 }
 
 /// The characters a word that [`next_word`] gave stands for.
 pub fn unquoted(word: &str) -> impl Iterator<Item = char> + '_ {
-    let mut chars = word.chars();
-    let mut quoted = false;
-    core::iter::from_fn(move || {
-        loop {
-            match chars.next()? {
-                '\'' => quoted = !quoted,
-                '\\' if !quoted => return chars.next(),
-                c => return Some(c),
-            }
+    let mut scanner = Scanner::default();
+    word.chars().filter(move |&c| scanner.step(c) != Meaning::Quoting)
+}
+
+/// What a character does in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Itself,
+    /// Belongs to the quoting and is dropped.
+    Quoting,
+    /// Ends the word.
+    Blank,
+}
+
+/// Where in the quoting of a word one is.
+#[derive(Clone, Copy, Default)]
+struct Scanner {
+    /// The quote that is open.
+    quote: Option<char>,
+    /// The next character stands for itself.
+    escaped: bool,
+}
+
+impl Scanner {
+    fn step(&mut self, c: char) -> Meaning {
+        if core::mem::take(&mut self.escaped) {
+            return Meaning::Itself;
         }
-    })
+        match (c, self.quote) {
+            ('\'' | '"', None) => self.quote = Some(c),
+            (_, Some(quote)) if c == quote => self.quote = None,
+            ('\\', None | Some('"')) => self.escaped = true,
+            (_, None) if BLANKS.contains(&c) => return Meaning::Blank,
+            _ => return Meaning::Itself,
+        }
+        Meaning::Quoting
+    }
+
+    /// Whether something has to come yet.
+    fn open(&self) -> bool {
+        self.quote.is_some() || self.escaped
+    }
 }
 
 /// Digits only, no sign.

@@ -25,6 +25,7 @@ fn arguments_for_init() {
     assert_eq!(arguments("init=a mem=1 -- exit 7"), ["exit", "7"]);
     assert_eq!(arguments("-- a -- b log=x"), ["a", "--", "b", "log=x"]);
     assert_eq!(arguments(r"-- 'a b' c\ d '' \' 'e\f'"), ["a b", "c d", "", "'", r"e\f"]);
+    assert_eq!(arguments(r#"-- "a 'b" 'c "d' "\"\\" x"y z""#), ["a 'b", "c \"d", "\"\\", "xy z"]);
     assert_eq!(parse("-- abc").unwrap().arg_block(&mut [0; 3]), Err(TooLong));
     assert_eq!(parse("-- abc").unwrap().arg_block(&mut [0; 4]), Ok(4));
 }
@@ -41,6 +42,7 @@ fn mistakes() {
     assert_eq!(parse("init="), Err(OptionError::BadInit("init=")));
     assert_eq!(parse("'mem=1'"), Err(OptionError::Quoted("'mem=1'")));
     assert_eq!(parse("-- 'a"), Err(OptionError::Unterminated("'a")));
+    assert_eq!(parse("-- \"a'"), Err(OptionError::Unterminated("\"a'")));
     assert_eq!(parse("-- a\\"), Err(OptionError::Unterminated("a\\")));
     assert_eq!(parse("\0"), Err(OptionError::Zero));
     assert_eq!(parse(&format!("-- {}", "x ".repeat(2100))), Err(OptionError::ArgumentsTooLong));

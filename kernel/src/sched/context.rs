@@ -20,7 +20,6 @@ use crate::sync::{AtomicU64, Ordering};
 use arch_contract::barrier::{Barriers, CoreSync, Site};
 use arch_contract::context::{ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Switched};
 use arch_contract::irq::IrqsOff;
-use arch_contract::ret::CoreSyncOwed;
 use arch_current::Current;
 
 /// The words of one CPU, on a cache line of their own (128 bytes covers every machine's line).
@@ -161,7 +160,7 @@ pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     if synced {
         // The core serialized after everything a request could have asked for before it sampled
         // this CPU. `RET-2`
-        cpu.core_sync.set(CoreSyncOwed::No);
+        let _settled = cpu.take_core_sync();
     }
 }
 

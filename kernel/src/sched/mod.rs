@@ -20,7 +20,7 @@ use crate::sync::Ordering;
 use crate::thread::{Frame, Standing, Thread};
 use abi::{Ending, Error, ExitReport};
 use arch_contract::irq::{Interrupts, IrqsOff};
-use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
+use arch_contract::ret::{Owed, Reload, Resume, Return};
 use arch_contract::time::{Nanos, Time};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -78,7 +78,7 @@ fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame
     // SAFETY: a process's address space lives until its teardown has called `drop_everywhere`,
     // and the teardown starts when its thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
-    let owed = Owed { core_sync: cpu.core_sync.replace(CoreSyncOwed::No) };
+    let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
     unsafe { Current::return_to_user(cpu.arch(), thread.frame(), owed, Reload::Full, irq) }

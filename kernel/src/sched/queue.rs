@@ -4,11 +4,14 @@
 //! and freeing memory needs none. A thing is in at most one queue at a time; the queue owns a
 //! reference to it.
 
+use crate::mm::NoMemory;
+use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sched::task::Task;
 use crate::sync::{AtomicU64, Ordering};
 use crate::thread::Thread;
+use allocator_api2::vec::Vec;
 use core::cell::Cell;
 use core::ptr;
 
@@ -172,13 +175,17 @@ pub enum Place {
 
 /// One queue per priority, and a bit for each that is not empty: picking takes constant time.
 pub struct RunQueue {
-    queues: [Queue; 256],
+    /// 256 of them, never more or fewer. In the heap: a CPU's value is made on a small stack.
+    queues: Vec<Queue, Charged>,
     ready: [u64; 4],
 }
 
 impl RunQueue {
-    pub const fn new() -> Self {
-        Self { queues: [const { Queue::new() }; 256], ready: [0; 4] }
+    pub fn try_new(charged: Charged) -> Result<Self, NoMemory> {
+        let mut queues = Vec::new_in(charged);
+        queues.try_reserve_exact(256).map_err(|_| NoMemory)?;
+        queues.resize_with(256, Queue::new);
+        Ok(Self { queues, ready: [0; 4] })
     }
 
     /// Puts `item` into the queue of its priority.

@@ -59,6 +59,7 @@ pub const TARGETS: &[Target] = &[
             b"normal",
             b" -- ",
             b"'",
+            b"\"",
             b"\\",
             b"'\\''",
             b" ",

@@ -32,11 +32,9 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
                 .function
                 .as_ref()
                 .and_then(|name| name.demangle().ok().map(|name| without_hash(&name).to_owned()));
-            let place = frame.location.and_then(|location| {
-                let file = Path::new(location.file?);
-                let file = file.strip_prefix(root()).unwrap_or(file).display().to_string();
-                Some(format!(" at {file}:{}", location.line?))
-            });
+            let place = frame
+                .location
+                .and_then(|location| Some(format!(" at {}:{}", short(location.file?), location.line?)));
             if name.is_some() || place.is_some() {
                 places.push(format!("{}{}", name.as_deref().unwrap_or("?"), place.unwrap_or_default()));
             }
@@ -50,6 +48,14 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
         );
     }
     places
+}
+
+/// A file of the tree from its top, a file of a dependency from its package.
+fn short(file: &str) -> &str {
+    if let Some((_, inside)) = file.split_once("/registry/src/") {
+        return inside.split_once('/').map_or(inside, |(_, package)| package);
+    }
+    Path::new(file).strip_prefix(root()).ok().and_then(Path::to_str).unwrap_or(file)
 }
 
 /// `kernel::sched::run::h0123456789abcdef` is `kernel::sched::run`.
@@ -68,6 +74,14 @@ mod tests {
     fn hashes_are_dropped() {
         assert_eq!(without_hash("kernel::run::h0123456789abcdef"), "kernel::run");
         assert_eq!(without_hash("kernel::run::help"), "kernel::run::help");
+    }
+
+    #[test]
+    fn files_are_named_from_the_tree_or_their_package() {
+        let ours = root().join("kernel/src/lib.rs");
+        assert_eq!(short(ours.to_str().unwrap()), "kernel/src/lib.rs");
+        assert_eq!(short("/c/registry/src/index-1/arrayvec-0.7.8/src/lib.rs"), "arrayvec-0.7.8/src/lib.rs");
+        assert_eq!(short("/rustc/library/core/src/ptr.rs"), "/rustc/library/core/src/ptr.rs");
     }
 
     #[test]

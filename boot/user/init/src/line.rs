@@ -128,7 +128,7 @@ struct Pending {
 impl Pending {
     /// Takes a byte; gives a character when one is complete. Bytes that make none are dropped.
     fn push(&mut self, byte: u8) -> Option<char> {
-        if byte < 0x80 || byte >= 0xc0 || self.len == self.bytes.len() {
+        if !(0x80..0xc0).contains(&byte) || self.len == self.bytes.len() {
             self.len = 0;
         }
         self.bytes[self.len] = byte;

@@ -14,7 +14,7 @@ list                   the programs there are
 ps                     what runs, with memory and CPU time
 kill N                 end background job N
 poweroff [STATUS]      turn the machine off (also: exit, Ctrl-D)
-Words are separated by blanks; '…' and \\ quote. Ctrl-U clears the line, Ctrl-C drops it.";
+Words are separated by blanks; '…', \"…\" and \\ quote. Ctrl-U clears the line, Ctrl-C drops it.";
 
 /// Serves the console until somebody is done, and gives the status to end with.
 pub fn interact() -> u8 {
@@ -42,7 +42,7 @@ pub fn interact() -> u8 {
 /// Does what a line says. A status means: turn the machine off with it.
 fn obey(line: &str, jobs: &mut Jobs) -> Option<u8> {
     let (line, where_to) = match line.trim_end().strip_suffix('&') {
-        // A quoted one is an argument.
+        // One after a backslash is an argument.
         Some(rest) if !rest.ends_with('\\') => (rest, Ground::Back),
         _ => (line, Ground::Fore),
     };

@@ -59,17 +59,12 @@ pub const CASES: &[(&str, fn())] = &[
     hostile!("software-page-fault", "int 14"),
     hostile!("divide-by-zero", "div ecx", in("ecx") 0, inout("eax") 1 => _, inout("edx") 0 => _),
     hostile!("single-step", "pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop"),
-    // The alignment check, which user mode may turn on.
+    // 0 / 0 in x87 with all exceptions unmasked. (Emulators without the alignment check and
+    // without SSE exceptions exist, so those are not here.)
     hostile!(
-        "alignment-check",
-        "pushfq", "or qword ptr [rsp], 0x40000", "popfq", "mov rax, [rsp + 1]",
-        out("rax") _
-    ),
-    // All exceptions unmasked, then 0 / 0 in vectors.
-    hostile!(
-        "vector-exception",
-        "ldmxcsr [{}]", "xorps xmm0, xmm0", "divps xmm0, xmm0",
-        in(reg) &0u32, out("xmm0") _
+        "x87-exception",
+        "fldcw [{}]", "fldz", "fldz", "fdivp", "fwait",
+        in(reg) &0x340u16, out("st(0)") _, out("st(1)") _
     ),
     hostile!("vector-misaligned", "movaps xmm0, [{} + 1]", in(reg) &[0u64; 4], out("xmm0") _),
     hostile!("return-noncanonical", "push {}", "ret", in(reg) IMPOSSIBLE_ADDRESS),

@@ -10,3 +10,8 @@ pub mod vectors;
 #[cfg_attr(target_arch = "x86_64", path = "hostile_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "hostile_ppc64le.rs")]
 pub mod hostile;
+
+/// The second way into the kernel, where the machine has one, for `null`.
+#[cfg_attr(target_arch = "x86_64", path = "door_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "door_ppc64le.rs")]
+pub mod door;

@@ -194,6 +194,7 @@ mod tests {
         let mut bytes = elf(5, 1);
         let code_at = bytes.len() as u64;
         bytes.extend(code);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
         let sections_at = bytes.len() as u64;
         bytes[40..48].copy_from_slice(&sections_at.to_le_bytes());
         bytes[60..62].copy_from_slice(&3u16.to_le_bytes());
@@ -204,6 +205,9 @@ mod tests {
         bytes.extend(
             [6u64, 0x1000, code_at, code.len() as u64, 0, 1, 0].into_iter().flat_map(u64::to_le_bytes),
         );
+        // The third: SHT_STRTAB, one zero byte.
+        bytes.extend([0u32, 3].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend([0u64, 0, sections_at, 1, 0, 1, 0].into_iter().flat_map(u64::to_le_bytes));
         bytes
     }
 

@@ -1,4 +1,5 @@
-//! Takes memory until it is refused, checks it, gives it back, and takes as much again.
+//! Takes memory until it is refused, checks it, gives it back, and takes as much again. (Which is
+//! as much only if nobody else takes memory meanwhile.)
 #![no_std]
 #![no_main]
 

@@ -6,8 +6,11 @@ use user_rt::abi::{Call, Error, PAGE_BYTES, Protection, SpawnRequest, initial};
 use user_rt::call::raw;
 use user_rt::{Mapping, println};
 
-/// Cases, and how many of their calls were not refused as they should be.
-pub const CASES: &[(&str, fn() -> u8)] = &[
+/// Makes calls that must be refused, and gives how many were not, or not as they should be.
+type Refusals = fn() -> u8;
+
+/// The cases.
+pub const CASES: &[(&str, Refusals)] = &[
     ("bad-call-number", bad_call_number),
     ("pointer-console-write", console_write),
     ("pointer-console-read", console_read),
@@ -159,15 +162,14 @@ fn spawn_grants() -> u8 {
 const WRAPPING: u64 = u64::MAX - PAGE_BYTES + 1;
 
 fn memory_map() -> u8 {
-    let Ok(taken) = Mapping::new(PAGE_BYTES as usize) else { return 1 };
-    let taken = taken.start().as_ptr() as u64;
-    let kept = Mapping::with(PAGE_BYTES as usize, taken, Protection::Read);
+    let Ok(kept) = Mapping::new(PAGE_BYTES as usize) else { return 1 };
+    let taken = kept.start().as_ptr() as u64;
     let map = |what: &str, wanted, address, len, protection| {
         let arguments = [initial::PROCESS.0.into(), address, len, protection, 0, 0];
         expect(what, wanted, Call::MemoryMap as u64, arguments)
     };
     let (read, page) = (Protection::Read as u64, PAGE_BYTES);
-    let failed = map("taken", Error::BadAddress, taken, page, read)
+    map("taken", Error::BadAddress, taken, page, read)
         + map("partly taken", Error::BadAddress, taken - page, 3 * page, read)
         + map("kernel", Error::BadAddress, KERNEL_ADDRESS & !(page - 1), page, read)
         + map("impossible", Error::BadAddress, IMPOSSIBLE_ADDRESS, page, read)
@@ -179,8 +181,7 @@ fn memory_map() -> u8 {
         + map("odd address", Error::BadArgument, taken + 1, page, read)
         + map("protection 0", Error::BadArgument, 0, page, 0)
         + map("writable and executable", Error::BadArgument, 0, page, 4)
-        + map("protection beyond 32 bits", Error::BadArgument, 0, page, 1 << 32 | read);
-    failed + u8::from(kept.is_err())
+        + map("protection beyond 32 bits", Error::BadArgument, 0, page, 1 << 32 | read)
 }
 
 fn memory_unmap() -> u8 {

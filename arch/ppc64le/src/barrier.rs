@@ -1,0 +1,43 @@
+//! `sync` is the full barrier; `isync` forgets prefetched instructions and is no barrier.
+
+use crate::cpu::Cpu;
+use crate::{Ppc64le, spr};
+use arch_contract::barrier::{Barriers, Site};
+use arch_contract::irq::IrqsOff;
+use core::arch::asm;
+use core::ptr::NonNull;
+
+impl Barriers for Ppc64le {
+    #[inline(always)]
+    fn full_barrier(_cpu: &Cpu, _site: Site) {
+        // SAFETY: orders, and changes nothing. Heavyweight: `lwsync` lets loads pass stores
+        // (Book II §4.6.3).
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
+    fn core_sync(_cpu: &Cpu, _irq: &IrqsOff) {
+        spr::isync();
+    }
+
+    unsafe fn publish_code(_cpu: &Cpu, start: NonNull<u8>, len: usize) {
+        // Book II §4.4.1 with the smallest block any implementation has. `dcbst` needs no effect
+        // where the instruction cache is coherent, and then costs little.
+        const BLOCK: usize = 32;
+        let first = start.as_ptr() as usize & !(BLOCK - 1);
+        let last = start.as_ptr() as usize + len;
+        for block in (first..last).step_by(BLOCK) {
+            // SAFETY: 1. the block holds bytes of the caller's range, mapped and readable.
+            unsafe { asm!("dcbst 0, {}", in(reg) block, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: orders, and changes nothing.
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        for block in (first..last).step_by(BLOCK) {
+            // SAFETY: as above.
+            unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: the invalidations are complete on all CPUs before anything later here.
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        spr::isync();
+    }
+}

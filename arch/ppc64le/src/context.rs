@@ -1,0 +1,80 @@
+//! Memory contexts: a PID, and its entry in the process table.
+//!
+//! `mtspr PID; isync` is all of a switch: translations are tagged by PID, so nothing is flushed, and
+//! quadrant 3 does not depend on it. A CPU that runs no user holds the empty tree.
+
+use crate::cpu::{Cpu, Machine};
+use crate::pid::Pid;
+use crate::spr::{self, number};
+use crate::{Ppc64le, radix, tlb};
+use arch_contract::addr::PhysAddr;
+use arch_contract::barrier::CoreSync;
+use arch_contract::context::{
+    ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, OutOfHardwareIds, Previously, Switched,
+};
+use arch_contract::irq::IrqsOff;
+
+/// The port's part of an address space.
+pub struct Mm {
+    pub(crate) pid: Pid,
+}
+
+/// Makes quadrant 0 of this CPU that of `pid`.
+fn load(pid: Pid) {
+    // SAFETY: the PID's process-table entry is valid: an address space's by `CTX-11`, or the empty
+    // one. `isync`, so that no later access is translated under the old one (Book III §5.7.6).
+    unsafe { spr::write::<{ number::PIDR }>(pid.get()) };
+    spr::isync();
+}
+
+impl Contexts for Ppc64le {
+    type Mm = Mm;
+
+    fn new_mm(machine: &Machine, root: PhysAddr, _id: ContextId) -> Result<Mm, OutOfHardwareIds> {
+        let pid = machine.pids.allocate().ok_or(OutOfHardwareIds)?;
+        radix::set_process_root(pid, Some(root));
+        Ok(Mm { pid })
+    }
+
+    unsafe fn retire_mm(cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
+        // Back to the empty tree rather than to an invalid entry: a walk that is under way on
+        // another CPU, for nobody, then ends at an absent entry.
+        radix::set_process_root(mm.pid, None);
+        tlb::forget_pid(mm.pid);
+        cpu.machine.pids.free(mm.pid);
+    }
+
+    #[inline(always)]
+    unsafe fn switch_mm(_cpu: &Cpu, _from: Previously, to: &Loadable<'_, Mm>, _irq: &IrqsOff) -> Switched {
+        load(to.mm().pid);
+        // `isync` is context synchronization and not a barrier.
+        Switched { full_barrier: Did::No, core_serialized: Did::Yes, reloaded: Did::Yes, tlb_current: Did::No }
+    }
+
+    #[inline(always)]
+    fn enter_lazy_tlb(_cpu: &Cpu, _held: ContextId, _irq: &IrqsOff) {
+        // Flushers ask `loaded`; there is nothing to note.
+    }
+
+    #[inline(always)]
+    fn exit_lazy_tlb(
+        _cpu: &Cpu,
+        _left: LeftLazy,
+        _now: NowUser<'_, Mm>,
+        switched: Switched,
+        _irq: &IrqsOff,
+    ) -> CoreSync {
+        match switched.core_serialized {
+            Did::Yes => CoreSync::Done,
+            Did::No => CoreSync::NotDone,
+        }
+    }
+
+    fn drop_lazy(_cpu: &Cpu, _left: LeftLazy, _irq: &IrqsOff) {
+        // The id alone does not say which PID was held, so it is read back. What was cached of it
+        // goes here; the entry itself goes in `retire_mm`.
+        let held = Pid::held();
+        load(Pid::EMPTY);
+        tlb::forget_pid(held);
+    }
+}

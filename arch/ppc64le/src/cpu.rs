@@ -1,0 +1,68 @@
+//! The two values everything hangs off: one [`Machine`], one [`Cpu`] per CPU.
+//!
+//! SPRG0 holds the address of the [`Cpu`]; entry code moves it into r13, which the ABI reserves and
+//! the compiler never allocates, so it stays there as long as the CPU is in the kernel.
+
+use crate::pid::Pids;
+use crate::trap::Frame;
+use crate::tree::Terminal;
+use arch_contract::boot::HardwareCpu;
+use arch_contract::irq::Interrupt;
+use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicU64, AtomicUsize};
+
+/// Where the physical map is: quadrant 3, and physical address 0 at its start.
+pub const PHYSICAL_MAP: u64 = 0xc000_0000_0000_0000;
+
+/// Whether the key-0 authority masks keep the kernel off user pages (KUAP, KUEP).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UserPages {
+    Guarded,
+    /// The CPU ignores the masks.
+    Open,
+}
+
+/// How firmware handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Firmware {
+    OpenFirmware,
+    FlattenedTree,
+}
+
+/// What is known of the machine.
+pub struct Machine {
+    pub(crate) timebase: u64,
+    /// The largest value of the decrementer that does not count as expired.
+    pub(crate) decrementer_max: u64,
+    pub(crate) console: Option<Terminal>,
+    /// Set when the console's interrupt source is switched on.
+    pub(crate) console_interrupt: Option<u32>,
+    pub(crate) user_pages: UserPages,
+    pub(crate) firmware: Firmware,
+    pub(crate) pids: Pids,
+    /// Console input that was fetched and not yet asked for: up to 16 bytes, and how many.
+    pub(crate) typed: [AtomicU64; 2],
+    pub(crate) typed_count: AtomicUsize,
+}
+
+/// What a CPU knows. The leading fields are read by entry code, by offset.
+#[repr(C)]
+pub struct Cpu {
+    /// The frame of the current user thread: where the next trap saves.
+    pub(crate) frame: Cell<*mut Frame>,
+    /// Top of the ordinary stack; each trap from user mode starts there.
+    pub(crate) stack: u64,
+    /// The kernel's r2.
+    pub(crate) toc: u64,
+    pub(crate) fault_stack: u64,
+    /// r12, r11 and CR between the vector and the frame.
+    pub(crate) scratch: [Cell<u64>; 3],
+    /// Registers of a kernel that faulted.
+    pub(crate) faulted: UnsafeCell<crate::kernel_fault::Registers>,
+    pub(crate) upper: Cell<*const ()>,
+    pub(crate) machine: &'static Machine,
+    pub(crate) on_interrupt: fn(&'static Cpu, Interrupt),
+    pub(crate) server: HardwareCpu,
+    /// Set when a deadline is armed, so that running out of decrementer without one says nothing.
+    pub(crate) armed: Cell<bool>,
+}

@@ -1,0 +1,78 @@
+//! Ending the machine, and the frame chain.
+//!
+//! QEMU exits with a status of our choosing through its `testdev` character device, put behind a
+//! second virtual terminal: `42q` written there ends it with `42 << 1 | 1`. Without it, RTAS
+//! power-off and `ibm,os-term` end the machine as far as they can say.
+
+use crate::cpu::Machine;
+use crate::{Ppc64le, console, rtas, stack, tree};
+use arch_contract::addr::VirtAddr;
+use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED, Power, Verdict};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// RTAS tokens, kept where a panic finds them. 0: none.
+static POWER_OFF: AtomicU32 = AtomicU32::new(0);
+static OS_TERM: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the firmware's ways known, once the tree has been read.
+pub(crate) fn learn(tokens: &tree::RtasTokens) {
+    POWER_OFF.store(tokens.power_off.unwrap_or(0), Ordering::Relaxed);
+    OS_TERM.store(tokens.os_term.unwrap_or(0), Ordering::Relaxed);
+}
+
+const fn testdev(exit: u8) -> [u8; 3] {
+    let value = exit >> 1;
+    [b'0' + value / 10, b'0' + value % 10, b'q']
+}
+
+impl Power for Ppc64le {
+    fn power_off(_machine: Option<&Machine>, verdict: Verdict) -> ! {
+        let word = match verdict {
+            Verdict::Ended => testdev(EXIT_ENDED),
+            Verdict::Failed => testdev(EXIT_FAILED),
+        };
+        // Refused where there is no such terminal, and then the next way is tried.
+        let _ = console::put(tree::VERDICT_UNIT, &word);
+        let off = POWER_OFF.load(Ordering::Relaxed);
+        if verdict == Verdict::Ended && off != 0 {
+            // Both masks: nothing may power it on again.
+            let _ = rtas::call(off, &[u32::MAX, u32::MAX], 1);
+        }
+        let term = OS_TERM.load(Ordering::Relaxed);
+        if term != 0 {
+            let why = c"spandrel";
+            let _ = rtas::call(term, &[why.as_ptr() as u64 as u32], 1);
+        }
+        loop {
+            // SAFETY: lowers this thread's priority: a hint. Interrupts are off, for good.
+            unsafe { core::arch::asm!("or 31, 31, 31", options(nomem, nostack)) };
+        }
+    }
+
+    #[inline(never)]
+    fn backtrace(visit: &mut dyn FnMut(VirtAddr)) {
+        const MOST: usize = 64;
+        let mut frame: u64;
+        // SAFETY: reads the stack pointer.
+        unsafe { core::arch::asm!("mr {}, 1", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+        for index in 0..MOST {
+            if !stack::holds_frame(frame) {
+                return;
+            }
+            // SAFETY: three doublewords there are mapped kernel stack: the back chain, CR, and the
+            // address that the frame's callee returns to (ELF V2 ABI §2.3.5).
+            let (next, saved_lr) = unsafe {
+                let frame = frame as *const u64;
+                (frame.read_volatile(), frame.add(2).read_volatile())
+            };
+            // The innermost frame's slot belongs to a callee that does not exist yet.
+            if index > 0 && saved_lr != 0 {
+                visit(VirtAddr(saved_lr | crate::cpu::PHYSICAL_MAP));
+            }
+            if next == frame {
+                return;
+            }
+            frame = next;
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! From the first instruction to the generic kernel.
+//!
+//! One entry serves two kinds of firmware: Open Firmware passes its client interface in r5 and the
+//! initrd in r3 and r4; anything else passes 0 in r5 and a flattened tree in r3 (PAPR §C.4, and the
+//! Devicetree Specification). Both end in [`tree::read`]. All of it runs in real mode, until the
+//! kernel's own translations are there; then the way leads only forward, to the first user thread.
+
+use crate::cas::{self, Negotiation};
+use crate::cpu::{Cpu, Firmware, Machine, PHYSICAL_MAP};
+use crate::hcall::{self, Call, Status};
+use crate::pid::{Pid, Pids};
+use crate::spr::{self, msr, number};
+use crate::stack::{self, Use};
+use crate::tree::{self, Handover, Offer};
+use crate::{Ppc64le, console, kernel_fault, machine, of, of_tree, radix, time, user, xics};
+use arch_contract::addr::PhysAddr;
+use arch_contract::boot::{BootInfo, PhysRange, normalize, reserve};
+use arch_contract::irq::Interrupt;
+use arch_contract::upcalls::Upcalls;
+use core::arch::global_asm;
+use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicU64, AtomicUsize};
+
+global_asm!(
+    // Makes the CPU little-endian and 64-bit if it is big-endian. The first word is a no-op
+    // (trap never) in one byte order and a branch over the second in the other; the bytes are
+    // instructions in big-endian order. Changes r10, r11, LR, SRR0 and SRR1.
+    ".macro spandrel_flip",
+    "tdi 0, 0, 0x48",
+    "b 99f",
+    ".byte 0x7d, 0x60, 0x00, 0xa6", // mfmsr 11
+    ".byte 0x61, 0x6b, 0x00, 0x01", // ori 11, 11, 1: LE
+    ".byte 0x39, 0x40, 0xff, 0xff", // li 10, -1
+    ".byte 0x79, 0x4a, 0x00, 0x04", // rldicr 10, 10, 0, 0: SF
+    ".byte 0x7d, 0x6b, 0x53, 0x78", // or 11, 11, 10
+    ".byte 0x42, 0x9f, 0x00, 0x05", // bcl 20, 31, .+4
+    ".byte 0x7d, 0x48, 0x02, 0xa6", // mflr 10
+    ".byte 0x39, 0x4a, 0x00, 0x14", // addi 10, 10, 20: behind the rfid
+    ".byte 0x7d, 0x5a, 0x03, 0xa6", // mtsrr0 10
+    ".byte 0x7d, 0x7b, 0x03, 0xa6", // mtsrr1 11
+    ".byte 0x4c, 0x00, 0x00, 0x24", // rfid
+    "99:",
+    ".endm",
+    ".macro spandrel_address register, symbol",
+    "lis \\register, \\symbol@highest",
+    "ori \\register, \\register, \\symbol@higher",
+    "sldi \\register, \\register, 32",
+    "oris \\register, \\register, \\symbol@high",
+    "ori \\register, \\register, \\symbol@l",
+    ".endm",
+
+    // The first byte of the image: firmware enters here, whatever the ELF header says.
+    ".pushsection .text.entry, \"ax\", @progbits",
+    ".globl spandrel_start",
+    "spandrel_start:",
+    "spandrel_flip",
+    "li 10, 2", // RI, not EE
+    "mtmsrd 10, 1",
+    "spandrel_address 2, .TOC.",
+    "spandrel_address 1, __stacks_start",
+    "addis 1, 1, {slot} >> 16",
+    "addi 1, 1, ({slot} & 0xffff) - {top_frame}",
+    // Zeroed memory is what the loader gave, but a loader is easily wrong.
+    "spandrel_address 8, __bss_start",
+    "spandrel_address 9, __stacks_end",
+    "subf 9, 8, 9",
+    "srdi 9, 9, 3",
+    "mtctr 9",
+    "li 0, 0",
+    "addi 8, 8, -8",
+    "1: stdu 0, 8(8)",
+    "bdnz 1b",
+    "bl spandrel_boot",
+    "trap",
+    ".popsection",
+
+    // Turns translation on: r3 is where to go on, r4 its
+    // argument, r5 the MSR. The caller's frame stays; its saved LR is of real mode and never used again.
+    ".pushsection .text.start, \"ax\", @progbits",
+    ".globl spandrel_go_virtual",
+    "spandrel_go_virtual:",
+    "mtspr 26, 3",
+    "mr 12, 3",
+    "mtspr 27, 5",
+    "mr 3, 4",
+    "rfid",
+    // Enters user mode for the first time: r3 the packed resume, r4 the Cpu.
+    ".globl spandrel_enter_user",
+    "spandrel_enter_user:",
+    "mr 13, 4",
+    "b spandrel_return_full",
+    ".popsection",
+    slot = const stack::SLOT_BYTES,
+    top_frame = const stack::TOP_FRAME,
+);
+
+unsafe extern "C" {
+    fn spandrel_go_virtual(to: extern "C" fn(*const ()) -> !, found: *const (), msr: u64) -> !;
+    fn spandrel_enter_user(resume: u64, cpu: *const ()) -> !;
+    static __vectors_start: u8;
+    static __vectors_end: u8;
+    static __vectors_load: u8;
+}
+
+/// A static that is written once, in place, before anyone reads it.
+#[repr(transparent)]
+struct Once<T>(UnsafeCell<MaybeUninit<T>>);
+
+// SAFETY: written by the boot CPU alone, before other CPUs run.
+unsafe impl<T> Sync for Once<T> {}
+
+impl<T> Once<T> {
+    const fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+    /// # Safety
+    /// Called once, by the boot CPU.
+    unsafe fn set(&'static self, value: T) -> &'static T {
+        // SAFETY: nobody refers to it yet.
+        unsafe { (*self.0.get()).write(value) }
+    }
+}
+
+static MACHINE: Once<Machine> = Once::new();
+static BOOT_CPU: Once<Cpu> = Once::new();
+
+/// Where a trap with translation off finds its stack.
+#[unsafe(no_mangle)]
+static spandrel_real_stack: AtomicU64 = AtomicU64::new(0);
+
+/// What real mode found out, for the code that goes on translated.
+struct Found {
+    handover: Handover,
+    firmware: Firmware,
+    info: BootInfo,
+}
+
+/// Called by the image's first instructions with what firmware left in r3 to r5.
+pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
+    spandrel_real_stack.store(stack::top(Use::NonMaskable), core::sync::atomic::Ordering::Relaxed);
+    // SPRG3 is readable in user mode.
+    // SAFETY: the register has no meaning to the machine.
+    unsafe { spr::write::<{ number::SPRG3 }>(0) };
+    copy_vectors();
+    let (handover, firmware) = match r5 {
+        0 => (from_blob::<U>(r3), Firmware::FlattenedTree),
+        entry => {
+            // SAFETY: firmware passed it just now, and translation is off.
+            let mut handover = from_firmware::<U>(unsafe { of::Firmware::new(entry) });
+            if r4 != 0 {
+                handover.initrd = Some(PhysRange { start: PhysAddr(r3), len: r4 });
+            }
+            (handover, Firmware::OpenFirmware)
+        }
+    };
+    if let Some(terminal) = handover.console {
+        console::select(terminal.unit);
+    }
+    machine::learn(&handover.rtas);
+    require_features::<U>(&handover);
+
+    let mut ram = handover.memory.clone();
+    normalize(&mut ram);
+    let mut free = ram.clone();
+    let initrd = handover.initrd.filter(|initrd| initrd.len != 0);
+    let held = radix::image().into_iter().chain(initrd).chain(handover.reserved.iter().copied());
+    for range in held {
+        if range.start.0.checked_add(range.len).is_none() || reserve(&mut free, range).is_err() {
+            U::boot_failure(format_args!("the memory map is unusable: too many or wrapping ranges"));
+        }
+    }
+    if let Some(initrd) = initrd
+        && !ram.iter().any(|range| range.start <= initrd.start && initrd.end() <= range.end())
+    {
+        U::boot_failure(format_args!("the initrd at {:?} does not lie in memory", initrd.start));
+    }
+    // SAFETY: translation is off; the map is the machine's RAM, and what is used was cut out.
+    if let Err(error) = unsafe { radix::build(&ram, &mut free) } {
+        U::boot_failure(format_args!("{error}"));
+    }
+    take_interrupts_here::<U>();
+
+    let info = BootInfo {
+        free,
+        total: ram.iter().map(|range| range.len).sum(),
+        command_line: handover.command_line,
+        initrd,
+        cpus: handover.cpus.clone(),
+    };
+    let found = Found { handover, firmware, info };
+    // Off PID 0, whose low quadrant would be the kernel's tables.
+    // SAFETY: the empty tree's process-table entry is valid; translation is off.
+    unsafe { spr::write::<{ number::PIDR }>(Pid::EMPTY.get()) };
+    // SAFETY: the kernel's tables map the image at its own addresses, where `go_on` lies; the stack
+    // with `found` stays, since this frame is never left.
+    unsafe { spandrel_go_virtual(go_on::<U>, (&raw const found).cast(), msr::KERNEL) }
+}
+
+/// Puts the vectors where they are linked to run. Real mode, so that address is 0.
+fn copy_vectors() {
+    let (start, end) = (&raw const __vectors_start, &raw const __vectors_end);
+    let from = &raw const __vectors_load;
+    let len = end as usize - start as usize;
+    let to = start as *mut u8;
+    for at in (0..len).step_by(8) {
+        // SAFETY: the image keeps its copy of the vectors there, a multiple of a page long; low
+        // memory is RAM that nothing else uses: firmware's own vectors are not needed by a client
+        // whose interrupts are off. Both are aligned.
+        unsafe { to.add(at).cast::<u64>().write_volatile(from.add(at).cast::<u64>().read()) };
+    }
+    // SAFETY: makes the copy visible to instruction fetch: one `icbi` is enough where the
+    // instruction cache is coherent, as on every processor with radix trees.
+    unsafe { core::arch::asm!("sync", "icbi 0, {}", "sync", "isync", in(reg) to, options(nostack)) };
+}
+
+/// The tree of firmware that passes one.
+fn from_blob<U: Upcalls<Ppc64le>>(at: u64) -> Handover {
+    let start = (at | PHYSICAL_MAP) as *const u8;
+    // SAFETY: firmware says a tree lies there; any bits are valid bytes.
+    let header = unsafe { &*start.cast::<[u8; 40]>() };
+    let Some(size) = crate::tree_check::stated_size(header) else {
+        U::boot_failure(format_args!(
+            "no device tree at {at:#x} (r3) and no Open Firmware (r5 = 0): boot with -kernel on a pseries machine"
+        ));
+    };
+    // SAFETY: as above, for the size that it states.
+    read_tree::<U>(unsafe { core::slice::from_raw_parts(start, size) })
+}
+
+/// The tree of Open Firmware, after the negotiation; then firmware is done with.
+fn from_firmware<U: Upcalls<Ppc64le>>(mut firmware: of::Firmware) -> Handover {
+    select_console(&mut firmware);
+    // Refused or missing, the tree says what there is; `require_features` judges it.
+    let negotiation = cas::negotiate(&mut firmware);
+    let blob = match of_tree::flatten(&mut firmware) {
+        Ok(blob) => blob,
+        Err(error) => U::boot_failure(format_args!("cannot read the device tree: {error}")),
+    };
+    let handover = read_tree::<U>(blob);
+    firmware.quiesce();
+    if negotiation == Negotiation::Refused && handover.translation == Offer::OldOnly {
+        no_radix::<U>();
+    }
+    handover
+}
+
+/// Directs messages to the terminal firmware uses, before the whole tree is known.
+fn select_console(firmware: &mut of::Firmware) {
+    let mut path = [0; 64];
+    let Some(chosen) = firmware.find(c"/chosen") else { return };
+    let path = match firmware.property(chosen, c"stdout-path", &mut path) {
+        Some(length) if length <= path.len() => &path[..length],
+        _ => return,
+    };
+    if let Some(unit) = tree::unit_of_path(path) {
+        console::select(unit);
+    }
+}
+
+fn read_tree<U: Upcalls<Ppc64le>>(blob: &[u8]) -> Handover {
+    match tree::read(blob) {
+        Ok(handover) => handover,
+        Err(error) => U::boot_failure(format_args!("the device tree is unusable: {error}")),
+    }
+}
+
+fn no_radix<U: Upcalls<Ppc64le>>() -> ! {
+    U::boot_failure(format_args!(
+        "this CPU has no radix MMU (PVR {:#010x}): use a POWER9 or later, such as -cpu power9",
+        spr::read::<{ number::PVR }>()
+    ))
+}
+
+/// What this kernel cannot do without (`BOOT-4`).
+fn require_features<U: Upcalls<Ppc64le>>(handover: &Handover) {
+    if handover.translation == Offer::OldOnly || handover.cpu_radix == Some(false) {
+        no_radix::<U>();
+    }
+    if handover.interrupts == Offer::NewOnly {
+        U::boot_failure(format_args!(
+            "this machine has only the XIVE interrupt controller: use ic-mode=xics or ic-mode=dual"
+        ));
+    }
+}
+
+/// Little-endian handlers, at the translated vectors, before the first interrupt can come.
+fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
+    const LITTLE_ENDIAN: [u64; 4] = [1, 4, 0, 0];
+    const VECTORS_TRANSLATED: [u64; 4] = [3, 3, 0, 0];
+    for (name, arguments) in [("little-endian", LITTLE_ENDIAN), ("relocated", VECTORS_TRANSLATED)] {
+        // SAFETY: decides how interrupts are taken; they are off, and the vectors are in place.
+        let (status, _) = unsafe { hcall::call(Call::SetMode, arguments) };
+        if status != Status::SUCCESS {
+            U::boot_failure(format_args!(
+                "the hypervisor refuses {name} interrupts (H_SET_MODE: {}): this kernel needs them",
+                status.0
+            ));
+        }
+    }
+}
+
+/// Goes on with translation on.
+extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
+    // SAFETY: `boot` left it on the stack below us, whole, and nobody else has it.
+    let Found { handover, firmware, info } = unsafe { found.cast::<Found>().read() };
+    let user_pages = user::close();
+    // SAFETY: only `scv` is let through of the facilities; what it does is in place.
+    unsafe { spr::write::<{ number::FSCR }>(spr::FSCR_SCV) };
+    let server = handover.cpus[0];
+    if let Err(status) = xics::open() {
+        U::boot_failure(format_args!(
+            "the hypervisor has no XICS (H_CPPR: {}): use ic-mode=xics or ic-mode=dual",
+            status.0
+        ));
+    }
+    let machine = Machine {
+        timebase: handover.timebase,
+        decrementer_max: u64::MAX >> (65 - handover.decrementer_bits),
+        console: handover.console,
+        console_interrupt: console_interrupt(&handover),
+        user_pages,
+        firmware,
+        pids: Pids::new(),
+        typed: [AtomicU64::new(0), AtomicU64::new(0)],
+        typed_count: AtomicUsize::new(0),
+    };
+    // SAFETY: the boot CPU comes by here once.
+    let machine = unsafe { MACHINE.set(machine) };
+    let toc;
+    // SAFETY: reads r2.
+    unsafe { core::arch::asm!("mr {}, 2", out(reg) toc, options(nomem, nostack, preserves_flags)) };
+    let cpu = Cpu {
+        frame: Cell::new(core::ptr::null_mut()),
+        stack: stack::top(Use::Main),
+        toc,
+        fault_stack: stack::top(Use::Fault),
+        scratch: [const { Cell::new(0) }; 3],
+        faulted: UnsafeCell::new(kernel_fault::Registers::ZERO),
+        upper: Cell::new(core::ptr::null()),
+        machine,
+        on_interrupt: U::interrupt as fn(&'static Cpu, Interrupt),
+        server,
+        armed: Cell::new(false),
+    };
+    // SAFETY: as above.
+    let cpu = unsafe { BOOT_CPU.set(cpu) };
+    // SAFETY: entry code finds the `Cpu` there from now on.
+    unsafe { spr::write::<{ number::SPRG0 }>(core::ptr::from_ref(cpu) as u64) };
+    time::disarm(cpu);
+    let resume = U::boot(info, machine, cpu);
+    // SAFETY: the frame is a user thread's, by the maker of a `Resume`.
+    unsafe { spandrel_enter_user(resume.frame().as_ptr() as u64, core::ptr::from_ref(cpu).cast()) }
+}
+
+/// Lets the console's interrupts through, where firmware can; its source number then.
+fn console_interrupt(handover: &Handover) -> Option<u32> {
+    let terminal = handover.console?;
+    let source = terminal.interrupt?;
+    xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
+    // SAFETY: the terminal may signal from now on.
+    let (status, _) = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1, 0, 0]) };
+    (status == Status::SUCCESS).then_some(source)
+}

@@ -1,0 +1,62 @@
+//! Invalidation on this CPU, by `tlbiel` (Power ISA 3.0B Book III §5.9.3.2).
+//!
+//! Only the local form: it needs no leave of the hypervisor, and which CPUs must do it is generic
+//! code's business. RIC says what goes: 0 translations, 1 the page-walk cache, 2 both and what is
+//! cached of the process table. An invalidation by PID works on one congruence class at a time;
+//! ISA 3.0 has 128 of them, and later processors take the first for all.
+
+use crate::cpu::Cpu;
+use crate::pid::Pid;
+use crate::context::Mm;
+use crate::{Ppc64le, spr};
+use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::irq::IrqsOff;
+use arch_contract::tlb::{Freed, Tlb};
+use core::arch::asm;
+
+/// Congruence classes of a POWER9's TLB.
+const SETS: u64 = 128;
+/// RB[IS] = 1: by process.
+const BY_PID: u64 = 1 << 10;
+const SET_SHIFT: u32 = 12;
+
+/// Forgets everything of `pid` on this CPU, cached process-table entry included.
+pub(crate) fn forget_pid(pid: Pid) {
+    let rs = pid.get() << 32;
+    spr::ptesync();
+    // SAFETY: forgetting translations is always sound; operands are of a valid form: RIC=2 for the
+    // first class, RIC=0 for the others.
+    unsafe { asm!("tlbiel {}, {}, 2, 1, 1", in(reg) BY_PID, in(reg) rs, options(nostack)) };
+    for set in 1..SETS {
+        // SAFETY: as above.
+        unsafe { asm!("tlbiel {}, {}, 0, 1, 1", in(reg) BY_PID | set << SET_SHIFT, in(reg) rs, options(nostack)) };
+    }
+    spr::ptesync();
+    spr::isync();
+}
+
+impl Tlb for Ppc64le {
+    const FLUSH_CEILING: u64 = 33;
+
+    fn flush_local(cpu: &Cpu, mm: &Mm, start: VirtAddr, pages: u64, freed: Freed, irq: &IrqsOff) {
+        // A range of more pages than the ceiling may have been one large leaf, which an
+        // invalidation of small pages would miss; a freed table needs the page-walk cache gone.
+        if pages > Self::FLUSH_CEILING || freed == Freed::Tables {
+            return Self::flush_local_mm(cpu, mm, irq);
+        }
+        let rs = mm.pid.get() << 32;
+        spr::ptesync();
+        for page in 0..pages {
+            // IS = 0, AP = 0 (4 KiB), effective page number.
+            let rb = (start.0 & !(PAGE_SIZE - 1)).wrapping_add(page * PAGE_SIZE);
+            // SAFETY: forgetting a translation is always sound; the form is valid.
+            unsafe { asm!("tlbiel {}, {}, 0, 1, 1", in(reg) rb, in(reg) rs, options(nostack)) };
+        }
+        spr::ptesync();
+        spr::isync();
+    }
+
+    fn flush_local_mm(_cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
+        forget_pid(mm.pid);
+    }
+}

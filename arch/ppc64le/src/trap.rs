@@ -1,0 +1,174 @@
+//! The user frame, and the Rust half of every way into the kernel.
+//!
+//! Assembly (`trap_entry.rs`) saves registers straight into the thread's [`Frame`] and calls one of
+//! the functions here; what they return is the frame to leave with. Interrupts are off throughout.
+
+use crate::cpu::Cpu;
+use crate::spr::{self, msr, number};
+use crate::{Ppc64le, irq};
+use arch_contract::addr::VirtAddr;
+use arch_contract::ret::{Reload, Resume};
+use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
+use arch_contract::upcalls::Upcalls;
+use core::fmt::Write;
+use core::ptr::NonNull;
+
+/// User registers. Entry code knows this layout through `offset_of!`.
+#[repr(C, align(16))]
+pub struct Frame {
+    pub(crate) gpr: [u64; 32],
+    pub(crate) pc: u64,
+    /// What user mode runs with. User code cannot change it, so a trap does not save it: only the
+    /// kernel writes it, when it turns the vector units on and off.
+    pub(crate) msr: u64,
+    pub(crate) lr: u64,
+    pub(crate) ctr: u64,
+    pub(crate) xer: u64,
+    pub(crate) cr: u64,
+}
+
+/// Bytes below the initial stack pointer's page end that the ABI wants: the minimal frame of
+/// ELF V2 (§2.2.2.1), rounded to 16. Its back chain reads zero from the zeroed stack.
+const INITIAL_FRAME: u64 = 32;
+
+impl Traps for Ppc64le {
+    type Frame = Frame;
+
+    fn new_frame(entry: VirtAddr, stack: VirtAddr, args: [u64; 3]) -> Frame {
+        let mut gpr = [0; 32];
+        gpr[1] = (stack.0 & !15).wrapping_sub(INITIAL_FRAME);
+        gpr[3..6].copy_from_slice(&args);
+        // A function's global entry point computes its r2 from its own address in r12.
+        gpr[12] = entry.0;
+        Frame { gpr, pc: entry.0, msr: msr::USER, lr: 0, ctr: 0, xer: 0, cr: 0 }
+    }
+
+    fn pc(frame: &Frame) -> VirtAddr {
+        VirtAddr(frame.pc)
+    }
+
+    fn sp(frame: &Frame) -> VirtAddr {
+        VirtAddr(frame.gpr[1])
+    }
+
+    #[inline(always)]
+    fn syscall(frame: &Frame) -> Syscall {
+        let gpr = &frame.gpr;
+        Syscall { number: gpr[0], args: [gpr[3], gpr[4], gpr[5], gpr[6], gpr[7], gpr[8]] }
+    }
+
+    #[inline(always)]
+    fn set_result(frame: &mut Frame, status: u64, value: u64) {
+        frame.gpr[3] = status;
+        frame.gpr[4] = value;
+    }
+
+    fn restart_syscall(frame: &mut Frame) {
+        // Both `sc` and `scv` leave the address of the next instruction, and are 4 bytes long.
+        frame.pc = frame.pc.wrapping_sub(4);
+    }
+
+    fn print_frame(frame: &Frame, out: &mut dyn Write) -> core::fmt::Result {
+        writeln!(
+            out,
+            "pc {:016x} msr {:016x} lr {:016x} ctr {:016x}",
+            frame.pc, frame.msr, frame.lr, frame.ctr
+        )?;
+        writeln!(out, "cr {:08x} xer {:016x}", frame.cr, frame.xer)?;
+        print_registers(&frame.gpr, out)
+    }
+}
+
+/// The general registers, four to a line.
+pub(crate) fn print_registers(gpr: &[u64; 32], out: &mut dyn Write) -> core::fmt::Result {
+    for (row, four) in gpr.chunks_exact(4).enumerate() {
+        write!(out, "r{:<2}", row * 4)?;
+        for value in four {
+            write!(out, " {value:016x}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// Bit 0 of what the functions below return to entry code: load every register from the frame.
+pub const RELOAD_ALL: u64 = 1;
+
+/// A [`Resume`] as entry code takes it: the frame's address and [`RELOAD_ALL`].
+#[inline(always)]
+fn packed(resume: Resume<Frame>) -> u64 {
+    let reload = match resume.reload() {
+        Reload::ResultOnly => 0,
+        Reload::Full => RELOAD_ALL,
+    };
+    resume.frame().as_ptr() as u64 | reload
+}
+
+/// A system call, by either instruction.
+pub extern "C" fn on_syscall<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> u64 {
+    packed(U::syscall(cpu, frame))
+}
+
+/// Anything else from user mode. `vector` is the interrupt's offset in the architecture's table.
+/// Entry code always reloads everything after it.
+pub extern "C" fn on_trap<U: Upcalls<Ppc64le>>(
+    cpu: &'static Cpu,
+    frame: NonNull<Frame>,
+    vector: u64,
+    srr1: u64,
+) -> u64 {
+    // SAFETY: entry code passes the frame it has just saved into, which nothing else refers to now.
+    let pc = VirtAddr(unsafe { frame.as_ref() }.pc);
+    packed(U::trap(cpu, frame, decode(cpu, vector, pc, srr1)))
+}
+
+/// An `scv` of a level other than 0: there is nothing behind it.
+pub extern "C" fn on_bad_scv<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, mut frame: NonNull<Frame>) -> u64 {
+    // SAFETY: as in `on_trap`.
+    let frame_now = unsafe { frame.as_mut() };
+    // Unlike an interrupt, the instruction has completed: the fault is at it, not after it.
+    frame_now.pc = frame_now.pc.wrapping_sub(4);
+    let fault =
+        Fault { cause: FaultCause::UndefinedInstruction, pc: VirtAddr(frame_now.pc), address: None };
+    packed(U::trap(cpu, frame, Trap::Fault(fault)))
+}
+
+/// Names what happened (Power ISA 3.0B Book III §6.5, by offset).
+fn decode(cpu: &'static Cpu, vector: u64, pc: VirtAddr, srr1: u64) -> Trap {
+    let (cause, address) = match vector {
+        0x500 | 0xea0 => return Trap::Interrupt(irq::take_external(cpu)),
+        0x900 => return Trap::Interrupt(irq::take_decrementer(cpu)),
+        // Directed privileged doorbell: taking it clears it, and nobody sends it.
+        0xa00 => return Trap::Interrupt(arch_contract::irq::Interrupt::Spurious),
+        // Floating point, vector, VSX unavailable.
+        0x800 | 0xf20 | 0xf40 => return Trap::VectorUnitOff,
+        0x300 => {
+            const STORE: u64 = 1 << 25;
+            let store = spr::read::<{ number::DSISR }>() & STORE != 0;
+            let access = if store { Access::Write } else { Access::Read };
+            (FaultCause::Page(access), Some(VirtAddr(spr::read::<{ number::DAR }>())))
+        }
+        // The segment interrupts of radix: an address outside the tree. They do not say whether
+        // the access was a store.
+        0x380 => (FaultCause::BadAddress(Access::Read), Some(VirtAddr(spr::read::<{ number::DAR }>()))),
+        0x400 => (FaultCause::Page(Access::Execute), Some(pc)),
+        0x480 => (FaultCause::BadAddress(Access::Execute), Some(pc)),
+        0x600 => (FaultCause::Alignment, Some(VirtAddr(spr::read::<{ number::DAR }>()))),
+        0x700 => (program(srr1), None),
+        0xd00 => (FaultCause::SingleStep, None),
+        // Emulation assistance; facility unavailable, for user mode and for the hypervisor.
+        0xe40 | 0xf60 | 0xf80 => (FaultCause::UndefinedInstruction, None),
+        other => (FaultCause::Other(other as u16), None),
+    };
+    Trap::Fault(Fault { cause, pc, address })
+}
+
+/// SRR1 bits 43 to 46 say which program interrupt it is (§6.5.9).
+fn program(srr1: u64) -> FaultCause {
+    match srr1 {
+        bits if bits & 1 << 20 != 0 => FaultCause::FloatingPoint,
+        bits if bits & 1 << 18 != 0 => FaultCause::PrivilegedInstruction,
+        bits if bits & 1 << 17 != 0 => FaultCause::Breakpoint,
+        _ => FaultCause::UndefinedInstruction,
+    }
+}

@@ -1,0 +1,342 @@
+//! What the device tree says, copied out of it once.
+//!
+//! [`read`] is the only reader of a flattened tree: it has the blob [checked](crate::tree_check),
+//! lets the `fdt` crate parse it, and makes one pass over all nodes. Nothing of the blob is kept,
+//! so its memory can be reused at once (`BOOT-3`). It never panics, whatever the bytes: the tree is
+//! input like any other, and it is fuzzed as such. (LoPAPR App. B, and Devicetree Specification.)
+
+use crate::tree_check::{self, CheckError};
+use arch_contract::addr::PhysAddr;
+use arch_contract::boot::{HardwareCpu, MAX_COMMAND_LINE, MAX_CPUS, MAX_RANGES, PhysRange};
+use arrayvec::{ArrayString, ArrayVec};
+use fdt::node::FdtNode;
+
+/// Where the verdict goes: a terminal at this unit address is not one (`Power::power_off`).
+pub const VERDICT_UNIT: u32 = 0x3000_0000;
+
+/// Terminals a machine may have.
+const MAX_TERMINALS: usize = 8;
+
+/// A tree this kernel cannot boot from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TreeError {
+    Unsound(CheckError),
+    /// More memory ranges or CPUs than there is room for.
+    TooMany,
+    /// A memory or initrd range wraps, or ends before it starts.
+    BadRange,
+    CommandLineTooLong,
+    CommandLineNotText,
+    NoMemory,
+    NoCpu,
+    /// The CPU nodes do not state the rate of the timebase.
+    NoTimebase,
+}
+
+impl core::fmt::Display for TreeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Unsound(why) => write!(f, "{why}"),
+            Self::TooMany => write!(f, "it lists more memory ranges or CPUs than are supported"),
+            Self::BadRange => write!(f, "a memory or initrd range wraps around"),
+            Self::CommandLineTooLong => {
+                write!(f, "the command line is longer than {MAX_COMMAND_LINE} bytes: shorten -append")
+            }
+            Self::CommandLineNotText => write!(f, "the command line is not UTF-8"),
+            Self::NoMemory => write!(f, "it has no memory node"),
+            Self::NoCpu => write!(f, "it has no CPU node"),
+            Self::NoTimebase => write!(f, "it does not state timebase-frequency"),
+        }
+    }
+}
+
+/// What one value of a platform-support option allows (`ibm,arch-vec-5-platform-support`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// The tree does not say.
+    Unsaid,
+    /// Only the older: hash tables, XICS.
+    OldOnly,
+    /// Only the newer: radix trees, XIVE.
+    NewOnly,
+    Either,
+}
+
+/// RTAS calls by name. `None`: the firmware has no such call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RtasTokens {
+    pub power_off: Option<u32>,
+    pub os_term: Option<u32>,
+    pub set_xive: Option<u32>,
+    pub start_cpu: Option<u32>,
+}
+
+/// A terminal of the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terminal {
+    /// The unit address that hypervisor calls name it by.
+    pub unit: u32,
+    /// The number of its interrupt source.
+    pub interrupt: Option<u32>,
+}
+
+/// All this kernel wants to know of the machine.
+#[derive(Debug)]
+pub struct Handover {
+    pub memory: ArrayVec<PhysRange, MAX_RANGES>,
+    pub reserved: ArrayVec<PhysRange, MAX_RANGES>,
+    pub command_line: ArrayString<MAX_COMMAND_LINE>,
+    pub initrd: Option<PhysRange>,
+    /// Interrupt-server numbers, the boot CPU first.
+    pub cpus: ArrayVec<HardwareCpu, MAX_CPUS>,
+    /// Timebase ticks per second; not 0.
+    pub timebase: u64,
+    /// Width of the decrementer, 32 to 64.
+    pub decrementer_bits: u32,
+    /// The terminal that `/chosen` names, else the first.
+    pub console: Option<Terminal>,
+    /// Whether a terminal stands at [`VERDICT_UNIT`].
+    pub verdict_terminal: bool,
+    pub rtas: RtasTokens,
+    pub translation: Offer,
+    pub interrupts: Offer,
+    /// `ibm,pa-features` says that the CPU walks radix trees; `None` if it says nothing.
+    pub cpu_radix: Option<bool>,
+}
+
+/// What one pass collects before it is known which of it counts.
+struct Pass {
+    out: Handover,
+    address_cells: usize,
+    size_cells: usize,
+    terminals: ArrayVec<Terminal, MAX_TERMINALS>,
+    stdout: Option<u32>,
+    initrd: (Option<u64>, Option<u64>),
+}
+
+/// Reads a flattened tree. `blob` may be longer than the tree in it.
+pub fn read(blob: &[u8]) -> Result<Handover, TreeError> {
+    tree_check::check(blob).map_err(TreeError::Unsound)?;
+    // The check covers all that the parser asks of a header.
+    let tree = fdt::Fdt::new(blob).map_err(|_| TreeError::Unsound(CheckError::Truncated))?;
+    let mut pass = Pass::new();
+    for range in tree.memory_reservations() {
+        let range = PhysRange { start: PhysAddr(range.address() as u64), len: range.size() as u64 };
+        pass.out.reserved.try_push(range).map_err(|_| TreeError::TooMany)?;
+    }
+    for (index, node) in tree.all_nodes().enumerate() {
+        if index == 0 {
+            pass.root(node);
+        }
+        match node.name.split('@').next().unwrap_or("") {
+            "chosen" => pass.chosen(node)?,
+            "rtas" => pass.rtas(node),
+            _ => match text(node, "device_type") {
+                Some("memory") => pass.memory(node)?,
+                Some("cpu") => pass.cpu(node)?,
+                Some("serial") => pass.terminal(node),
+                _ => {}
+            },
+        }
+    }
+    let boot_cpu = u32::from_be_bytes([blob[28], blob[29], blob[30], blob[31]]);
+    pass.finish(HardwareCpu(boot_cpu))
+}
+
+impl Pass {
+    fn new() -> Self {
+        Self {
+            out: Handover {
+                memory: ArrayVec::new(),
+                reserved: ArrayVec::new(),
+                command_line: ArrayString::new(),
+                initrd: None,
+                cpus: ArrayVec::new(),
+                timebase: 0,
+                decrementer_bits: 32,
+                console: None,
+                verdict_terminal: false,
+                rtas: RtasTokens::default(),
+                translation: Offer::Unsaid,
+                interrupts: Offer::Unsaid,
+                cpu_radix: None,
+            },
+            // What the specification says where the root says nothing.
+            address_cells: 2,
+            size_cells: 1,
+            terminals: ArrayVec::new(),
+            stdout: None,
+            initrd: (None, None),
+        }
+    }
+
+    fn root(&mut self, node: FdtNode) {
+        if let Some(cells) = value(node, "#address-cells").and_then(|value| word(value, 0)) {
+            self.address_cells = cells as usize;
+        }
+        if let Some(cells) = value(node, "#size-cells").and_then(|value| word(value, 0)) {
+            self.size_cells = cells as usize;
+        }
+    }
+
+    fn chosen(&mut self, node: FdtNode) -> Result<(), TreeError> {
+        for property in node.properties() {
+            match property.name {
+                "bootargs" => {
+                    let end = property.value.iter().position(|&byte| byte == 0);
+                    let bytes = &property.value[..end.unwrap_or(property.value.len())];
+                    let line = core::str::from_utf8(bytes).map_err(|_| TreeError::CommandLineNotText)?;
+                    self.out.command_line.clear();
+                    self.out.command_line.try_push_str(line).map_err(|_| TreeError::CommandLineTooLong)?;
+                }
+                "linux,initrd-start" => self.initrd.0 = cells(property.value),
+                "linux,initrd-end" => self.initrd.1 = cells(property.value),
+                "stdout-path" | "linux,stdout-path" => {
+                    self.stdout = self.stdout.or(unit_of_path(property.value));
+                }
+                "ibm,arch-vec-5-platform-support" => self.platform_support(property.value),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Pairs of an option byte's number and its value. Byte 23: interrupt controller; byte 24:
+    /// translation. The top two bits say which: 0 the older, 1 the newer, 2 either.
+    fn platform_support(&mut self, value: &[u8]) {
+        for pair in value.chunks_exact(2) {
+            let offer = match pair[1] >> 6 {
+                0 => Offer::OldOnly,
+                1 => Offer::NewOnly,
+                _ => Offer::Either,
+            };
+            match pair[0] {
+                23 => self.out.interrupts = offer,
+                24 => self.out.translation = offer,
+                _ => {}
+            }
+        }
+    }
+
+    fn rtas(&mut self, node: FdtNode) {
+        let tokens = &mut self.out.rtas;
+        for property in node.properties() {
+            let token = word(property.value, 0);
+            match property.name {
+                "power-off" => tokens.power_off = token,
+                "ibm,os-term" => tokens.os_term = token,
+                "ibm,set-xive" => tokens.set_xive = token,
+                "start-cpu" => tokens.start_cpu = token,
+                _ => {}
+            }
+        }
+    }
+
+    fn memory(&mut self, node: FdtNode) -> Result<(), TreeError> {
+        let Some(reg) = value(node, "reg") else { return Ok(()) };
+        if !(1..=2).contains(&self.address_cells) || !(1..=2).contains(&self.size_cells) {
+            return Err(TreeError::BadRange);
+        }
+        for pair in reg.chunks_exact(4 * (self.address_cells + self.size_cells)) {
+            let (start, len) = pair.split_at(4 * self.address_cells);
+            let (Some(start), Some(len)) = (cells(start), cells(len)) else {
+                return Err(TreeError::BadRange);
+            };
+            start.checked_add(len).ok_or(TreeError::BadRange)?;
+            let range = PhysRange { start: PhysAddr(start), len };
+            self.out.memory.try_push(range).map_err(|_| TreeError::TooMany)?;
+        }
+        Ok(())
+    }
+
+    fn cpu(&mut self, node: FdtNode) -> Result<(), TreeError> {
+        let mut servers = None;
+        for property in node.properties() {
+            match property.name {
+                "reg" => servers = servers.or(Some(property.value)),
+                "ibm,ppc-interrupt-server#s" => servers = Some(property.value),
+                "timebase-frequency" => self.out.timebase = cells(property.value).unwrap_or(0),
+                "ibm,dec-bits" => {
+                    self.out.decrementer_bits = word(property.value, 0).unwrap_or(32).clamp(32, 64);
+                }
+                // Two bytes of header, then bits; byte 40 bit 0 is "radix tree translation".
+                "ibm,pa-features" => {
+                    self.out.cpu_radix = Some(property.value.get(42).is_some_and(|byte| byte & 0x80 != 0));
+                }
+                _ => {}
+            }
+        }
+        for server in servers.unwrap_or(&[]).chunks_exact(4) {
+            let server = HardwareCpu(word(server, 0).unwrap_or(0));
+            self.out.cpus.try_push(server).map_err(|_| TreeError::TooMany)?;
+        }
+        Ok(())
+    }
+
+    fn terminal(&mut self, node: FdtNode) {
+        let Some(unit) = value(node, "reg").and_then(|value| word(value, 0)) else { return };
+        let interrupt = value(node, "interrupts").and_then(|value| word(value, 0));
+        // More terminals than there is room for: none of them is the console of a machine.
+        let _ = self.terminals.try_push(Terminal { unit, interrupt });
+    }
+
+    fn finish(mut self, boot_cpu: HardwareCpu) -> Result<Handover, TreeError> {
+        if self.out.memory.is_empty() {
+            return Err(TreeError::NoMemory);
+        }
+        if self.out.cpus.is_empty() {
+            return Err(TreeError::NoCpu);
+        }
+        if self.out.timebase == 0 {
+            return Err(TreeError::NoTimebase);
+        }
+        if let Some(index) = self.out.cpus.iter().position(|&cpu| cpu == boot_cpu) {
+            self.out.cpus.swap(0, index);
+        }
+        if let (Some(start), Some(end)) = self.initrd
+            && start != end
+        {
+            let len = end.checked_sub(start).ok_or(TreeError::BadRange)?;
+            self.out.initrd = Some(PhysRange { start: PhysAddr(start), len });
+        }
+        let named = |terminal: &&Terminal| Some(terminal.unit) == self.stdout;
+        let ordinary = |terminal: &&Terminal| terminal.unit != VERDICT_UNIT;
+        let console = self.terminals.iter().find(named).or(self.terminals.iter().find(ordinary));
+        self.out.console = console.copied();
+        self.out.verdict_terminal = self.terminals.iter().any(|terminal| terminal.unit == VERDICT_UNIT)
+            && self.stdout != Some(VERDICT_UNIT);
+        Ok(self.out)
+    }
+}
+
+fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
+    node.property(name).map(|property| property.value)
+}
+
+/// A property that is one string.
+fn text<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a str> {
+    let value = value(node, name)?;
+    core::str::from_utf8(value.strip_suffix(&[0])?).ok()
+}
+
+fn word(value: &[u8], index: usize) -> Option<u32> {
+    let bytes = value.get(4 * index..4 * index + 4)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// One or two cells as a number.
+fn cells(value: &[u8]) -> Option<u64> {
+    match value.len() {
+        4 => Some(u32::from_be_bytes(value.try_into().ok()?).into()),
+        8 => Some(u64::from_be_bytes(value.try_into().ok()?)),
+        _ => None,
+    }
+}
+
+/// The unit address a path ends with: `/vdevice/vty@71000000` is 0x71000000.
+pub fn unit_of_path(path: &[u8]) -> Option<u32> {
+    let end = path.iter().position(|&byte| byte == 0 || byte == b':').unwrap_or(path.len());
+    let path = core::str::from_utf8(&path[..end]).ok()?;
+    let (_, unit) = path.rsplit_once('@')?;
+    u32::from_str_radix(unit, 16).ok()
+}

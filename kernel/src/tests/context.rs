@@ -1,0 +1,184 @@
+//! `CTX-6`, `CTX-7`, `BAR-4`, `BAR-5`, `RET-1`: which hooks run on which step, in which order, for
+//! every profile. The expected lists are the table in `sched::context`, written out.
+
+use super::{Run, User};
+use abi::{Call, initial};
+use arch_contract::barrier::Site;
+use arch_contract::context::{ContextId, Did, Previously};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload};
+use arch_model::Event;
+use arch_model::profile::Profile;
+use std::vec;
+use std::vec::Vec;
+
+fn id(n: u64) -> ContextId {
+    ContextId::new(n).expect("not 0")
+}
+
+fn returned(reload: Reload) -> Event {
+    Event::ReturnToUser { owed: Owed { core_sync: CoreSyncOwed::No }, reload }
+}
+
+/// (e), unless the switch was it.
+fn enter_barrier(profile: Profile, switched: bool) -> Vec<Event> {
+    if switched && profile.switch_is_barrier() == Did::Yes {
+        vec![]
+    } else {
+        vec![Event::FullBarrier(Site::EnterUserMm)]
+    }
+}
+
+/// Boots and makes a child; returns init, the child's handle and a page of init's.
+fn pair(profile: Profile) -> (Run, User, u64) {
+    let mut run = Run::boot(profile);
+    let init = run.user();
+    let page = run.page();
+    let child = run.spawn(page, u64::MAX).expect("a child");
+    (run, init, child)
+}
+
+/// Kernel tables → init: a switch, (e), no lazy exit.
+#[test]
+fn ctx_7_first_entry() {
+    for profile in Profile::ALL {
+        let run = Run::boot(profile);
+        let mut expected = vec![Event::NewMm(id(1)), Event::SwitchMm { from: Previously::Kernel, to: id(1) }];
+        expected.extend(enter_barrier(profile, true));
+        expected.push(returned(Reload::Full));
+        let hooks: Vec<_> =
+            run.hooks().into_iter().filter(|event| !matches!(event, Event::PublishCode { .. })).collect();
+        assert_eq!(hooks, expected, "{profile:?}");
+    }
+}
+
+/// A call that changes nothing touches no context hook but the last.
+#[test]
+fn ret_1_every_call_passes_the_return_hook() {
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        run.hooks();
+        assert_eq!(run.result(Call::Null, &[]), Ok(0));
+        assert_eq!(run.hooks(), [returned(Reload::ResultOnly)], "{profile:?}");
+    }
+}
+
+/// init → idle → init: (d), a lazy episode, (e), its end with the mm that was left, no switch.
+#[test]
+fn ctx_7_idle_and_back_ends_the_episode_once() {
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        run.hooks();
+        run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
+        let mut expected = vec![Event::FullBarrier(Site::LeaveUserMm), Event::EnterLazy(id(1)), Event::Wait];
+        expected.extend(enter_barrier(profile, false));
+        expected.push(Event::ExitLazy { left: id(1), now: id(1) });
+        expected.push(returned(Reload::Full));
+        assert_eq!(run.hooks(), expected, "{profile:?}");
+    }
+}
+
+/// init → child, both users: (d), the switch with the right hint, (e), no lazy hook.
+#[test]
+fn ctx_6_a_direct_switch_is_not_lazy() {
+    for profile in Profile::ALL {
+        let (mut run, init, _) = pair(profile);
+        while run.yield_to_other() == init {}
+        run.hooks();
+        assert_eq!(run.yield_to_other(), init);
+        let mut expected = vec![
+            Event::FullBarrier(Site::LeaveUserMm),
+            Event::SwitchMm { from: Previously::Mm(id(2)), to: id(1) },
+        ];
+        expected.extend(enter_barrier(profile, true));
+        expected.push(returned(Reload::Full));
+        assert_eq!(run.hooks(), expected, "{profile:?}");
+    }
+}
+
+/// init → kernel task → child: the episode of init's mm ends in a user of another.
+#[test]
+fn ctx_7_the_episode_ends_with_the_mm_that_was_left() {
+    for profile in Profile::ALL {
+        let (mut run, init, child) = pair(profile);
+        assert_eq!(run.user(), init);
+        run.hooks();
+        run.call(Call::ProcessWait, &[child]);
+        assert_ne!(run.user(), init);
+        run.hooks();
+        // The child ends: its teardown, a kernel task, comes behind init in the queue.
+        run.call(Call::Exit, &[3]);
+        assert_eq!(run.user(), init);
+        // init has made its wait again when it runs.
+        run.hooks();
+        run.call(Call::ProcessWait, &[child]);
+        assert_eq!(run.returned(), Ok(3));
+        run.hooks();
+        // init sleeps, so the teardown runs; then idle; then init.
+        run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
+        let lazy: Vec<_> = run
+            .hooks()
+            .into_iter()
+            .filter(|event| !matches!(event, Event::FullBarrier(_) | Event::Wait))
+            .collect();
+        assert_eq!(
+            lazy,
+            [
+                Event::EnterLazy(id(1)),
+                Event::RetireMm(id(2)),
+                Event::ExitLazy { left: id(1), now: id(1) },
+                returned(Reload::Full),
+            ],
+            "{profile:?}"
+        );
+        assert_eq!(run.machine.live_contexts(), 1, "{profile:?}");
+    }
+}
+
+/// The last user of an mm ends and nothing else is ready: the teardown finds its own CPU lazy on
+/// it and moves it to the kernel's tables before the first table is freed. `CTX-9`
+#[test]
+fn ctx_9_teardown_drops_what_it_holds_lazily() {
+    for profile in Profile::ALL {
+        let (mut run, init, _) = pair(profile);
+        assert_eq!(run.user(), init);
+        run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
+        run.hooks();
+        run.call(Call::Exit, &[0]);
+        assert_eq!(run.user(), init);
+        let mut expected = vec![
+            Event::FullBarrier(Site::LeaveUserMm),
+            Event::EnterLazy(id(2)),
+            Event::DropLazy(id(2)),
+            Event::RetireMm(id(2)),
+            Event::Wait,
+            Event::SwitchMm { from: Previously::Kernel, to: id(1) },
+        ];
+        expected.extend(enter_barrier(profile, true));
+        expected.push(returned(Reload::Full));
+        assert_eq!(run.hooks(), expected, "{profile:?}");
+    }
+}
+
+/// `RET-2`: what is armed on a CPU reaches the return hook on the next edge to user mode, once,
+/// whether the call would have gone straight back or not, unless a switch has serialized already.
+#[test]
+fn ret_2_an_armed_core_sync_reaches_the_return_hook_once() {
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        for call in [Call::Null, Call::Yield] {
+            run.hooks();
+            run.cpu().add_work(crate::cpu::Work::CORE_SYNC);
+            assert_eq!(run.result(call, &[]), Ok(0));
+            let owed = Owed { core_sync: CoreSyncOwed::Yes };
+            let hooks = run.hooks();
+            assert!(
+                hooks.contains(&Event::ReturnToUser { owed, reload: Reload::Full }),
+                "{profile:?} {hooks:?}"
+            );
+            let synced = hooks.contains(&Event::CoreSync);
+            assert_eq!(synced, !profile.user_return_serializes(), "{profile:?} {hooks:?}");
+            assert_eq!(run.result(Call::Null, &[]), Ok(0));
+            assert_eq!(run.hooks(), [returned(Reload::ResultOnly)], "{profile:?}: once");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Who runs when: priorities, slices, sleep, and ends in every standing.
+
+use super::{Run, User, ends};
+use abi::{Call, Ending, Error, ExitReport, initial};
+use arch_contract::addr::VirtAddr;
+use arch_contract::irq::Interrupt;
+use arch_contract::machine::Verdict;
+use arch_contract::trap::{Access, Fault, FaultCause};
+use arch_model::profile::Profile;
+
+const TIMER: u64 = initial::TIMER.0 as u64;
+const CONSOLE: u64 = initial::CONSOLE.0 as u64;
+
+fn pair() -> (Run, User, u64, u64) {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let page = run.page();
+    let child = run.spawn(page, u64::MAX).expect("a child");
+    (run, init, child, page)
+}
+
+fn killed() -> u64 {
+    ExitReport::new(Ending::Killed, abi::KILL_STATUS).0
+}
+
+/// Two of one priority share the CPU by slices, and a slice that is not over is not cut.
+#[test]
+fn equal_priorities_take_turns() {
+    let (mut run, init, ..) = pair();
+    run.call(Call::Yield, &[]);
+    let child = run.user();
+    assert_ne!(child, init);
+    for turn in [init, child, init] {
+        let before = run.user();
+        run.machine.advance(crate::sched::SLICE - 1);
+        run.interrupt(Interrupt::Timer);
+        assert_eq!(run.user(), before, "its slice is not over");
+        run.machine.advance(1);
+        run.interrupt(Interrupt::Timer);
+        assert_eq!(run.user(), turn);
+    }
+}
+
+/// A thread alone at its priority is not interrupted for slices: the timer is not armed.
+#[test]
+fn alone_there_is_no_tick() {
+    let mut run = Run::boot(Profile::Minimal);
+    run.call(Call::Yield, &[]);
+    assert_eq!(run.arch.deadline(), None);
+}
+
+/// A lower priority waits; the higher one that sleeps takes the CPU when it is due, and what it
+/// took it from goes on with the rest of its slice before its equals.
+#[test]
+fn priorities_are_strict() {
+    let (mut run, init, child, _) = pair();
+    assert_eq!(run.result(Call::ProcessPriority, &[child, 50]), Ok(0));
+    // The child was ready at the old priority: its next turn is the last as an equal.
+    run.call(Call::Yield, &[]);
+    run.call(Call::Yield, &[]);
+    run.call(Call::Yield, &[]);
+    assert_eq!(run.user(), init, "the lower priority has to wait");
+    run.call(Call::SleepUntil, &[TIMER, 1_000_000]);
+    let lower = run.user();
+    assert_ne!(lower, init);
+    run.machine.advance(1_000_000);
+    run.interrupt(Interrupt::Timer);
+    assert_eq!(run.user(), init, "the higher priority is due");
+    // No one raises above its own.
+    assert_eq!(run.result(Call::ProcessPriority, &[child, 101]), Err(Error::BadArgument));
+}
+
+/// `TIME-2`, `TIME-3`: a sleeper comes back when the clock says so, not before; a time that is
+/// past does not wait.
+#[test]
+fn time_2_time_3_sleep() {
+    let mut run = Run::boot(Profile::Minimal);
+    let now = run.result(Call::ClockRead, &[TIMER]).expect("a clock");
+    assert_eq!(run.result(Call::SleepUntil, &[TIMER, now]), Ok(0));
+    assert_eq!(run.result(Call::SleepUntil, &[TIMER, 0]), Ok(0));
+    run.call(Call::SleepUntil, &[TIMER, now + 777]);
+    // Woken, it makes the call again, which returns.
+    run.call(Call::SleepUntil, &[TIMER, now + 777]);
+    assert_eq!(run.returned(), Ok(0));
+    assert_eq!(run.result(Call::ClockRead, &[TIMER]), Ok(now + 777));
+}
+
+/// Sleepers wake in the order of their times, whatever the order they went to sleep in.
+#[test]
+fn sleepers_wake_in_order() {
+    let (mut run, init, ..) = pair();
+    run.call(Call::SleepUntil, &[TIMER, 2_000_000_000]);
+    let child = run.user();
+    run.call(Call::SleepUntil, &[TIMER, 1_000_000_000]);
+    assert_eq!(run.user(), child);
+    run.call(Call::SleepUntil, &[TIMER, 3_000_000_000]);
+    assert_eq!(run.user(), init);
+}
+
+/// A call that waits leaves the program counter at the call, so it is made again.
+#[test]
+fn console_read_waits_and_is_made_again() {
+    let mut run = Run::boot(Profile::Minimal);
+    let page = run.page();
+    let before = run.registers().pc;
+    run.machine.type_at(arch_contract::time::Ticks(5_000_000), b"hi");
+    run.call(Call::ConsoleRead, &[CONSOLE, page, 16]);
+    assert_eq!(run.registers().pc, before, "at the call, not after it");
+    assert_eq!(run.result(Call::ConsoleRead, &[CONSOLE, page, 16]), Ok(2));
+    let mut text = [0; 2];
+    run.peek(page, &mut text);
+    assert_eq!(&text, b"hi");
+}
+
+/// What was typed is not taken by a call whose buffer cannot have it.
+#[test]
+fn console_read_loses_nothing_to_a_bad_buffer() {
+    let mut run = Run::boot(Profile::Minimal);
+    let page = run.page();
+    run.machine.type_in(b"x");
+    assert_eq!(run.result(Call::ConsoleRead, &[CONSOLE, 8, 1]), Err(Error::BadAddress));
+    assert_eq!(run.result(Call::ConsoleRead, &[CONSOLE, page, 1]), Ok(1));
+}
+
+/// A process can be killed wherever its thread stands, and whoever waits for it learns so.
+#[test]
+fn kill_in_every_standing() {
+    // Ready.
+    let (mut run, init, child, _) = pair();
+    assert_eq!(run.result(Call::ProcessKill, &[child]), Ok(0));
+    assert_eq!(run.result(Call::ProcessWait, &[child]), Ok(killed()));
+    run.call(Call::Yield, &[]);
+    assert_eq!(run.user(), init, "the dead do not run");
+
+    // Sleeping, reading.
+    for waits in [(Call::SleepUntil, [TIMER, u64::MAX, 0]), (Call::ConsoleRead, [CONSOLE, 0, 16])] {
+        let (mut run, init, child, _) = pair();
+        run.call(Call::Yield, &[]);
+        let mut args = waits.1;
+        if waits.0 == Call::ConsoleRead {
+            args[1] = run.page();
+        }
+        run.call(waits.0, &args);
+        assert_eq!(run.user(), init);
+        assert_eq!(run.result(Call::ProcessKill, &[child]), Ok(0));
+        assert_eq!(run.result(Call::ProcessWait, &[child]), Ok(killed()));
+        // Neither its timer nor the console wakes what is dead.
+        run.machine.type_in(b"late");
+        run.call(Call::SleepUntil, &[TIMER, 1 << 40]);
+        assert_eq!(run.user(), init);
+    }
+
+    // Itself.
+    let (mut run, init, child, _) = pair();
+    run.call(Call::Yield, &[]);
+    run.call(Call::ProcessKill, &[initial::PROCESS.0.into()]);
+    assert_eq!(run.user(), init);
+    assert_eq!(run.result(Call::ProcessWait, &[child]), Ok(killed()));
+}
+
+/// Whoever waits when a process ends is woken, with the report; and asking later gives the same.
+#[test]
+fn wait_for_an_end() {
+    let (mut run, init, child, _) = pair();
+    run.call(Call::ProcessWait, &[child]);
+    assert_ne!(run.user(), init);
+    run.call(Call::Exit, &[0x1234]);
+    assert_eq!(run.user(), init);
+    for _ in 0..2 {
+        assert_eq!(run.result(Call::ProcessWait, &[child]), Ok(0x34));
+    }
+    assert_eq!(run.result(Call::ProcessWait, &[initial::PROCESS.0.into()]), Err(Error::NoRight));
+}
+
+/// A fault ends its own process, says so, and the run goes on.
+#[test]
+fn a_fault_ends_one_process() {
+    let (mut run, init, child, _) = pair();
+    run.call(Call::Yield, &[]);
+    let pc = VirtAddr(0x2_0004);
+    run.fault(Fault { cause: FaultCause::Page(Access::Write), pc, address: Some(VirtAddr(0x2_0000)) });
+    assert_eq!(run.user(), init);
+    let said = run.output();
+    assert!(said.contains("(child) killed: write to 0x20000: the page is code, at pc 0x20004"), "{said}");
+    let report = ExitReport(run.result(Call::ProcessWait, &[child]).expect("ended"));
+    assert_eq!((report.ending(), report.status()), (Some(Ending::Fault), abi::FAULT_STATUS));
+}
+
+/// The machine ends with init's status, or as it is told to.
+#[test]
+fn the_machine_ends() {
+    let verdict = ends(|| Run::boot(Profile::Minimal).call(Call::Exit, &[7]));
+    assert_eq!(verdict, Verdict::Ended);
+    let verdict =
+        ends(|| Run::boot(Profile::Minimal).call(Call::PowerOff, &[initial::MACHINE.0.into(), 200]));
+    assert_eq!(verdict, Verdict::Ended);
+    let mut run = Run::boot(Profile::Minimal);
+    assert_eq!(run.result(Call::PowerOff, &[initial::MACHINE.0.into(), 256]), Err(Error::BadArgument));
+}
