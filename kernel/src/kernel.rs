@@ -111,7 +111,7 @@ pub fn boot(
 
 /// Makes the kernel and its first CPU. Out of line: its values need the stack only once.
 #[inline(never)]
-fn place(
+pub(crate) fn place(
     memory: &'static Memory,
     machine: &'static Machine,
     archive: Archive<'static>,

@@ -41,6 +41,7 @@ pub use cpu::Cpu;
 pub use events::Event;
 pub use machine::{Config, Machine, PowerOff, RAM_BASE};
 pub use profile::Profile;
+pub use pte::KERNEL_ENTRY;
 pub use trap::Frame;
 pub use vector::{AREA_BYTES, VECTOR_WORDS};
 

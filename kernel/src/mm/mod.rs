@@ -25,6 +25,8 @@ pub mod space;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 /// The architecture's machine.
 pub type Machine = <arch_current::Current as arch_contract::Base>::Machine;

@@ -1,11 +1,18 @@
-//! What the unit tests of memory management share: a simulated machine with its memory, and the
+//! What the unit tests share: a simulated machine with its memory and a kernel CPU, and the
 //! refusal of the n-th allocation.
 
 use super::NoMemory;
+use super::memory::Memory;
+use crate::cpu::Cpu;
+use crate::kernel;
 use crate::sync::{AtomicU64, Ordering};
+use arch_contract::irq::IrqsOff;
+use arch_model::{Config, Machine};
+use boot_image::archive::Archive;
+use boot_image::command_line::Log;
 
-/// Refuses one allocation, of frames or of the heap, and counts them. Part of
-/// [`Memory`](super::memory::Memory) in test builds.
+/// Refuses one allocation, of frames or of the heap, and counts them. Part of [`Memory`] in test
+/// builds.
 #[derive(Default)]
 pub(crate) struct Refusal {
     /// Allocations asked for since [`refuse`](Self::refuse).
@@ -29,4 +36,31 @@ impl Refusal {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         if asked == self.nth.load(Ordering::Relaxed) { Err(NoMemory) } else { Ok(()) }
     }
+}
+
+/// An archive with nothing in it: a lone trailer, in the form `newc` (cpio(5)).
+const EMPTY_ARCHIVE: &[u8] = b"070701\
+    00000000000000000000000000000000000000010000000000000000\
+    000000000000000000000000000000000000000B00000000TRAILER!!!\0\0\0\0";
+
+/// A machine with memory.
+pub(crate) fn memory(ram: u64) -> (&'static Machine, &'static Memory) {
+    let (machine, _) = Machine::new(Config { ram, ..Config::default() });
+    let memory = Memory::boot(machine, &machine.boot_info("", None), None).expect("enough RAM");
+    (machine, memory)
+}
+
+/// A machine with memory, a kernel and its CPU; no process.
+pub(crate) fn kernel_cpu(config: Config) -> &'static Cpu {
+    let (machine, cpus) = Machine::new(config);
+    let memory = Memory::boot(machine, &machine.boot_info("", None), None).expect("enough RAM");
+    let archive = Archive::new(EMPTY_ARCHIVE).unwrap_or_else(|error| panic!("{error}"));
+    kernel::place(memory, machine, archive, Log::Quiet, cpus[0]).expect("enough RAM")
+}
+
+/// A token: in the model, interrupts come in windows only.
+pub(crate) fn irqs_off() -> IrqsOff {
+    // SAFETY: a model CPU takes interrupts in windows only, and each test has a machine of its own
+    // and uses one token at a time.
+    unsafe { IrqsOff::assume() }
 }
