@@ -3,11 +3,12 @@
 //! A table per process; a handle is an index. A slot holds an object and rights; nothing reaches
 //! an object but through a slot. Slot 0 stays empty.
 
+use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
+use crate::mm::list::List;
 use crate::object::Ref;
 use crate::process::Process;
 use abi::{Error, Handle, Rights, TABLE_SLOTS};
-use allocator_api2::vec::Vec;
 
 /// What a capability names. Objects of which the machine has one are named by their kind.
 #[derive(Clone)]
@@ -35,12 +36,12 @@ impl Capability {
 
 /// A capability table, charged to its process's budget. Grows as it is filled.
 pub struct Table {
-    slots: Vec<Option<Capability>, Charged>,
+    slots: List<Option<Capability>>,
 }
 
 impl Table {
     pub const fn new(charged: Charged) -> Self {
-        Self { slots: Vec::new_in(charged) }
+        Self { slots: List::new(charged) }
     }
 
     /// Puts `capability` into the lowest free slot but 0.
@@ -60,11 +61,7 @@ impl Table {
         if index == 0 || handle.0 >= TABLE_SLOTS {
             return Err(Error::TableFull);
         }
-        if index >= self.slots.len() {
-            let more = index + 1 - self.slots.len();
-            self.slots.try_reserve(more).map_err(|_| Error::NoMemory)?;
-            self.slots.resize_with(index + 1, || None);
-        }
+        self.slots.fill_to(index + 1, || None).map_err(|NoMemory| Error::NoMemory)?;
         self.slots[index] = capability;
         Ok(())
     }

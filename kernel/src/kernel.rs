@@ -12,6 +12,7 @@ use crate::object::Ref;
 use crate::panic;
 use crate::print::{self, Machine, Text};
 use crate::program;
+use crate::provoke;
 use crate::sched;
 use crate::sync::{AtomicU64, Ordering};
 use crate::thread::Frame;
@@ -98,6 +99,9 @@ pub fn boot(
     };
     Current::bind(arch, (&raw const *cpu).cast());
 
+    if let Some(provoke) = options.provoke {
+        provoke::now(provoke);
+    }
     let mut args = [0; MAX_COMMAND_LINE];
     let started = options
         .arg_block(&mut args)

@@ -35,6 +35,7 @@ pub mod panic;
 pub mod print;
 pub mod process;
 pub mod program;
+mod provoke;
 pub mod sched;
 pub mod sync;
 pub mod syscall;

@@ -13,7 +13,7 @@ static REPORTING: AtomicBool = AtomicBool::new(false);
 
 /// For `#[panic_handler]` in `boot/<arch>`.
 pub fn report(info: &core::panic::PanicInfo<'_>) -> ! {
-    end(None, format_args!("kernel panic: {info}"), &|_| Ok(()))
+    end(None, format_args!("kernel panic: {info}"), &|out| Current::print_registers(out))
 }
 
 /// Prints `why`, what `describe` adds, and the backtrace; ends the run. Never returns, on any CPU.

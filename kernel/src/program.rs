@@ -9,6 +9,7 @@ use crate::kernel::Kernel;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
+use crate::mm::list::List;
 use crate::mm::space::Space;
 use crate::object::Ref;
 use crate::panic;
@@ -19,7 +20,6 @@ use crate::sched::task::{Task, slices};
 use crate::syscall::SLICE_PAGES;
 use crate::thread::Thread;
 use abi::{Ending, Error, ExitReport, MAX_GRANTS, PAGE_BYTES, Rights, STACK_BYTES, initial};
-use allocator_api2::vec::Vec;
 use arch_contract::addr::VirtAddr;
 use arch_contract::boot::Boot;
 use arch_contract::pte::{Paging, Protection};
@@ -39,7 +39,7 @@ const ARGS_AT: VirtAddr = VirtAddr(Current::USER_END.0 - 0x8000);
 pub struct Request {
     pub name: Name,
     /// The argument block; at most [`abi::MAX_ARGS`] bytes.
-    pub args: Vec<u8, Charged>,
+    pub args: List<u8>,
     pub grants: ArrayVec<Option<Capability>, MAX_GRANTS>,
     /// What the process's own budget is carved from.
     pub budget: Ref<Budget>,
@@ -96,7 +96,7 @@ async fn fill(process: &Ref<Process>, program: &Program<'static>, request: &Requ
         write(process, VirtAddr(segment.at), segment.file).await?;
     }
     map(process, VirtAddr(STACK_TOP.0 - STACK_BYTES), STACK_BYTES, Protection::ReadWrite).await?;
-    let args = request.args.as_slice();
+    let args = &*request.args;
     map(process, ARGS_AT, (args.len() as u64).next_multiple_of(PAGE_BYTES), Protection::Read).await?;
     write(process, ARGS_AT, args).await?;
 
@@ -173,11 +173,10 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
     let Ok(short) = Name::from(name) else {
         panic::refuse(Some(kernel.machine), format_args!("init={name}: the name is too long"));
     };
-    let mut block = Vec::new_in(charged.clone());
-    block.try_reserve(name.len() + 1 + args.len()).map_err(|_| NoMemory)?;
-    block.extend_from_slice(name.as_bytes());
-    block.push(0);
-    block.extend_from_slice(args);
+    let mut block = List::new(charged.clone());
+    block.extend(name.as_bytes())?;
+    block.push(0)?;
+    block.extend(args)?;
     let all = [
         (Object::Console, Rights::READ | Rights::WRITE),
         (Object::Timer, Rights::READ | Rights::WAIT),

@@ -24,6 +24,10 @@ pub trait Power: crate::Base {
     /// at any time, in any state, on any CPU.
     fn power_off(machine: Option<&Self::Machine>, verdict: Verdict) -> !;
 
+    /// Writes this CPU's registers for a person, several to a line: the general ones as they are
+    /// here, and those that say how memory is translated. For panics; a fault has a frame.
+    fn print_registers(out: &mut dyn core::fmt::Write) -> core::fmt::Result;
+
     /// Calls `visit` with the return addresses of the calling kernel code, innermost first, as
     /// far as the frame chain is sound (at most 64). Reads only mapped kernel stack. For panics.
     fn backtrace(visit: &mut dyn FnMut(VirtAddr));

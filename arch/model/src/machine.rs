@@ -225,6 +225,11 @@ impl Power for Model {
         std::panic::panic_any(PowerOff(verdict))
     }
 
+    /// A simulated CPU has no registers of its own.
+    fn print_registers(_out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        Ok(())
+    }
+
     /// The host's stack is not the kernel's: nothing to visit.
     fn backtrace(_visit: &mut dyn FnMut(VirtAddr)) {}
 }

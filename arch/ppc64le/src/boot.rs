@@ -7,6 +7,9 @@ use arch_contract::boot::Boot;
 use core::fmt::Write;
 
 impl Boot for Ppc64le {
+    /// EM_PPC64.
+    const ELF_MACHINE: u16 = 21;
+
     fn describe(machine: &Machine, out: &mut dyn Write) -> core::fmt::Result {
         let pvr = spr::read::<{ number::PVR }>();
         let name = match pvr >> 16 {

@@ -36,6 +36,11 @@ impl Contexts for Ppc64le {
         Ok(Mm { pid })
     }
 
+    unsafe fn discard_mm(machine: &Machine, mm: &Mm) {
+        radix::set_process_root(mm.pid, None);
+        machine.pids.free(mm.pid);
+    }
+
     unsafe fn retire_mm(cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
         // Back to the empty tree rather than to an invalid entry: a walk that is under way on
         // another CPU, for nobody, then ends at an absent entry.

@@ -50,6 +50,33 @@ impl Power for Ppc64le {
     }
 
     #[inline(never)]
+    fn print_registers(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let mut values = [0u64; 32];
+        // SAFETY: stores the registers into the array, whose address is in one of them.
+        unsafe {
+            core::arch::asm!(
+                ".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                "std \\r, 8*\\r(3)",
+                ".endr",
+                in("r3") values.as_mut_ptr(), options(nostack, preserves_flags)
+            );
+        }
+        for (index, value) in values.iter().enumerate() {
+            write!(out, "r{index:<2} {value:016x}{}", if index % 4 == 3 { '\n' } else { ' ' })?;
+        }
+        let (msr, lr, ctr, pid): (u64, u64, u64, u64);
+        // SAFETY: reads registers.
+        unsafe {
+            core::arch::asm!(
+                "mfmsr {}", "mflr {}", "mfctr {}", "mfspr {}, 48",
+                out(reg) msr, out(reg) lr, out(reg) ctr, out(reg) pid,
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+        writeln!(out, "msr {msr:016x} lr {lr:016x} ctr {ctr:016x} pid {pid:#x}")
+    }
+
+    #[inline(never)]
     fn backtrace(visit: &mut dyn FnMut(VirtAddr)) {
         const MOST: usize = 64;
         let mut frame: u64;

@@ -59,6 +59,9 @@ unsafe extern "C" {
 /// Cells of one call: three of header, then arguments and results.
 const CELLS: usize = 3 + 10;
 
+/// Room for a property's name and its zero. IEEE 1275 says 31 characters; firmware has longer ones.
+pub(crate) const NAME_BYTES: usize = 64;
+
 /// A package or an instance, as firmware names them.
 pub type Cell = u32;
 
@@ -145,7 +148,7 @@ impl Firmware {
 
     /// Writes the name of the property after `previous` (empty: the first), zero-terminated, into
     /// `next`. Whether there is one.
-    pub(crate) fn next_property(&mut self, node: Cell, previous: Cell, next: &mut [u8; 32]) -> bool {
+    pub(crate) fn next_property(&mut self, node: Cell, previous: Cell, next: &mut [u8; NAME_BYTES]) -> bool {
         self.call(c"nextprop", &[node, previous, address(next.as_mut_ptr())], 1) == Ok(1)
     }
 

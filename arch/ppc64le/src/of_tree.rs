@@ -3,7 +3,7 @@
 //! Walks the live tree and writes a blob of version 17 into memory that firmware lends. Strings are
 //! not shared: the blob is read once and dropped. The result is checked like any other blob.
 
-use crate::of::{Cell, Firmware, address};
+use crate::of::{Cell, Firmware, NAME_BYTES, address};
 
 /// Bytes asked of firmware for the blob, and how many of them are for strings, at its end.
 const BLOB_BYTES: usize = 512 * 1024;
@@ -79,15 +79,15 @@ impl Writer {
         let mut previous = address(c"".as_ptr());
         loop {
             let name = self.strings;
-            let Some(next) = self.blob.get_mut(name..).and_then(|rest| rest.first_chunk_mut::<32>()) else {
+            let Some(next) = self.blob.get_mut(name..).and_then(|rest| rest.first_chunk_mut::<NAME_BYTES>()) else {
                 return Err(FlattenError::TooLarge);
             };
             next.fill(0);
             if !firmware.next_property(node, previous, next) {
                 return Ok(());
             }
-            next[31] = 0;
-            let length = next.iter().position(|&byte| byte == 0).unwrap_or(31);
+            next[NAME_BYTES - 1] = 0;
+            let length = next.iter().position(|&byte| byte == 0).unwrap_or(NAME_BYTES - 1);
             self.strings += length + 1;
             previous = address(&raw const self.blob[name]);
             self.property(firmware, node, previous, (name - STRINGS_AT) as u32)?;

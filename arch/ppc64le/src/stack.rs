@@ -7,7 +7,7 @@
 use arch_contract::addr::PAGE_SIZE;
 
 /// Bytes of a slot, its guard page included.
-pub const SLOT_BYTES: u64 = 32 * 1024;
+pub const SLOT_BYTES: u64 = 64 * 1024;
 /// Zeroed bytes kept at the top of every stack: the caller's frame that the ABI lets a function
 /// write its link register into, with a back chain of zero.
 pub const TOP_FRAME: u64 = 64;

@@ -142,7 +142,6 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
     // SPRG3 is readable in user mode.
     // SAFETY: the register has no meaning to the machine.
     unsafe { spr::write::<{ number::SPRG3 }>(0) };
-    copy_vectors();
     let (handover, firmware) = match r5 {
         0 => (from_blob::<U>(r3), Firmware::FlattenedTree),
         entry => {
@@ -154,6 +153,8 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
             (handover, Firmware::OpenFirmware)
         }
     };
+    // Not before: firmware lives in low memory, and has its own vectors there, until it is quiesced.
+    copy_vectors();
     if let Some(terminal) = handover.console {
         console::select(terminal.unit);
     }
@@ -205,8 +206,7 @@ fn copy_vectors() {
     let to = start as *mut u8;
     for at in (0..len).step_by(8) {
         // SAFETY: the image keeps its copy of the vectors there, a multiple of a page long; low
-        // memory is RAM that nothing else uses: firmware's own vectors are not needed by a client
-        // whose interrupts are off. Both are aligned.
+        // memory is RAM that firmware has given up. Both are aligned.
         unsafe { to.add(at).cast::<u64>().write_volatile(from.add(at).cast::<u64>().read()) };
     }
     // SAFETY: makes the copy visible to instruction fetch: one `icbi` is enough where the
@@ -253,7 +253,8 @@ fn select_console(firmware: &mut of::Firmware) {
         Some(length) if length <= path.len() => &path[..length],
         _ => return,
     };
-    if let Some(unit) = tree::unit_of_path(path) {
+    // Firmware may have taken the terminal that is not one for its own; see `tree.rs`.
+    if let Some(unit) = tree::unit_of_path(path).filter(|&unit| unit != tree::VERDICT_UNIT) {
         console::select(unit);
     }
 }
@@ -358,7 +359,8 @@ fn console_interrupt(handover: &Handover) -> Option<u32> {
     let terminal = handover.console?;
     let source = terminal.interrupt?;
     xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
-    // SAFETY: the terminal may signal from now on.
-    let (status, _) = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1, 0, 0]) };
-    (status == Status::SUCCESS).then_some(source)
+    // A plain terminal signals whether asked or not and knows no modes, so a refusal means nothing.
+    // SAFETY: the terminal may signal from now on; interrupts are off.
+    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1, 0, 0]) };
+    Some(source)
 }

@@ -20,16 +20,28 @@ const SETS: u64 = 128;
 const BY_PID: u64 = 1 << 10;
 const SET_SHIFT: u32 = 12;
 
+/// Local invalidation of process-scoped radix translations: PRS=1, R=1. As a word, since assemblers
+/// for processors older than ISA 3.0 know another form.
+///
+/// RB and RS must make a valid form with `RIC` (§5.9.3.2): by address with 0 only, by PID with 2
+/// only in class 0. An invalid one is a program interrupt of the kernel.
+#[inline(always)]
+fn tlbiel<const RIC: u32>(rb: u64, rs: u64) {
+    const TLBIEL: u32 = 31 << 26 | 274 << 1;
+    // SAFETY: forgetting translations is sound at any time; the callers' forms are valid.
+    unsafe {
+        asm!(".long {}", const TLBIEL | 4 << 21 | RIC << 18 | 1 << 17 | 1 << 16 | 3 << 11,
+            in("r3") rb, in("r4") rs, options(nostack, preserves_flags));
+    }
+}
+
 /// Forgets everything of `pid` on this CPU, cached process-table entry included.
 pub(crate) fn forget_pid(pid: Pid) {
     let rs = pid.get() << 32;
     spr::ptesync();
-    // SAFETY: forgetting translations is always sound; operands are of a valid form: RIC=2 for the
-    // first class, RIC=0 for the others.
-    unsafe { asm!("tlbiel {}, {}, 2, 1, 1", in(reg) BY_PID, in(reg) rs, options(nostack)) };
+    tlbiel::<2>(BY_PID, rs);
     for set in 1..SETS {
-        // SAFETY: as above.
-        unsafe { asm!("tlbiel {}, {}, 0, 1, 1", in(reg) BY_PID | set << SET_SHIFT, in(reg) rs, options(nostack)) };
+        tlbiel::<0>(BY_PID | set << SET_SHIFT, rs);
     }
     spr::ptesync();
     spr::isync();
@@ -49,8 +61,7 @@ impl Tlb for Ppc64le {
         for page in 0..pages {
             // IS = 0, AP = 0 (4 KiB), effective page number.
             let rb = (start.0 & !(PAGE_SIZE - 1)).wrapping_add(page * PAGE_SIZE);
-            // SAFETY: forgetting a translation is always sound; the form is valid.
-            unsafe { asm!("tlbiel {}, {}, 0, 1, 1", in(reg) rb, in(reg) rs, options(nostack)) };
+            tlbiel::<0>(rb, rs);
         }
         spr::ptesync();
         spr::isync();

@@ -93,10 +93,8 @@ pub struct Handover {
     pub timebase: u64,
     /// Width of the decrementer, 32 to 64.
     pub decrementer_bits: u32,
-    /// The terminal that `/chosen` names, else the first.
+    /// The terminal that `/chosen` names, else the first; never the one at [`VERDICT_UNIT`].
     pub console: Option<Terminal>,
-    /// Whether a terminal stands at [`VERDICT_UNIT`].
-    pub verdict_terminal: bool,
     pub rtas: RtasTokens,
     pub translation: Offer,
     pub interrupts: Offer,
@@ -155,7 +153,6 @@ impl Pass {
                 timebase: 0,
                 decrementer_bits: 32,
                 console: None,
-                verdict_terminal: false,
                 rtas: RtasTokens::default(),
                 translation: Offer::Unsaid,
                 interrupts: Offer::Unsaid,
@@ -299,12 +296,11 @@ impl Pass {
             let len = end.checked_sub(start).ok_or(TreeError::BadRange)?;
             self.out.initrd = Some(PhysRange { start: PhysAddr(start), len });
         }
+        // Firmware takes the terminal with the lowest unit address for its own, which may be the
+        // one that is none: the console is never that.
+        self.terminals.retain(|terminal| terminal.unit != VERDICT_UNIT);
         let named = |terminal: &&Terminal| Some(terminal.unit) == self.stdout;
-        let ordinary = |terminal: &&Terminal| terminal.unit != VERDICT_UNIT;
-        let console = self.terminals.iter().find(named).or(self.terminals.iter().find(ordinary));
-        self.out.console = console.copied();
-        self.out.verdict_terminal = self.terminals.iter().any(|terminal| terminal.unit == VERDICT_UNIT)
-            && self.stdout != Some(VERDICT_UNIT);
+        self.out.console = self.terminals.iter().find(named).or(self.terminals.first()).copied();
         Ok(self.out)
     }
 }

@@ -13,6 +13,7 @@ use arch_contract::boot::Boot;
 use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED, Power, Verdict};
 use core::arch::asm;
 use core::fmt;
+use x86::controlregs;
 use x86::io::{outb, outw};
 
 /// The machine.
@@ -64,6 +65,32 @@ impl Power for X86_64 {
             // SAFETY: interrupts stay off: only a non-maskable one gets past, and comes back here.
             unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
         }
+    }
+
+    #[inline(never)]
+    fn print_registers(out: &mut dyn fmt::Write) -> fmt::Result {
+        const NAMES: [&str; 16] = [
+            "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8 ", "r9 ", "r10", "r11", "r12", "r13",
+            "r14", "r15",
+        ];
+        let mut values = [0u64; 16];
+        // SAFETY: stores the registers into the array, whose address is in one of them.
+        unsafe {
+            asm!(
+                "mov [rax], rax", "mov [rax + 8], rcx", "mov [rax + 16], rdx", "mov [rax + 24], rbx",
+                "mov [rax + 32], rsp", "mov [rax + 40], rbp", "mov [rax + 48], rsi", "mov [rax + 56], rdi",
+                "mov [rax + 64], r8", "mov [rax + 72], r9", "mov [rax + 80], r10", "mov [rax + 88], r11",
+                "mov [rax + 96], r12", "mov [rax + 104], r13", "mov [rax + 112], r14", "mov [rax + 120], r15",
+                in("rax") values.as_mut_ptr(), options(nostack, preserves_flags)
+            );
+        }
+        for (index, (name, value)) in NAMES.iter().zip(values).enumerate() {
+            write!(out, "{name} {value:016x}{}", if index % 4 == 3 { '\n' } else { ' ' })?;
+        }
+        // SAFETY: reading control registers in ring 0 has no effect.
+        let (cr0, cr2, cr3, cr4) =
+            unsafe { (controlregs::cr0(), controlregs::cr2(), controlregs::cr3(), controlregs::cr4()) };
+        writeln!(out, "cr0 {:016x} cr2 {cr2:016x} cr3 {cr3:016x} cr4 {:016x}", cr0.bits(), cr4.bits())
     }
 
     fn backtrace(visit: &mut dyn FnMut(VirtAddr)) {

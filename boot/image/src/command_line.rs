@@ -1,7 +1,7 @@
 //! The kernel's command line: options, then ` -- `, then the arguments for init.
 //!
 //! ```text
-//! init=NAME  mem=MIB  log=quiet|normal|verbose  --  ARGUMENT…
+//! init=NAME  mem=MIB  log=quiet|normal|verbose  provoke=panic|fault|overflow  --  ARGUMENT…
 //! ```
 //! Words are separated by blanks. A word may hold `'…'`, inside which everything stands for
 //! itself, `"…"`, inside which only `\` does not, and `\c`, which is the character `c`; so any
@@ -22,6 +22,17 @@ pub enum Log {
     Verbose,
 }
 
+/// A way for the kernel to go wrong on purpose, so that what it does then can be seen and tested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Provoke {
+    /// A Rust panic.
+    Panic,
+    /// A read of an address that is not mapped.
+    Fault,
+    /// A recursion that runs into the guard page below the stack.
+    Overflow,
+}
+
 /// The options, with nothing left to check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -30,6 +41,7 @@ pub struct Options<'a> {
     /// Use no more memory than this, in MiB. At least 1.
     pub mem: Option<u64>,
     pub log: Log,
+    pub provoke: Option<Provoke>,
     arguments: &'a str,
 }
 
@@ -41,6 +53,7 @@ pub enum OptionError<'a> {
     BadMem(&'a str),
     BadLog(&'a str),
     BadInit(&'a str),
+    BadProvoke(&'a str),
     Quoted(&'a str),
     Unterminated(&'a str),
     Zero,
@@ -56,7 +69,7 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
     if line.contains('\0') {
         return Err(OptionError::Zero);
     }
-    let mut options = Options { init: "init", mem: None, log: Log::default(), arguments: "" };
+    let mut options = Options { init: "init", mem: None, log: Log::default(), provoke: None, arguments: "" };
     let (mut init, mut log) = (false, false);
     let mut rest = line;
     loop {
@@ -92,6 +105,15 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
                     _ => return Err(OptionError::BadLog(word)),
                 };
                 core::mem::replace(&mut log, true)
+            }
+            "provoke" => {
+                let provoke = match value {
+                    "panic" => Provoke::Panic,
+                    "fault" => Provoke::Fault,
+                    "overflow" => Provoke::Overflow,
+                    _ => return Err(OptionError::BadProvoke(word)),
+                };
+                options.provoke.replace(provoke).is_some()
             }
             _ => return Err(OptionError::Unknown(word)),
         };
@@ -244,7 +266,8 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 /// What every error about an option ends with.
-const KNOWN: &str = "options: init=NAME mem=MIB log=quiet|normal|verbose, then -- and arguments for init";
+const KNOWN: &str = "options: init=NAME mem=MIB log=quiet|normal|verbose provoke=panic|fault|overflow, \
+                     then -- and arguments for init";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -261,6 +284,9 @@ impl fmt::Display for OptionError<'_> {
                 Shown(word),
                 abi::MAX_NAME
             ),
+            Self::BadProvoke(word) => {
+                write!(f, "{}: panic, fault or overflow is wanted; {KNOWN}", Shown(word))
+            }
             Self::Quoted(word) => {
                 write!(f, "{}: quotes are only understood after `--`; {KNOWN}", Shown(word))
             }

@@ -73,7 +73,7 @@ impl fmt::Display for PackError {
                 "initrd: program `{name}`: {why}\n       \
                  Spandrel maps no page both ways. Link with `-z separate-code`, or with boot/user/link.ld"
             ),
-            Self::BadProgram { name, why } => write!(f, "initrd: program `{name}` {why}"),
+            Self::BadProgram { name, why } => write!(f, "initrd: program `{name}`: {why}"),
             Self::TooLarge { name } => {
                 write!(f, "initrd: `{name}` is larger than a cpio archive can hold (4 GiB)")
             }

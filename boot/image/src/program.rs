@@ -210,8 +210,8 @@ fn slice(bytes: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
     bytes.get(start..)?.get(..usize::try_from(len).ok()?)
 }
 
-/// Why a file is not a program for this machine. `index` counts program headers from 0, as
-/// `readelf -l` lists them.
+/// Why a file is not a program for this machine, as a message that follows its name and a colon.
+/// `index` counts program headers from 0, as `readelf -l` lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProgramError {
     NotElf,
@@ -239,11 +239,11 @@ pub enum ProgramError {
 impl fmt::Display for ProgramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NotElf => write!(f, "is not an ELF file"),
-            Self::Not64Bit => write!(f, "is not a 64-bit ELF file"),
-            Self::BigEndian => write!(f, "is a big-endian ELF file, little-endian is wanted"),
+            Self::NotElf => write!(f, "not an ELF file"),
+            Self::Not64Bit => write!(f, "not a 64-bit ELF file"),
+            Self::BigEndian => write!(f, "a big-endian ELF file, little-endian is wanted"),
             Self::OtherMachine { is, wanted } => {
-                write!(f, "is an ELF file for ")?;
+                write!(f, "an ELF file for ")?;
                 match is {
                     number::EM_X86_64 => write!(f, "x86_64")?,
                     number::EM_PPC64 => write!(f, "ppc64le")?,
@@ -253,29 +253,26 @@ impl fmt::Display for ProgramError {
                 }
                 write!(f, ", this machine is {wanted}")
             }
-            Self::OtherAbi => write!(f, "is built for ELF ABI version 1, version 2 is wanted"),
-            Self::NotLinked => write!(f, "is an object file: link it first"),
+            Self::OtherAbi => write!(f, "built for ELF ABI version 1, version 2 is wanted"),
+            Self::NotLinked => write!(f, "an object file: link it first"),
             Self::Dynamic => {
-                write!(f, "is dynamically linked or position-independent: link with `-static -no-pie`")
+                write!(f, "dynamically linked or position-independent: link with `-static -no-pie`")
             }
-            Self::ThreadLocal => write!(f, "has a thread-local segment, which is not supported"),
-            Self::NotExecutable => write!(f, "is not an executable ELF file"),
+            Self::ThreadLocal => write!(f, "it has a thread-local segment, which is not supported"),
+            Self::NotExecutable => write!(f, "not an executable ELF file"),
             Self::Truncated { part, needs, has } => {
-                write!(f, "is truncated: its {part} ends at byte {needs}, the file has {has}")
+                write!(f, "truncated: the {part} ends at byte {needs}, the file has {has}")
             }
             Self::SegmentTruncated { index, needs, has } => {
-                write!(
-                    f,
-                    "is truncated: segment {index} ends at byte {needs} of the file, the file has {has}"
-                )
+                write!(f, "truncated: segment {index} ends at byte {needs} of the file, the file has {has}")
             }
             Self::BadHeaderSize { says } => {
-                write!(f, "says its program headers have {says} bytes, not {PROGRAM_HEADER_BYTES}")
+                write!(f, "corrupt: program headers of {says} bytes, not {PROGRAM_HEADER_BYTES}")
             }
-            Self::NoSegments => write!(f, "has no segment to load"),
+            Self::NoSegments => write!(f, "it has no segment to load"),
             Self::TooManySegments => write!(
                 f,
-                "has more than {MAX_SEGMENTS} segments to load, or more than {MAX_HEADERS} program headers"
+                "it has more than {MAX_SEGMENTS} segments to load, or more than {MAX_HEADERS} program headers"
             ),
             Self::FileBeyondMemory { index, file_len, mem_len } => {
                 write!(f, "segment {index} has {file_len} bytes in the file, but {mem_len} in memory")

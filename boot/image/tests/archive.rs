@@ -92,7 +92,7 @@ fn only_files_and_directories() {
 fn programs_are_checked_at_pack_time() {
     let error = pack(&[("hello", b"#!/bin/sh")], Machine::X86_64).unwrap_err();
     assert_eq!(error, PackError::BadProgram { name: "hello".into(), why: ProgramError::NotElf });
-    assert_eq!(error.to_string(), "initrd: program `hello` is not an ELF file");
+    assert_eq!(error.to_string(), "initrd: program `hello`: not an ELF file");
 }
 
 /// `cpio -it` lists what we pack, and we read what `cpio -o -H newc` packs. Where the machine

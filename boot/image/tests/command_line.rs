@@ -39,6 +39,8 @@ fn mistakes() {
     assert_eq!(parse("mem"), Err(OptionError::BadMem("mem")));
     assert_eq!(parse("mem=1 mem=2"), Err(OptionError::Repeated("mem=2")));
     assert_eq!(parse("log=loud"), Err(OptionError::BadLog("log=loud")));
+    assert_eq!(parse("provoke=trouble"), Err(OptionError::BadProvoke("provoke=trouble")));
+    assert_eq!(parse("provoke=panic provoke=fault"), Err(OptionError::Repeated("provoke=fault")));
     assert_eq!(parse("init="), Err(OptionError::BadInit("init=")));
     assert_eq!(parse("'mem=1'"), Err(OptionError::Quoted("'mem=1'")));
     assert_eq!(parse("-- 'a"), Err(OptionError::Unterminated("'a")));

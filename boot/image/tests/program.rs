@@ -78,7 +78,7 @@ fn a_good_program() {
 #[test]
 fn each_way_to_be_bad() {
     let error = parse(&build(21, &good()), X86_64).unwrap_err();
-    assert_eq!(error.to_string(), "is an ELF file for ppc64le, this machine is x86_64");
+    assert_eq!(error.to_string(), "an ELF file for ppc64le, this machine is x86_64");
 
     let error = refused(|loads| loads[2].flags = R | W | X);
     assert_eq!(error.to_string(), "segment 2 is writable and executable (0x402000..0x405000)");

@@ -18,6 +18,7 @@
 pub mod budget;
 pub mod frames;
 pub mod heap;
+pub mod list;
 pub mod memory;
 pub mod page_table;
 pub mod space;

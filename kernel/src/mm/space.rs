@@ -14,12 +14,12 @@ use super::NoMemory;
 use super::budget::Budget;
 use super::frames::Order;
 use super::heap::Charged;
+use super::list::List;
 use super::memory::Memory;
 use super::page_table::{MapError, PageTable, Removed, is_user};
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::sync::Lock;
-use allocator_api2::vec::Vec;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::barrier::Barriers;
 use arch_contract::context::{ContextId, Contexts, OutOfHardwareIds};
@@ -103,7 +103,7 @@ enum Life {
 struct Inner {
     table: PageTable,
     /// Sorted, disjoint.
-    regions: Vec<Region, Charged>,
+    regions: List<Region>,
     /// Charged for all regions together, in bytes.
     charged: u64,
     life: Life,
@@ -127,7 +127,7 @@ impl Space {
         let table = PageTable::new(memory, budget.clone())?;
         let mm = Current::new_mm(memory.machine(), table.root(), id)
             .map_err(|OutOfHardwareIds| SpaceError::NoMemory)?;
-        let regions = Vec::new_in(Charged { memory, budget: budget.clone() });
+        let regions = List::new(Charged { memory, budget: budget.clone() });
         let inner = Inner { table, regions, charged: 0, life: Life::Usable };
         Ok(Self { memory, budget, id, mm, inner: Lock::new(inner) })
     }
@@ -158,11 +158,12 @@ impl Space {
             None if len == 0 => return Err(SpaceError::BadRange),
             None => inner.choose(len).ok_or(SpaceError::NoMemory)?,
         };
-        inner.regions.try_reserve(1).map_err(|_| SpaceError::NoMemory)?;
+        inner.regions.reserve(1)?;
         self.budget.charge(len)?;
         inner.charged += len;
         let region = Region { start, len, protection };
-        inner.regions.insert(index, region);
+        // Reserved above: cannot fail.
+        inner.regions.insert(index, region)?;
         Ok(region)
     }
 
@@ -367,10 +368,11 @@ impl Inner {
         if whole.start >= start {
             return Ok(index);
         }
-        self.regions.try_reserve(1).map_err(|_| SpaceError::NoMemory)?;
+        self.regions.reserve(1)?;
         let below = start.0 - whole.start.0;
         self.regions[index].len = below;
-        self.regions.insert(index + 1, Region { start, len: whole.len - below, ..whole });
+        // Reserved above: cannot fail.
+        self.regions.insert(index + 1, Region { start, len: whole.len - below, ..whole })?;
         Ok(index + 1)
     }
 

@@ -6,12 +6,12 @@
 
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
+use crate::mm::list::List;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sched::task::Task;
 use crate::sync::{AtomicU64, Ordering};
 use crate::thread::Thread;
-use allocator_api2::vec::Vec;
 use core::cell::Cell;
 use core::ptr;
 
@@ -176,15 +176,14 @@ pub enum Place {
 /// One queue per priority, and a bit for each that is not empty: picking takes constant time.
 pub struct RunQueue {
     /// 256 of them, never more or fewer. In the heap: a CPU's value is made on a small stack.
-    queues: Vec<Queue, Charged>,
+    queues: List<Queue>,
     ready: [u64; 4],
 }
 
 impl RunQueue {
     pub fn try_new(charged: Charged) -> Result<Self, NoMemory> {
-        let mut queues = Vec::new_in(charged);
-        queues.try_reserve_exact(256).map_err(|_| NoMemory)?;
-        queues.resize_with(256, Queue::new);
+        let mut queues = List::new(charged);
+        queues.fill_to(256, Queue::new)?;
         Ok(Self { queues, ready: [0; 4] })
     }
 

@@ -3,6 +3,7 @@
 use super::{Caller, Outcome, outcome};
 use crate::cap::{Capability, Object};
 use crate::mm::NoMemory;
+use crate::mm::list::List;
 use crate::object::Ref;
 use crate::panic;
 use crate::process::{Name, Process};
@@ -16,7 +17,6 @@ use crate::thread::Standing;
 use abi::{
     Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights, SpawnRequest,
 };
-use allocator_api2::vec::Vec;
 use arrayvec::ArrayVec;
 use core::task::Poll;
 use zerocopy::{FromZeros, IntoBytes};
@@ -105,9 +105,8 @@ fn read_request(caller: &Caller<'_>, at: u64) -> Result<Request, Error> {
     if request.args_len == 0 || request.args_len > MAX_ARGS as u64 {
         return Err(Error::BadArgument);
     }
-    let mut args = Vec::new_in(caller.process().charged());
-    args.try_reserve_exact(request.args_len as usize).map_err(|_| Error::NoMemory)?;
-    args.resize(request.args_len as usize, 0);
+    let mut args = List::new(caller.process().charged());
+    args.fill_to(request.args_len as usize, || 0).map_err(|NoMemory| Error::NoMemory)?;
     caller.read(&mut args, request.args)?;
     if args.last() != Some(&0) {
         return Err(Error::BadArgument);

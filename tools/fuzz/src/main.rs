@@ -10,6 +10,7 @@
 
 mod mutate;
 mod targets;
+mod tree;
 mod watch;
 
 use mutate::Mutator;

@@ -1,6 +1,7 @@
 //! What is fuzzed: for each reader, valid inputs, words of its format, and the promises that
 //! anything it accepts must keep.
 
+use crate::tree;
 use boot_image::archive::Archive;
 use boot_image::command_line::{Quoted, parse};
 use boot_image::pack::{Contents, Machine, pack_as};
@@ -66,6 +67,13 @@ pub const TARGETS: &[Target] = &[
             "ä".as_bytes(),
         ],
         run: command_line,
+    },
+    Target {
+        name: "tree",
+        about: "the device-tree hand-over of ppc64le: our checks, then the fdt crate",
+        seeds: tree::seeds,
+        words: tree::WORDS,
+        run: tree::run,
     },
 ];
 

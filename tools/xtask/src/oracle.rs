@@ -9,6 +9,7 @@ use crate::run;
 use crate::toolchain::{Toolchain, output_of, read, root};
 use object::{Object, ObjectSegment, SegmentFlags};
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// The first QEMU whose plugin interface is version 2 or later, as (major, minor).
 const NEW_INTERFACE_SINCE: (u32, u32) = (8, 2);
+
+/// How long a guest may take while it is counted.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// The version a QEMU prints.
 pub fn qemu_version(qemu: &Path) -> Option<(u32, u32)> {
@@ -56,30 +60,81 @@ pub fn count(plugin: &Path, built: &Built, program: &[&str], extra: &[&str]) -> 
     let _ = std::fs::remove_file(&out);
     let entry = entry_address(built.arch, &built.kernel)?;
     let user = user_range(built)?;
+    let plugin = format!(
+        "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
+        plugin.display(),
+        user.start,
+        user.end,
+        built.arch,
+        out.display()
+    );
+    run_to_the_end(built, program, &[extra, &["-plugin", &plugin]].concat())?;
+    parse_counts(&String::from_utf8_lossy(&read(&out)?))
+}
+
+/// Boots a program and makes sure that it ended well.
+fn run_to_the_end(built: &Built, program: &[&str], extra: &[&str]) -> Result<()> {
     let mut machine = Machine::new(built.arch, &built.kernel);
     machine.initrd = Some(built.initrd.clone());
     machine.init_arguments = program.iter().map(|&word| word.into()).collect();
-    machine.extra = vec![
-        "-plugin".into(),
-        format!(
-            "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
-            plugin.display(),
-            user.start,
-            user.end,
-            built.arch,
-            out.display()
-        )
-        .into(),
-    ];
-    machine.extra.extend(extra.iter().map(Into::into));
+    machine.extra = extra.iter().map(Into::into).collect();
     let stop = AtomicBool::new(false);
-    let report = guest::run(&machine, Input::None, Output::Keep, Some(Duration::from_secs(120)), &stop)?;
-    if report.ending != Ending::Exited(0) {
-        let why = run::describe(&report.ending).unwrap_or_else(|| format!("{:?}", report.ending));
-        return Err(Error::new(format!("{}: counting `{}`: {why}", built.arch, program.join(" ")))
-            .hint(format!("{}\n{}", report.console, report.warnings)));
+    let report = guest::run(&machine, Input::None, Output::Keep, Some(LIMIT), &stop)?;
+    if report.ending == Ending::Exited(0) {
+        return Ok(());
     }
-    parse_counts(&String::from_utf8_lossy(&read(&out)?))
+    let why = run::describe(&report.ending).unwrap_or_else(|| format!("{:?}", report.ending));
+    Err(Error::new(format!("{}: counting `{}`: {why}", built.arch, program.join(" ")))
+        .hint(format!("{}\n{}", report.console, report.warnings)))
+}
+
+/// Counts the instructions from the kernel's entry to the first user instruction a second way,
+/// without the plugin: QEMU translates one instruction at a time and logs each as it runs it.
+pub fn count_in_log(built: &Built, program: &[&str], extra: &[&str]) -> Result<u64> {
+    let log = root().join(format!("target/steps-{}", built.arch));
+    let path = log.display().to_string();
+    let steps: &[&str] = match qemu_version(built.arch.qemu().as_ref()) {
+        // The option moved to the accelerator.
+        Some(version) if version >= (8, 1) => &["-accel", "tcg,one-insn-per-tb=on"],
+        _ => &["-singlestep"],
+    };
+    run_to_the_end(built, program, &[extra, steps, &["-d", "exec,nochain", "-D", &path]].concat())?;
+    let file = std::fs::File::open(&log).context(|| format!("cannot read {path}"))?;
+    let steps = steps_to_user(
+        BufReader::new(file).lines().map_while(std::result::Result::ok),
+        entry_address(built.arch, &built.kernel)?,
+        &user_range(built)?,
+    );
+    let _ = std::fs::remove_file(&log);
+    steps
+        .ok_or_else(|| Error::new(format!("{}: the log of single steps never reaches user mode", built.arch)))
+}
+
+/// The lines of an execution log from the entry to the first user address. Low addresses are user
+/// code once the kernel has run at its own, high ones.
+fn steps_to_user(lines: impl Iterator<Item = String>, entry: u64, user: &Range<u64>) -> Option<u64> {
+    let mut count = None;
+    let mut reached_kernel = false;
+    for line in lines {
+        let Some(at) = logged_address(&line) else { continue };
+        if count.is_some() {
+            reached_kernel |= at >> 63 == 1;
+            if reached_kernel && user.contains(&at) {
+                return count;
+            }
+        }
+        if at == entry && count.is_none() {
+            count = Some(0);
+        }
+        count = count.map(|count| count + 1);
+    }
+    None
+}
+
+/// The program counter of a line `Trace 0: 0x7f… [cs_base/pc/flags/cflags] symbol`.
+fn logged_address(line: &str) -> Option<u64> {
+    let fields = line.strip_prefix("Trace ")?.split_once('[')?.1;
+    u64::from_str_radix(fields.split('/').nth(1)?, 16).ok()
 }
 
 /// `name value` lines.
@@ -156,6 +211,18 @@ mod tests {
         );
         assert_eq!(parse_version("QEMU emulator version 10.0.2"), Some((10, 0)));
         assert_eq!(parse_version("qemu"), None);
+    }
+
+    #[test]
+    fn single_steps_are_counted_from_the_entry_to_user_code() {
+        let line = |at: u64| format!("Trace 0: 0x7f00 [0000000000000000/{at:016x}/00000000/ff000201] f");
+        let high = 0xffff_ffff_8010_0000;
+        let walk = [0xfff0, 0x10_0000, 0x40_0000, high, high + 4, 0x40_0000, high];
+        let mut lines: Vec<String> = walk.into_iter().map(line).collect();
+        lines.insert(2, "Stopped execution of TB chain".into());
+        assert_eq!(steps_to_user(lines.clone().into_iter(), 0x10_0000, &(0x40_0000..0x50_0000)), Some(4));
+        lines.truncate(5);
+        assert_eq!(steps_to_user(lines.into_iter(), 0x10_0000, &(0x40_0000..0x50_0000)), None);
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
 }
 
 /// A file of the tree from its top, a file of a dependency from its package.
-fn short(file: &str) -> &str {
+pub fn short(file: &str) -> &str {
     if let Some((_, inside)) = file.split_once("/registry/src/") {
         return inside.split_once('/').map_or(inside, |(_, package)| package);
     }

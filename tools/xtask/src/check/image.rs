@@ -1,10 +1,11 @@
 //! The gates that read what was linked.
 
-use super::{Finding, vector};
+use super::{Finding, calls, vector};
 use crate::arch::Arch;
 use crate::budgets::Budgets;
 use crate::build::Built;
 use crate::error::{Context, Result};
+use crate::symbols::short;
 use crate::toolchain::{read, root};
 use addr2line::Loader;
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -23,9 +24,10 @@ pub fn check(built: &Built) -> Result<Finding> {
     let bytes = read(&built.kernel)?;
     let name = name(&built.kernel);
     let loader = Loader::new(&built.kernel).context(|| name.clone())?;
+    let places = |at| Place::of(&loader, at);
     let mut complaints = write_and_execute(&name, &bytes)?;
-    complaints.extend(infallible_allocation(&name, &bytes)?);
-    complaints.extend(vector_instructions(built.arch, &name, &bytes, &|at| Place::of(&loader, at))?);
+    complaints.extend(infallible_allocation(built.arch, &name, &bytes, &places)?);
+    complaints.extend(vector_instructions(built.arch, &name, &bytes, &places)?);
     complaints.extend(too_large(built.arch, &name, loaded_bytes(&bytes)?, &Budgets::read()?));
     for program in &built.programs {
         complaints.extend(write_and_execute(&format!("program {}", program.name), &read(&program.file)?)?);
@@ -73,15 +75,49 @@ fn write_and_execute(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Nothing in the image ends the machine for want of memory.
-fn infallible_allocation(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
+/// Nothing in the image ends the machine for want of memory: the functions that would are not
+/// linked. Who calls them is what a person needs to know, so the callers are named.
+fn infallible_allocation(
+    arch: Arch,
+    name: &str,
+    bytes: &[u8],
+    places: &dyn Fn(u64) -> Place,
+) -> Result<Vec<String>> {
     let file = parse(bytes)?;
-    Ok(file
-        .symbols()
-        .filter_map(|symbol| symbol.name().ok())
-        .filter(|symbol| INFALLIBLE.iter().any(|word| symbol.contains(word)))
-        .map(|symbol| format!("{name}: holds {symbol}: something allocates without being able to fail"))
-        .collect())
+    let mut complaints = Vec::new();
+    for symbol in file.symbols().filter(|symbol| symbol.is_definition()) {
+        let Ok(mangled) = symbol.name() else { continue };
+        if !INFALLIBLE.iter().any(|word| mangled.contains(word)) {
+            continue;
+        }
+        let what = addr2line::demangle_auto(mangled.into(), None);
+        let mut callers = Vec::new();
+        for (code, base) in code_sections(&file, name)? {
+            callers.extend(calls::to(arch, code, base, symbol.address()).into_iter().map(places));
+        }
+        if callers.is_empty() {
+            complaints.push(format!("{name}: holds {what}: something allocates without being able to fail"));
+        }
+        // They also call one another.
+        let is_one = |caller: &Place| {
+            caller.symbol.as_ref().is_some_and(|symbol| INFALLIBLE.iter().any(|word| symbol.contains(word)))
+        };
+        callers.retain(|caller| !is_one(caller));
+        complaints.extend(callers.into_iter().map(|caller| format!("{name}: call of {what} in {caller}")));
+    }
+    Ok(complaints)
+}
+
+/// The executable sections: their bytes, and where they are linked.
+fn code_sections<'a>(file: &ElfFile64<'a, Endianness>, name: &str) -> Result<Vec<(&'a [u8], u64)>> {
+    let mut sections = Vec::new();
+    for section in file.sections() {
+        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
+        if sh_flags.contains(elf::SHF_EXECINSTR) {
+            sections.push((section.data().context(|| name.into())?, section.address()));
+        }
+    }
+    Ok(sections)
 }
 
 /// Vector and floating-point instructions come from the save and restore file and from nowhere
@@ -94,13 +130,8 @@ fn vector_instructions(
 ) -> Result<Vec<String>> {
     let file = parse(bytes)?;
     let mut complaints = Vec::new();
-    for section in file.sections() {
-        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
-        if !sh_flags.contains(elf::SHF_EXECINSTR) {
-            continue;
-        }
-        let code = section.data().context(|| name.into())?;
-        for (at, what) in vector::instructions(arch, code, section.address()) {
+    for (code, base) in code_sections(&file, name)? {
+        for (at, what) in vector::instructions(arch, code, base) {
             let place = places(at);
             if !place.saves_or_restores(arch) {
                 complaints.push(format!("{name}: {at:#x}: {what} in {place}"));
@@ -118,28 +149,32 @@ fn vector_instructions(
 /// Where an instruction was written, as far as the image tells.
 #[derive(Default)]
 struct Place {
-    file: Option<String>,
-    line: Option<u32>,
+    /// Where it stands, and where what that was inlined into stands, innermost first: `file:line`.
+    lines: Vec<String>,
     /// The symbol it lies behind; assembly has one and may have no line.
     symbol: Option<String>,
 }
 
 impl Place {
     fn of(loader: &Loader, at: u64) -> Self {
-        let location = loader.find_location(at).ok().flatten();
+        let mut lines = Vec::new();
+        if let Ok(mut frames) = loader.find_frames(at) {
+            while let Ok(Some(frame)) = frames.next() {
+                if let Some((file, line)) = frame.location.and_then(|place| Some((place.file?, place.line?)))
+                {
+                    lines.push(format!("{}:{line}", short(file)));
+                }
+            }
+        }
         let symbol =
             loader.find_symbol(at).map(|name| addr2line::demangle_auto(name.into(), None).into_owned());
-        Self {
-            file: location.as_ref().and_then(|location| location.file).map(Into::into),
-            line: location.and_then(|location| location.line),
-            symbol,
-        }
+        Self { lines, symbol }
     }
 
     fn saves_or_restores(&self, arch: Arch) -> bool {
-        let file = format!("arch/{arch}/src/vector.rs");
+        let file = format!("arch/{arch}/src/vector.rs:");
         let module = format!("arch_{arch}::vector::");
-        self.file.as_deref().is_some_and(|known| known.ends_with(&file))
+        self.lines.first().is_some_and(|line| line.starts_with(&file))
             || self.symbol.as_deref().is_some_and(|symbol| symbol.contains(&module))
     }
 }
@@ -147,9 +182,11 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.symbol.as_deref().unwrap_or("?"))?;
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, " ({file}:{line})"),
-            _ => Ok(()),
+        // The first line that is ours says more than a library's.
+        let ours = self.lines.iter().find(|line| line.starts_with("kernel/") || line.starts_with("arch/"));
+        match ours.or(self.lines.first()) {
+            Some(line) => write!(f, " ({line})"),
+            None => Ok(()),
         }
     }
 }
@@ -215,16 +252,16 @@ mod tests {
     fn vector_code_is_allowed_in_its_file_only() {
         // nop; movaps xmm0, xmm1; ret
         let image = with_code(&[0x90, 0x0f, 0x28, 0xc1, 0xc3]);
-        let in_file = |file: &str| Place { file: Some(file.into()), line: Some(3), symbol: None };
+        let in_file = |file: &str| Place { lines: vec![format!("{file}:3")], symbol: None };
         let check =
             |places: &dyn Fn(u64) -> Place| vector_instructions(Arch::X86_64, "k", &image, places).unwrap();
         assert_eq!(
-            check(&|_| in_file("/x/kernel/src/sched.rs")),
-            ["k: 0x1001: movaps in ? (/x/kernel/src/sched.rs:3)"]
+            check(&|_| in_file("kernel/src/sched.rs")),
+            ["k: 0x1001: movaps in ? (kernel/src/sched.rs:3)"]
         );
-        assert_eq!(check(&|_| in_file("/x/arch/ppc64le/src/vector.rs")).len(), 1);
+        assert_eq!(check(&|_| in_file("arch/ppc64le/src/vector.rs")).len(), 1);
         assert_eq!(check(&|_| Place::default()).len(), 1);
-        assert!(check(&|_| in_file("/x/arch/x86_64/src/vector.rs")).is_empty());
+        assert!(check(&|_| in_file("arch/x86_64/src/vector.rs")).is_empty());
         let symbol = Place { symbol: Some("arch_x86_64::vector::save".into()), ..Place::default() };
         assert!(symbol.saves_or_restores(Arch::X86_64));
     }
@@ -233,6 +270,7 @@ mod tests {
     #[test]
     fn an_image_that_can_run_out_of_memory_is_found() {
         let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(!infallible_allocation("x", &bytes).unwrap().is_empty());
+        let places = |_| Place::default();
+        assert!(!infallible_allocation(Arch::X86_64, "x", &bytes, &places).unwrap().is_empty());
     }
 }

@@ -91,7 +91,6 @@ pub fn all(arch: Arch) -> Vec<Case> {
     ];
     match arch {
         Arch::X86_64 => {
-            cases.push(refused("little-memory").machine(|machine| machine.memory = 4).prints(&["memory"]));
             cases.push(
                 refused("cpu-without-a-feature")
                     .machine(|machine| machine.cpu = Some("qemu64,-nx".into()))

@@ -4,7 +4,6 @@ use crate::arch::Arch;
 use crate::build::Built;
 use crate::error::Result;
 use crate::qemu::{Firmware, Machine};
-use boot_image::command_line::Quoted;
 use std::fmt;
 
 /// How a run must end.
@@ -122,8 +121,17 @@ pub fn all(arch: Arch) -> Vec<Case> {
     // Arguments that would not survive a careless command line, and how `args` prints them.
     let args = ["args", "plain", "two words", "it's", "a\\b", "\"q\"", "--", "-x=y", "$HOME", "", "käse"];
     let shown: Vec<String> =
-        args.iter().enumerate().skip(1).map(|(index, word)| format!("{index}: {}\n", Quoted(word))).collect();
+        args.iter().enumerate().skip(1).map(|(index, word)| format!("{index}: {word:?}\n")).collect();
     let greeting = format!("user mode on {arch}");
+    // `TRAP-4`: the report has registers and a backtrace that is symbolized down to the entry.
+    let crash = |how: &'static str, says: &str| Case {
+        never_prints: Vec::new(),
+        ..case(&format!("crash-{how}"))
+            .program(&["hello"])
+            .machine(move |machine| machine.options.push(format!("provoke={how}")))
+            .expect(Expect::GuestFails)
+            .prints(&[says, "backtrace, innermost first", "provoke.rs|kernel.rs"])
+    };
     let mut cases = vec![
         // First what takes longest, so that nothing long runs alone at the end.
         case("many-20").program(&["many", "20"]).machine(|machine| machine.memory = 64).limit(120),
@@ -172,6 +180,9 @@ pub fn all(arch: Arch) -> Vec<Case> {
                 (PROMPT, "poweroff 5\r"),
             ])
             .status(5),
+        crash("panic", "kernel panic: panicked at kernel/src/provoke.rs"),
+        crash("fault", "fault in the kernel"),
+        crash("overflow", "overflow at kernel/src/provoke.rs"),
         case("prompt-ctrl-d").types(&[(PROMPT, "\x04")]),
     ];
     match arch {
