@@ -12,6 +12,7 @@ pub mod acpi;
 pub mod firmware;
 pub mod handover;
 pub mod opcode;
+pub mod operand;
 pub mod pte;
 
 #[cfg(target_os = "none")]

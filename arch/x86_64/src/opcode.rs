@@ -12,6 +12,8 @@ pub enum Kind {
     Privileged,
     /// A near return: its target is the word at the stack pointer.
     Return,
+    /// A near jump or call to the address in a register, by its number in encodings.
+    JumpTo(u8),
     /// Something else.
     Other,
 }
@@ -28,6 +30,10 @@ pub fn classify(bytes: &[u8]) -> Kind {
         // int n, int1 is allowed, far returns and iret to where user mode may not go
         [0xcd | 0xca | 0xcb | 0xcf, ..] => Kind::Privileged,
         [0xc2 | 0xc3, ..] => Kind::Return,
+        [0xff, modrm @ (0xd0..=0xd7 | 0xe0..=0xe7), ..] => {
+            let rex = start.checked_sub(1).map_or(0, |last| bytes[last]);
+            Kind::JumpTo(modrm & 7 | if rex & 0xf1 == 0x41 { 8 } else { 0 })
+        }
         // lldt, ltr and their group; lgdt, lidt, lmsw, invlpg, xsetbv, swapgs and theirs
         [0x0f, 0x00 | 0x01, ..] => Kind::Privileged,
         // clts, sysret, invd, wbinvd
@@ -57,6 +63,8 @@ mod tests {
             assert_eq!(classify(bytes), Kind::Privileged, "{bytes:x?}");
         }
         assert_eq!(classify(&[0xc3]), Kind::Return);
+        assert_eq!(classify(&[0xff, 0xe0]), Kind::JumpTo(0)); // jmp rax
+        assert_eq!(classify(&[0x41, 0xff, 0xd3]), Kind::JumpTo(11)); // call r11
         assert_eq!(classify(&[0x48, 0x8b, 0x00]), Kind::Other); // mov rax, [rax]
         assert_eq!(classify(&[0x0f, 0x28, 0x00]), Kind::Other); // movaps xmm0, [rax]
         assert_eq!(classify(&[]), Kind::Other);

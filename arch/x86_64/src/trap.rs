@@ -8,7 +8,7 @@ use crate::apic::vector;
 use crate::cpu::{self, Cpu};
 use crate::gdt::{USER_CODE, USER_DATA};
 use crate::opcode::{self, Kind};
-use crate::{X86_64, user};
+use crate::{X86_64, operand, user};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::{Interrupt, IrqsOff};
 use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
@@ -63,6 +63,29 @@ impl Frame {
     /// Whether it was user mode that was interrupted.
     fn is_user(&self) -> bool {
         self.cs & 3 == 3
+    }
+
+    /// The general register with this number in encodings (SDM vol. 2 table 2-2); 0 beyond 15.
+    fn general(&self, number: u8) -> u64 {
+        match number {
+            0 => self.rax,
+            1 => self.rcx,
+            2 => self.rdx,
+            3 => self.rbx,
+            4 => self.rsp,
+            5 => self.rbp,
+            6 => self.rsi,
+            7 => self.rdi,
+            8 => self.r8,
+            9 => self.r9,
+            10 => self.r10,
+            11 => self.r11,
+            12 => self.r12,
+            13 => self.r13,
+            14 => self.r14,
+            15 => self.r15,
+            _ => 0,
+        }
     }
 }
 
@@ -234,9 +257,10 @@ fn fault(cpu: &'static Cpu, frame: &Frame, number: u64, touched: VirtAddr) -> Fa
                 _ => Access::Read,
             })
         }
-        exception::GENERAL_PROTECTION => general_protection(cpu, frame, &mut pc, &mut address),
-        // A stack operand that is not canonical: pushes and calls, mostly.
-        exception::STACK => FaultCause::BadAddress(Access::Write),
+        // #SS is #GP for operands that count from the stack pointer or rbp.
+        exception::STACK | exception::GENERAL_PROTECTION => {
+            general_protection(cpu, frame, &mut pc, &mut address)
+        }
         exception::INVALID_OPCODE => FaultCause::UndefinedInstruction,
         exception::DIVIDE | exception::OVERFLOW => FaultCause::Arithmetic,
         exception::X87 | exception::SIMD => FaultCause::FloatingPoint,
@@ -253,9 +277,8 @@ fn fault(cpu: &'static Cpu, frame: &Frame, number: u64, touched: VirtAddr) -> Fa
     Fault { cause, pc, address }
 }
 
-/// #GP has one vector for many causes. What the registers and the instruction prove is told; the
-/// rest stays [`FaultCause::Other`]: an operand that is not canonical and a misaligned vector
-/// operand look alike.
+/// #GP has one vector for many causes. What the registers and the instruction show is told; the
+/// rest stays [`FaultCause::Other`].
 fn general_protection(
     cpu: &'static Cpu,
     frame: &Frame,
@@ -282,16 +305,33 @@ fn general_protection(
     let mut bytes = [0; 15];
     // The instruction may end just before a page that is not there.
     let len = (1..=bytes.len()).rev().find(|&len| window.read(&mut bytes[..len], *pc).is_ok()).unwrap_or(0);
-    match opcode::classify(&bytes[..len]) {
-        Kind::Privileged => FaultCause::PrivilegedInstruction,
+    let bytes = &bytes[..len];
+    let unknown = FaultCause::Other(frame.entered_by as u16);
+    let register = |number| frame.general(number);
+    match opcode::classify(bytes) {
+        Kind::Privileged => return FaultCause::PrivilegedInstruction,
+        Kind::JumpTo(number) if !is_canonical(register(number)) => {
+            return bad_target(register(number), pc, address);
+        }
         Kind::Return => {
             let mut target = [0; 8];
-            match window.read(&mut target, VirtAddr(frame.rsp)).map(|()| u64::from_le_bytes(target)) {
-                Ok(target) if !is_canonical(target) => bad_target(target, pc, address),
-                _ => FaultCause::Other(exception::GENERAL_PROTECTION as u16),
+            let target = window.read(&mut target, VirtAddr(frame.rsp)).map(|()| u64::from_le_bytes(target));
+            if let Some(target) = target.ok().filter(|&target| !is_canonical(target)) {
+                return bad_target(target, pc, address);
             }
         }
-        Kind::Other => FaultCause::Other(exception::GENERAL_PROTECTION as u16),
+        _ => {}
+    }
+    match operand::decode(bytes, register) {
+        Some(operand) if !is_canonical(operand.address) => {
+            *address = Some(VirtAddr(operand.address));
+            FaultCause::BadAddress(operand.access)
+        }
+        Some(operand) if operand.kind == operand::Kind::Vector && !operand.address.is_multiple_of(16) => {
+            *address = Some(VirtAddr(operand.address));
+            FaultCause::Alignment
+        }
+        _ => unknown,
     }
 }
 

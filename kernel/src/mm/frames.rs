@@ -104,8 +104,8 @@ struct Zone {
 unsafe impl Send for Zone {}
 
 impl Zone {
-    fn holds(&self, at: PhysAddr, order: Order) -> bool {
-        at >= self.start && at.0 + order.bytes() <= self.start.0 + self.frames * PAGE_SIZE
+    fn holds(&self, at: PhysAddr) -> bool {
+        at >= self.start && at.0 < self.start.0 + self.frames * PAGE_SIZE
     }
 
     fn index(&self, at: PhysAddr) -> usize {
@@ -235,7 +235,7 @@ impl Frames {
         while order < Order::MAX {
             let buddy = PhysAddr(at.0 ^ order.bytes());
             let zone = self.zone(at);
-            if !zone.holds(buddy, order) || zone.state(buddy) != FREE | order.0 {
+            if !zone.holds(buddy) || zone.state(buddy) != FREE | order.0 {
                 break;
             }
             self.unlink(buddy, order);
@@ -248,7 +248,7 @@ impl Frames {
     fn zone(&mut self, at: PhysAddr) -> &mut Zone {
         let after = self.zones.partition_point(|zone| zone.start <= at);
         match after.checked_sub(1).map(|index| &mut self.zones[index]) {
-            Some(zone) if zone.holds(at, Order::FRAME) => zone,
+            Some(zone) if zone.holds(at) => zone,
             _ => panic!("{at:?}: not a frame of this allocator"),
         }
     }

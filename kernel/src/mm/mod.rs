@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | [`frames`] | blocks of physical frames: a buddy allocator whose every step is bounded |
 //! | [`heap`] | objects smaller than a frame, in blocks that go back when they are empty |
-//! | [`memory`] | the two together, behind locks: what the rest of the kernel holds |
+//! | [`list`] | an array that grows or says no |
+//! | [`memory`] | frames and heap behind their locks: what the rest of the kernel holds |
 //! | [`budget`] | a tree of limits |
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
 //! | [`space`] | regions, pages and tables: one user address space |

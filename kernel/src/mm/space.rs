@@ -101,7 +101,9 @@ enum Life {
 }
 
 struct Inner {
-    table: PageTable,
+    /// `None` once it is torn down: a process that has ended may be named for long, and its root
+    /// can be large.
+    table: Option<PageTable>,
     /// Sorted, disjoint.
     regions: List<Region>,
     /// Charged for all regions together, in bytes.
@@ -128,7 +130,7 @@ impl Space {
         let mm = Current::new_mm(memory.machine(), table.root(), id)
             .map_err(|OutOfHardwareIds| SpaceError::NoMemory)?;
         let regions = List::new(Charged { memory, budget: budget.clone() });
-        let inner = Inner { table, regions, charged: 0, life: Life::Usable };
+        let inner = Inner { table: Some(table), regions, charged: 0, life: Life::Usable };
         Ok(Self { memory, budget, id, mm, inner: Lock::new(inner) })
     }
 
@@ -184,9 +186,10 @@ impl Space {
         for page in from_page..from_page + count {
             let at = VirtAddr(region.start.0 + page * PAGE_SIZE);
             if let Some(now) = inner.region_at(at)
-                && inner.table.lookup(at).is_none()
+                && let Some(table) = &mut inner.table
+                && table.lookup(at).is_none()
             {
-                self.map_zeroed(&mut inner.table, cpu, at, now.protection)?;
+                self.map_zeroed(table, cpu, at, now.protection)?;
             }
         }
         Ok(count)
@@ -244,8 +247,9 @@ impl Space {
         let region = &mut inner.regions[index];
         let (from, to) = (region.start, region.end().min(end));
 
+        let Some(table) = &mut inner.table else { return Ok(Progress::Done) };
         let mut removed = Removed::new(max_pages);
-        let reached = inner.table.clear(from, to, &mut removed);
+        let reached = table.clear(from, to, &mut removed);
         let bytes = reached.0 - from.0;
         region.start = reached;
         region.len -= bytes;
@@ -253,7 +257,7 @@ impl Space {
             inner.regions.remove(index);
         }
         self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
-        inner.table.give_back(removed);
+        table.give_back(removed);
         inner.charged -= bytes;
         self.budget.refund(bytes);
         match inner.first_in(start, end) {
@@ -286,7 +290,8 @@ impl Space {
             let at = VirtAddr(at.0 + done as u64);
             let inside = at.0 - at.page().0;
             let piece = (bytes.len() - done).min((PAGE_SIZE - inside) as usize);
-            let (frame, protection) = inner.table.lookup(at).ok_or(SpaceError::NotMapped)?;
+            let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
+            let (frame, protection) = mapped.ok_or(SpaceError::NotMapped)?;
             let frame = PhysAddr(frame.0 + inside);
             let to = Current::phys(self.memory.machine(), frame);
             let from = &bytes[done..done + piece];
@@ -379,13 +384,15 @@ impl Inner {
     /// Frees up to `max_pages` pages of a space that is retired.
     fn free_slice(&mut self, budget: &Budget, max_pages: u64) -> Progress {
         let Life::Retired(from) = self.life else { return Progress::Done };
+        let Some(table) = &mut self.table else { return Progress::Done };
         let mut removed = Removed::new(max_pages);
-        let reached = self.table.clear(from, Current::USER_END, &mut removed);
-        self.table.give_back(removed);
+        let reached = table.clear(from, Current::USER_END, &mut removed);
+        table.give_back(removed);
         self.life = Life::Retired(reached);
         if reached < Current::USER_END {
             return Progress::More;
         }
+        self.table = None;
         self.regions.clear();
         budget.refund(core::mem::take(&mut self.charged));
         Progress::Done

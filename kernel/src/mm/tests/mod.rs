@@ -3,5 +3,7 @@
 mod budget;
 mod frames;
 mod heap;
+mod list;
+mod memory;
 mod page_table;
 mod space;

@@ -183,8 +183,8 @@ fn ending() -> u8 {
 /// The memory of a process that has ended goes back, though a handle on it is still held. That
 /// takes its time, in the background.
 fn given_back(process: &Process) -> u8 {
-    /// For the control block that the handle keeps.
-    const KEPT: u64 = 16 * 1024;
+    /// What the handle keeps: the control block, and the root table, of 64 KiB on one machine.
+    const KEPT: u64 = 80 * 1024;
     for _ in 0..100 {
         if process.info().is_ok_and(|info| info.memory <= KEPT) {
             return 0;
