@@ -131,7 +131,7 @@ fn map(root: PhysAddr, range: PhysRange, arena: &mut Arena) -> Result<(), RadixE
             let size = 1 << shape.shift;
             let block = PhysRange { start: PhysAddr(at), len: size };
             let uniform = size == PAGE_SIZE || !special.iter().any(|special| special.overlaps(&block));
-            let fits = at % size == 0 && size <= range.end().0 - at;
+            let fits = at.is_multiple_of(size) && size <= range.end().0 - at;
             let index = shape.index(arch_contract::addr::VirtAddr(at));
             if shape.leaf != Leaf::Never && uniform && fits {
                 if let Some(page) = page_kind(at) {

@@ -48,5 +48,5 @@ pub fn is_guard(address: u64) -> bool {
 /// Whether the first three doublewords at `address` are readable as a stack frame.
 pub fn holds_frame(address: u64) -> bool {
     let (start, end) = bounds();
-    address % 16 == 0 && (start..end - 24).contains(&address) && !is_guard(address)
+    address.is_multiple_of(16) && (start..end - 24).contains(&address) && !is_guard(address)
 }
