@@ -11,6 +11,7 @@ use addr2line::Loader;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 /// Symbols that are only linked if something allocates without being able to fail.
@@ -129,15 +130,12 @@ fn vector_instructions(
     places: &dyn Fn(u64) -> Place,
 ) -> Result<Vec<String>> {
     let file = parse(bytes)?;
-    // Assembly has no lines; a linker script puts it between two symbols.
-    let symbol =
-        |name| file.symbols().find(|symbol| symbol.name() == Ok(name)).map(|symbol| symbol.address());
-    let routines = symbol("__vector_text_start").unwrap_or(0)..symbol("__vector_text_end").unwrap_or(0);
     let mut complaints = Vec::new();
+    let apart = apart(&file);
     for (code, base) in code_sections(&file, name)? {
         for (at, what) in vector::instructions(arch, code, base) {
             let place = places(at);
-            if !routines.contains(&at) && !place.saves_or_restores(arch) {
+            if !apart.contains(&at) && !place.saves_or_restores(arch) {
                 complaints.push(format!("{name}: {at:#x}: {what} in {place}"));
             }
         }
@@ -148,6 +146,18 @@ fn vector_instructions(
         complaints.push(format!("{name}: and {more} more"));
     }
     Ok(complaints)
+}
+
+/// Where a linker script puts a section of assembly that saves and restores, which has no line
+/// table: between two symbols.
+fn apart(file: &ElfFile64<'_, Endianness>) -> Range<u64> {
+    let address = |wanted: &str| {
+        file.symbols().find(|symbol| symbol.name() == Ok(wanted)).map(|symbol| symbol.address())
+    };
+    match (address("__vector_text_start"), address("__vector_text_end")) {
+        (Some(start), Some(end)) => start..end,
+        _ => 0..0,
+    }
 }
 
 /// Where an instruction was written, as far as the image tells.
