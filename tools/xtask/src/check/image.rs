@@ -11,6 +11,7 @@ use addr2line::Loader;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 /// Symbols that are only linked if something allocates without being able to fail.
@@ -130,10 +131,11 @@ fn vector_instructions(
 ) -> Result<Vec<String>> {
     let file = parse(bytes)?;
     let mut complaints = Vec::new();
+    let apart = apart(&file);
     for (code, base) in code_sections(&file, name)? {
         for (at, what) in vector::instructions(arch, code, base) {
             let place = places(at);
-            if !place.saves_or_restores(arch) {
+            if !apart.contains(&at) && !place.saves_or_restores(arch) {
                 complaints.push(format!("{name}: {at:#x}: {what} in {place}"));
             }
         }
@@ -144,6 +146,18 @@ fn vector_instructions(
         complaints.push(format!("{name}: and {more} more"));
     }
     Ok(complaints)
+}
+
+/// Where a linker script puts a section of assembly that saves and restores, which has no line
+/// table: between two symbols.
+fn apart(file: &ElfFile64<'_, Endianness>) -> Range<u64> {
+    let address = |wanted: &str| {
+        file.symbols().find(|symbol| symbol.name() == Ok(wanted)).map(|symbol| symbol.address())
+    };
+    match (address("__vector_text_start"), address("__vector_text_end")) {
+        (Some(start), Some(end)) => start..end,
+        _ => 0..0,
+    }
 }
 
 /// Where an instruction was written, as far as the image tells.

@@ -66,15 +66,27 @@ fn touches_vector_state(instruction: &Instruction) -> bool {
     by_register || whole_state || x87
 }
 
+/// `tdi 0, 0, 0x48`: never traps; read in the other byte order it is a branch over one word.
+const EITHER_ORDER: u32 = 0x0800_0048;
+
+/// Code that may be entered in either byte order begins with that word, and then with a branch
+/// over what a big-endian CPU runs to change over: those words are read in their own order.
 fn ppc(code: &[u8], base: u64) -> Vec<(u64, String)> {
-    code.chunks_exact(4)
-        .enumerate()
-        .filter_map(|(index, bytes)| {
-            let word = u32::from_le_bytes(bytes.try_into().ok()?);
-            let what = ppc_opcodes::vector(word)?;
-            Some((base + 4 * index as u64, format!("{what} ({word:08x})")))
-        })
-        .collect()
+    let mut found = Vec::new();
+    let mut previous = 0;
+    let mut big_endian_until = 0;
+    for (index, bytes) in code.chunks_exact(4).enumerate() {
+        let bytes: [u8; 4] = bytes.try_into().expect("chunks of four");
+        let word =
+            if index < big_endian_until { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
+        if previous == EITHER_ORDER && word & 0xfe00_0003 == 0x4800_0000 {
+            big_endian_until = index + (word as usize & 0x01ff_fffc) / 4;
+        } else if let Some(what) = ppc_opcodes::vector(word) {
+            found.push((base + 4 * index as u64, format!("{what} ({word:08x})")));
+        }
+        previous = word;
+    }
+    found
 }
 
 #[cfg(test)]
@@ -103,6 +115,16 @@ mod tests {
         assert!(!finds_x86(&[0xf3, 0x90]), "pause");
         assert!(!finds_x86(&[0x0f, 0x22, 0xc0]), "mov cr0, rax");
         assert!(!finds_x86(&[0x48, 0x89, 0xc3]), "mov rbx, rax");
+    }
+
+    #[test]
+    fn code_that_changes_the_byte_order_is_read_in_its_own() {
+        // tdi 0,0,0x48; b +12; li 10,-1 and lfd 1,0(3), both big-endian; li 10,-1 read wrongly.
+        let little = [0x0800_0048u32, 0x4800_000c].map(u32::to_le_bytes);
+        let big = [0x3940_ffffu32, 0xc823_0000, 0x3940_ffff].map(u32::to_be_bytes);
+        let code = [&little[..], &big[..]].concat().concat();
+        let places: Vec<u64> = instructions(Arch::Ppc64le, &code, 0).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(places, [0xc, 0x10]);
     }
 
     #[test]
