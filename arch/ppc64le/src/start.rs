@@ -11,7 +11,7 @@ use crate::hcall::{self, Call, Status};
 use crate::pid::{Pid, Pids};
 use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
-use crate::tree::{self, Handover, Offer};
+use crate::tree::{self, Handover, Offer, Platform};
 use crate::{Ppc64le, console, kernel_fault, machine, of, of_tree, radix, time, user, xics};
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::{BootInfo, PhysRange, normalize, reserve};
@@ -31,8 +31,8 @@ global_asm!(
     "b 99f",
     ".byte 0x7d, 0x60, 0x00, 0xa6", // mfmsr 11
     ".byte 0x61, 0x6b, 0x00, 0x01", // ori 11, 11, 1: LE
-    ".byte 0x39, 0x40, 0xff, 0xff", // li 10, -1
-    ".byte 0x79, 0x4a, 0x00, 0x04", // rldicr 10, 10, 0, 0: SF
+    ".byte 0x39, 0x40, 0x00, 0x01", // li 10, 1
+    ".byte 0x79, 0x4a, 0xf8, 0x06", // rldicr 10, 10, 63, 0: SF
     ".byte 0x7d, 0x6b, 0x53, 0x78", // or 11, 11, 10
     ".byte 0x42, 0x9f, 0x00, 0x05", // bcl 20, 31, .+4
     ".byte 0x7d, 0x48, 0x02, 0xa6", // mflr 10
@@ -231,7 +231,14 @@ fn from_blob<U: Upcalls<Ppc64le>>(at: u64) -> Handover {
 /// The tree of Open Firmware, after the negotiation; then firmware is done with.
 fn from_firmware<U: Upcalls<Ppc64le>>(mut firmware: of::Firmware) -> Handover {
     select_console(&mut firmware);
-    // Refused or missing, the tree says what there is; `require_features` judges it.
+    // Asked before the negotiation, for a hypervisor may end a guest that wants what it lacks.
+    let mut support = [0; 32];
+    if let Some(chosen) = firmware.find(c"/chosen")
+        && let Some(length) = firmware.property(chosen, c"ibm,arch-vec-5-platform-support", &mut support)
+    {
+        require_platform::<U>(Platform::parse(&support[..length.min(support.len())]));
+    }
+    // Refused or missing, the tree says what there is; `require_features` judges that.
     let negotiation = cas::negotiate(&mut firmware);
     let blob = match of_tree::flatten(&mut firmware) {
         Ok(blob) => blob,
@@ -239,8 +246,10 @@ fn from_firmware<U: Upcalls<Ppc64le>>(mut firmware: of::Firmware) -> Handover {
     };
     let handover = read_tree::<U>(blob);
     firmware.quiesce();
-    if negotiation == Negotiation::Refused && handover.translation == Offer::OldOnly {
-        no_radix::<U>();
+    if negotiation == Negotiation::Refused && handover.platform.translation == Offer::Unsaid {
+        U::boot_failure(format_args!(
+            "the hypervisor refuses a guest with radix translation and XICS (client-architecture-support)"
+        ));
     }
     handover
 }
@@ -273,15 +282,23 @@ fn no_radix<U: Upcalls<Ppc64le>>() -> ! {
     ))
 }
 
-/// What this kernel cannot do without (`BOOT-4`).
-fn require_features<U: Upcalls<Ppc64le>>(handover: &Handover) {
-    if handover.translation == Offer::OldOnly || handover.cpu_radix == Some(false) {
+/// What this kernel cannot do without (`BOOT-4`), as far as the hypervisor is concerned.
+fn require_platform<U: Upcalls<Ppc64le>>(platform: Platform) {
+    if platform.translation == Offer::OldOnly {
         no_radix::<U>();
     }
-    if handover.interrupts == Offer::NewOnly {
+    if platform.interrupts == Offer::NewOnly {
         U::boot_failure(format_args!(
             "this machine has only the XIVE interrupt controller: use ic-mode=xics or ic-mode=dual"
         ));
+    }
+}
+
+/// The same, and what the CPU says of itself.
+fn require_features<U: Upcalls<Ppc64le>>(handover: &Handover) {
+    require_platform::<U>(handover.platform);
+    if handover.cpu_radix == Some(false) {
+        no_radix::<U>();
     }
 }
 

@@ -62,6 +62,37 @@ pub enum Offer {
     Either,
 }
 
+/// What the hypervisor can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Platform {
+    pub translation: Offer,
+    pub interrupts: Offer,
+}
+
+impl Platform {
+    pub const UNSAID: Self = Self { translation: Offer::Unsaid, interrupts: Offer::Unsaid };
+
+    /// Reads `ibm,arch-vec-5-platform-support`: pairs of an option byte's number and its value.
+    /// Byte 23 is the interrupt controller, byte 24 translation; the top two bits of the value say
+    /// which: 0 the older, 1 the newer, 2 and 3 either.
+    pub fn parse(value: &[u8]) -> Self {
+        let mut platform = Self::UNSAID;
+        for pair in value.chunks_exact(2) {
+            let offer = match pair[1] >> 6 {
+                0 => Offer::OldOnly,
+                1 => Offer::NewOnly,
+                _ => Offer::Either,
+            };
+            match pair[0] {
+                23 => platform.interrupts = offer,
+                24 => platform.translation = offer,
+                _ => {}
+            }
+        }
+        platform
+    }
+}
+
 /// RTAS calls by name. `None`: the firmware has no such call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RtasTokens {
@@ -96,8 +127,7 @@ pub struct Handover {
     /// The terminal that `/chosen` names, else the first; never the one at [`VERDICT_UNIT`].
     pub console: Option<Terminal>,
     pub rtas: RtasTokens,
-    pub translation: Offer,
-    pub interrupts: Offer,
+    pub platform: Platform,
     /// `ibm,pa-features` says that the CPU walks radix trees; `None` if it says nothing.
     pub cpu_radix: Option<bool>,
 }
@@ -154,8 +184,7 @@ impl Pass {
                 decrementer_bits: 32,
                 console: None,
                 rtas: RtasTokens::default(),
-                translation: Offer::Unsaid,
-                interrupts: Offer::Unsaid,
+                platform: Platform::UNSAID,
                 cpu_radix: None,
             },
             // What the specification says where the root says nothing.
@@ -191,28 +220,11 @@ impl Pass {
                 "stdout-path" | "linux,stdout-path" => {
                     self.stdout = self.stdout.or(unit_of_path(property.value));
                 }
-                "ibm,arch-vec-5-platform-support" => self.platform_support(property.value),
+                "ibm,arch-vec-5-platform-support" => self.out.platform = Platform::parse(property.value),
                 _ => {}
             }
         }
         Ok(())
-    }
-
-    /// Pairs of an option byte's number and its value. Byte 23: interrupt controller; byte 24:
-    /// translation. The top two bits say which: 0 the older, 1 the newer, 2 either.
-    fn platform_support(&mut self, value: &[u8]) {
-        for pair in value.chunks_exact(2) {
-            let offer = match pair[1] >> 6 {
-                0 => Offer::OldOnly,
-                1 => Offer::NewOnly,
-                _ => Offer::Either,
-            };
-            match pair[0] {
-                23 => self.out.interrupts = offer,
-                24 => self.out.translation = offer,
-                _ => {}
-            }
-        }
     }
 
     fn rtas(&mut self, node: FdtNode) {

@@ -103,8 +103,7 @@ impl Base for X86_64 {
 }
 
 const PAGE: usize = PAGE_SIZE as usize;
-/// Bytes of the kernel stack. The deepest use is boot, where values of many KiB are built before
-/// they move to where they stay.
+/// Bytes of the kernel stack. Ample, since there is one per CPU and not per thread.
 const KERNEL_STACK: usize = 64 * 1024;
 /// Bytes of each exception stack: room for the last words of a kernel fault.
 const EXCEPTION_STACK: usize = 8 * 1024;

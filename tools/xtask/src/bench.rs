@@ -56,7 +56,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     for &arch in arguments.arch.list() {
         let measured = measure(&toolchain, arch, arguments.cross_check)?;
         for row in &measured {
-            println!("{}.{} {} {}", row.arch, row.name, row.value, row.unit);
+            ui::line(format_args!("{}.{} {} {}", row.arch, row.name, row.value, row.unit));
         }
         rows.extend(measured);
     }

@@ -40,7 +40,7 @@ const LIMITS: &[Limit] = &[
 pub fn main(_: Arguments) -> Result<ExitCode> {
     let mut healthy = true;
     let mut missing = |what: &str, how: &str| {
-        println!("{} {what}\n        {how}", ui::on_stdout(Colour::Red, "missing"));
+        ui::line(format_args!("{} {what}\n        {how}", ui::on_stdout(Colour::Red, "missing")));
         healthy = false;
     };
     match output_of(cargo(), &["--version"]) {
@@ -106,11 +106,11 @@ fn applies(limit: &Limit, arch: Arch, version: Option<(u32, u32)>) -> bool {
 }
 
 fn found(what: &str, which: &str) {
-    println!("{}   {what}: {which}", ui::on_stdout(Colour::Green, "found"));
+    ui::line(format_args!("{}   {what}: {which}", ui::on_stdout(Colour::Green, "found")));
 }
 
 fn note(what: &str) {
-    println!("{}    {what}", ui::on_stdout(Colour::Yellow, "note"));
+    ui::line(format_args!("{}    {what}", ui::on_stdout(Colour::Yellow, "note")));
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::protocol::{Message, Piece, Splitter};
 use crate::qemu::Machine;
 use crate::terminal::{Escape, Key};
 use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED};
+use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -107,6 +108,11 @@ pub fn run_command(
     let begin = Instant::now();
     // A group of its own, so that Ctrl-C comes here and not to QEMU.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Nothing outlives this tool, however it ends: a guest that nobody watches may run for ever.
+    // SAFETY: between fork and exec only one system call is made, and nothing is allocated.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
     let mut child = Guard(command.spawn().map_err(|error| {
         Error::new(format!("cannot start {}: {error}", command.get_program().display()))
             .hint("Is QEMU installed? `tools/x doctor` says what is missing and how to get it.")

@@ -41,6 +41,14 @@ pub fn on_stderr(colour: Colour, text: &str) -> String {
     paint(stderr().is_terminal(), colour, text)
 }
 
+/// Prints a line of the report. Whoever reads it may stop reading (`| head`): then there is nobody
+/// left to work for, and this ends as a program without a reader does.
+pub fn line(what: std::fmt::Arguments<'_>) {
+    if writeln!(stdout(), "{what}").is_err() {
+        std::process::exit(128 + 13); // what a shell shows for SIGPIPE
+    }
+}
+
 /// Prints `error: …`.
 pub fn error(what: &dyn std::fmt::Display) {
     eprintln!("{} {what}", on_stderr(Colour::Red, "error:"));

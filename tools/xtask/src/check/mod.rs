@@ -80,21 +80,21 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         match finding {
             Finding::Clean => {
                 passed += 1;
-                println!("{}   {name}", ui::on_stdout(Colour::Green, "ok"));
+                ui::line(format_args!("{}   {name}", ui::on_stdout(Colour::Green, "ok")));
             }
             Finding::Skipped(why) => {
                 skipped += 1;
-                println!("{} {name}: {why}", ui::on_stdout(Colour::Yellow, "skip"));
+                ui::line(format_args!("{} {name}: {why}", ui::on_stdout(Colour::Yellow, "skip")));
             }
             Finding::Complaints(lines) => {
                 failed += 1;
-                println!("{} {name}", ui::on_stdout(Colour::Red, "FAIL"));
+                ui::line(format_args!("{} {name}", ui::on_stdout(Colour::Red, "FAIL")));
                 for line in lines {
-                    println!("     {}", line.replace('\n', "\n     "));
+                    ui::line(format_args!("     {}", line.replace('\n', "\n     ")));
                 }
             }
         }
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    ui::line(format_args!("{passed} passed, {failed} failed, {skipped} skipped"));
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

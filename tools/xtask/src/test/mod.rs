@@ -17,6 +17,7 @@ use crate::build;
 use crate::error::Result;
 use crate::guest;
 use crate::toolchain::Toolchain;
+use crate::ui;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,7 +82,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
         if arguments.list {
-            rows.iter().for_each(|case| println!("{}", case.name));
+            rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
             continue;
         }
         if rows.is_empty() {
@@ -105,9 +106,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         results.write(folder)?;
     }
     if stop.load(std::sync::atomic::Ordering::Relaxed) {
-        println!("interrupted");
+        ui::line(format_args!("interrupted"));
         return Ok(ExitCode::from(crate::run::INTERRUPTED));
     }
-    println!("{}", results.summary());
+    ui::line(format_args!("{}", results.summary()));
     Ok(if results.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -42,14 +42,14 @@ impl Results {
         let time = format!("{:.2} s", case.took.as_secs_f32());
         match &case.verdict {
             Verdict::Passed => {
-                println!("{} {} ({time})", ui::on_stdout(Colour::Green, "PASS"), case.name);
+                ui::line(format_args!("{} {} ({time})", ui::on_stdout(Colour::Green, "PASS"), case.name));
             }
             Verdict::Failed(why) => {
-                println!("{} {} ({time})", ui::on_stdout(Colour::Red, "FAIL"), case.name);
-                println!("     {}", why.trim_end().replace('\n', "\n     "));
+                ui::line(format_args!("{} {} ({time})", ui::on_stdout(Colour::Red, "FAIL"), case.name));
+                ui::line(format_args!("     {}", why.trim_end().replace('\n', "\n     ")));
             }
             Verdict::Skipped(why) => {
-                println!("{} {}: {why}", ui::on_stdout(Colour::Yellow, "SKIP"), case.name);
+                ui::line(format_args!("{} {}: {why}", ui::on_stdout(Colour::Yellow, "SKIP"), case.name));
             }
         }
         self.cases.push(case);
