@@ -131,14 +131,19 @@ fn vector_instructions(
 ) -> Result<Vec<String>> {
     let file = parse(bytes)?;
     let mut complaints = Vec::new();
+    let mut seen = false;
     let apart = apart(&file);
     for (code, base) in code_sections(&file, name)? {
         for (at, what) in vector::instructions(arch, code, base) {
+            seen = true;
             let place = places(at);
             if !apart.contains(&at) && !place.saves_or_restores(arch) {
                 complaints.push(format!("{name}: {at:#x}: {what} in {place}"));
             }
         }
+    }
+    if !seen {
+        complaints.push(format!("{name}: not even what saves and restores was found: is this check blind?"));
     }
     if complaints.len() > SHOWN {
         let more = complaints.len() - SHOWN;
@@ -276,6 +281,9 @@ mod tests {
         assert_eq!(check(&|_| in_file("arch/ppc64le/src/vector.rs")).len(), 1);
         assert_eq!(check(&|_| Place::default()).len(), 1);
         assert!(check(&|_| in_file("arch/x86_64/src/vector.rs")).is_empty());
+        let nothing =
+            vector_instructions(Arch::X86_64, "k", &with_code(&[0x90, 0xc3]), &|_| Place::default());
+        assert!(nothing.unwrap()[0].contains("blind"));
         let symbol = Place { symbol: Some("arch_x86_64::vector::save".into()), ..Place::default() };
         assert!(symbol.saves_or_restores(Arch::X86_64));
     }
