@@ -7,6 +7,7 @@
 
 mod calls;
 mod context;
+mod jobs;
 mod sched;
 mod sweep;
 
@@ -169,13 +170,29 @@ impl Run {
     /// Makes the current process start `child` with its own rights and a memory limit, and runs
     /// until the caller has the handle.
     pub fn spawn(&mut self, page: u64, memory: u64) -> Result<u64, Error> {
-        let caller = self.user();
-        self.poke(page + 256, b"child");
-        self.poke(page + 512, b"child\0");
         let grants = [
             abi::Grant { handle: initial::CONSOLE, rights: 3 },
             abi::Grant { handle: initial::TIMER, rights: 17 },
         ];
+        self.spawn_with(page, memory, &grants)
+    }
+
+    /// As [`spawn`](Self::spawn), with grants of the test's choice.
+    pub fn spawn_with(&mut self, page: u64, memory: u64, grants: &[abi::Grant]) -> Result<u64, Error> {
+        let caller = self.user();
+        self.prepare_spawn(page, memory, grants);
+        self.call(Call::Spawn, &[initial::ARCHIVE.0.into(), page]);
+        // The child may be first: it stands before its maker in the queue.
+        while self.user() != caller {
+            self.call(Call::Yield, &[]);
+        }
+        self.returned()
+    }
+
+    /// Writes what `spawn` wants at `page` into the current process's memory.
+    pub fn prepare_spawn(&self, page: u64, memory: u64, grants: &[abi::Grant]) {
+        self.poke(page + 256, b"child");
+        self.poke(page + 512, b"child\0");
         self.poke(page + 768, grants.as_bytes());
         let request = SpawnRequest {
             name: page + 256,
@@ -188,12 +205,6 @@ impl Run {
             priority: abi::DEFAULT_PRIORITY,
         };
         self.poke(page, request.as_bytes());
-        self.call(Call::Spawn, &[initial::ARCHIVE.0.into(), page]);
-        // The child may be first: it stands before its maker in the queue.
-        while self.user() != caller {
-            self.call(Call::Yield, &[]);
-        }
-        self.returned()
     }
 
     /// Gives the CPU to whoever is next, and says who that is.
