@@ -7,6 +7,7 @@
 
 mod calls;
 mod context;
+mod fuzz;
 mod jobs;
 mod sched;
 mod sweep;
@@ -135,6 +136,11 @@ impl Run {
 
     pub fn interrupt(&mut self, interrupt: Interrupt) {
         self.frame = Upcall::trap(self.arch, self.frame, Trap::Interrupt(interrupt)).frame();
+    }
+
+    /// The current thread's first vector instruction.
+    pub fn vector_unit_off(&mut self) {
+        self.frame = Upcall::trap(self.arch, self.frame, Trap::VectorUnitOff).frame();
     }
 
     /// What the hooks did since this was last asked, windows and timers left out.
