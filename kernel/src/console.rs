@@ -14,18 +14,20 @@ pub struct Console {
     readers: Lock<Queue>,
 }
 
-/// How much of [`abi::PROTOCOL`] the current line of program output consists of, if it began so.
+/// How many bytes of [`abi::PROTOCOL`] the output of programs ends with.
 struct Output {
-    matched: Option<usize>,
+    matched: usize,
 }
 
 impl Console {
     pub const fn new() -> Self {
-        Self { output: Lock::new(Output { matched: Some(0) }), readers: Lock::new(Queue::new()) }
+        Self { output: Lock::new(Output { matched: 0 }), readers: Lock::new(Queue::new()) }
     }
 
-    /// Writes what a program printed. A program cannot make a protocol line: where one would be
-    /// complete, its last byte is replaced by `_`.
+    /// Writes what a program printed. A program cannot make a protocol line: where its mark would
+    /// be complete, the last byte is replaced by `_`. Not at the beginning of a line only: the
+    /// kernel's own lines come in between, and after one the middle of a program's line stands at
+    /// the beginning of the terminal's.
     pub fn write(&self, cpu: &Cpu, bytes: &[u8]) {
         let machine = cpu.machine();
         let mut output = self.output.lock(cpu);
@@ -58,15 +60,15 @@ impl Output {
     fn completes_protocol(&mut self, byte: u8) -> bool {
         let prefix = abi::PROTOCOL.as_bytes();
         self.matched = match self.matched {
-            _ if byte == b'\n' || byte == b'\r' => Some(0),
-            Some(matched) if byte == prefix[matched] => Some(matched + 1),
-            _ => None,
+            matched if byte == prefix[matched] => matched + 1,
+            // The mark's first byte is nowhere else in it: what does not go on can only begin.
+            _ => usize::from(byte == prefix[0]),
         };
-        if self.matched == Some(prefix.len()) {
-            self.matched = None;
-            return true;
+        let complete = self.matched == prefix.len();
+        if complete {
+            self.matched = 0;
         }
-        false
+        complete
     }
 }
 
@@ -75,15 +77,16 @@ mod tests {
     use super::*;
 
     fn forged(text: &str) -> usize {
-        let mut output = Output { matched: Some(0) };
+        let mut output = Output { matched: 0 };
         text.bytes().filter(|&byte| output.completes_protocol(byte)).count()
     }
 
-    /// Only the word at the beginning of a line counts, however often it comes.
+    /// The mark counts wherever it is and however often it comes; what only resembles it does not.
     #[test]
     fn protocol_lines_cannot_be_forged() {
         assert_eq!(forged("@spandrel exit 0\n"), 1);
         assert_eq!(forged("hello\r@spandrel exit 0\n@spandrel failed\n"), 2);
-        assert_eq!(forged("see @spandrel exit 0\n @spandrel x\n@@spandrel y\n@spandre\nl x"), 0);
+        assert_eq!(forged("see @spandrel exit 0\n @spandrel x\n@@spandrel y\n"), 3);
+        assert_eq!(forged("@spandre\nl x\n@spandrel\n exit\nspandrel exit @ spandrel x"), 0);
     }
 }

@@ -9,6 +9,7 @@ use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::print::Machine;
+use crate::sched;
 use crate::sched::context::Words;
 use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
 use crate::sync::Leaf;
@@ -61,6 +62,8 @@ pub struct Cpu {
     pub(crate) chosen_at: Cell<Nanos>,
     /// When its slice ends, if others of its priority are ready.
     pub(crate) slice_end: Cell<Nanos>,
+    /// Nanoseconds that are left of the slice that kernel tasks share on this CPU.
+    pub(crate) task_slice_left: Cell<u64>,
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
 }
@@ -78,6 +81,7 @@ impl Cpu {
             work: Cell::new(Work::NONE),
             chosen_at: Cell::new(Nanos(0)),
             slice_end: Cell::new(Nanos(0)),
+            task_slice_left: Cell::new(sched::SLICE),
             armed: Cell::new(None),
         })
     }
@@ -164,10 +168,11 @@ impl Cpu {
     }
 
     pub(crate) fn queue(&self, item: Runnable, place: Place) {
+        let priority = item.priority();
         if let Runnable::Thread(thread) = &item {
-            thread.stand(Standing::Ready(thread.priority()));
+            thread.stand(Standing::Ready(priority));
         }
-        self.run_queue.lock().push(item, place);
+        self.run_queue.lock().push(item, priority, place);
         self.add_work(Work::READY);
     }
 

@@ -36,6 +36,8 @@ pub struct Process {
     pub table: Lock<Table>,
     life: Lock<Life>,
     priority: AtomicU8,
+    /// The highest priority of those who have killed it.
+    teardown_floor: AtomicU8,
     pub(crate) teardown_entry: Entry,
     teardown_queued: AtomicBool,
     /// Whether the machine ends when it does.
@@ -77,6 +79,7 @@ impl Process {
             table: Lock::new(Table::new(charged)),
             life: Lock::new(Life { thread: None, report: None, waiters: Queue::new(), jobs: 0 }),
             priority: AtomicU8::new(priority),
+            teardown_floor: AtomicU8::new(0),
             teardown_entry: Entry::new(),
             teardown_queued: AtomicBool::new(false),
             init: AtomicBool::new(false),
@@ -101,6 +104,16 @@ impl Process {
     /// Takes effect when its thread is next queued.
     pub fn set_priority(&self, priority: Priority) {
         self.priority.store(priority, Ordering::Relaxed);
+    }
+
+    /// At what priority it is taken apart: its own, or that of whoever caused it, if that is higher.
+    pub fn teardown_priority(&self) -> Priority {
+        self.priority().max(self.teardown_floor.load(Ordering::Relaxed))
+    }
+
+    /// Makes the teardown run at `floor` at least.
+    pub fn hurry_teardown(&self, floor: Priority) {
+        self.teardown_floor.fetch_max(floor, Ordering::Relaxed);
     }
 
     /// Its thread, while it lives.

@@ -37,7 +37,7 @@ impl Barriers for X86_64 {
     #[inline(always)]
     fn full_barrier(_: &Cpu, _: Site) {
         // A locked operation on the top of the stack: the only reordering x86 has, a store with a
-        // later load, does not cross it (SDM vol. 3 §8.2.2), and it is cheaper than `mfence`.
+        // later load, does not cross it (SDM vol. 3 §9.2.2), and it is cheaper than `mfence`.
         // SAFETY: adds nothing to a word of this stack.
         unsafe { asm!("lock or dword ptr [rsp], 0") };
     }
@@ -54,7 +54,7 @@ impl Barriers for X86_64 {
 
     unsafe fn publish_code(_: &Cpu, _: NonNull<u8>, _: usize) {
         // Instruction fetch is coherent with data here: what is stored is what a core fetches once
-        // it has serialized (SDM vol. 3 §8.1.3). Only the compiler could keep the stores back.
+        // it has serialized (SDM vol. 3 §9.1.3). Only the compiler could keep the stores back.
         compiler_fence(Ordering::SeqCst);
     }
 }

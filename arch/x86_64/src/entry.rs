@@ -75,7 +75,7 @@ pub unsafe extern "C" fn pvh_start<U: Upcalls<X86_64>>() -> ! {
         "movl %eax, ({physical_slot} * 8)(%edi)",
         "addl $4096, %eax",
         "movl %eax, (511 * 8)(%edi)",
-        // CR4.PAE, the root, EFER.LME, then CR0.PG with WP: SDM vol. 3 §9.8.5.
+        // CR4.PAE, the root, EFER.LME, then CR0.PG with WP: SDM vol. 3 §10.8.5.
         "movl $0x20, %eax",
         "movl %eax, %cr4",
         "movl %edi, %cr3",

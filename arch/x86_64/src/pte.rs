@@ -126,7 +126,7 @@ mod hooks {
             // SAFETY: 1. the caller's obligation 1: aligned and mapped; walkers and other CPUs
             // only read it atomically.
             let slot = unsafe { AtomicU64::from_ptr(slot.as_ptr()) };
-            // x86 stores become visible in program order (SDM vol. 3 §8.2.2), walkers included,
+            // x86 stores become visible in program order (SDM vol. 3 §9.2.2), walkers included,
             // so release is all that PTE-4 needs: a plain store the compiler may not move up.
             slot.store(bits, Ordering::Release);
         }

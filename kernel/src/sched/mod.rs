@@ -54,13 +54,17 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             Some(Runnable::Thread(thread)) => choose(cpu, thread, &irq),
             Some(Runnable::Task(task)) => {
                 context::leave(cpu, &irq);
-                Task::poll(task, cpu, &irq);
+                let began = cpu.now();
+                if let Some(task) = Task::poll(task, cpu, &irq) {
+                    cpu.queue(Runnable::Task(task), place_after(cpu, began));
+                }
                 Current::window(cpu.arch(), &mut irq);
             }
             Some(Runnable::Teardown(process)) => {
                 context::leave(cpu, &irq);
+                let began = cpu.now();
                 if Process::teardown_slice(&process, cpu, &irq) == Progress::More {
-                    cpu.make_ready(Runnable::Teardown(process));
+                    cpu.queue(Runnable::Teardown(process), place_after(cpu, began));
                 }
                 Current::window(cpu.arch(), &mut irq);
             }
@@ -71,6 +75,20 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             }
         }
     }
+}
+
+/// Where a kernel task goes that has more to do. Among its equals it has the CPU for as long as a
+/// thread would, if nothing better is ready after one of its steps: a step is some microseconds,
+/// and a task that got one per turn would wait whole slices of every thread in between.
+fn place_after(cpu: &Cpu, began: Nanos) -> Place {
+    let used = cpu.now().0.saturating_sub(began.0);
+    let left = cpu.task_slice_left.get().saturating_sub(used);
+    if left > 0 {
+        cpu.task_slice_left.set(left);
+        return Place::First;
+    }
+    cpu.task_slice_left.set(SLICE);
+    Place::Last
 }
 
 /// The last step: memory context, then `return_to_user`, in this order, on every edge (`RET-1`).
@@ -219,8 +237,12 @@ pub fn end_current(cpu: &Cpu, report: ExitReport, irq: &IrqsOff) {
     Process::end(&process, cpu, report);
 }
 
-/// Ends another process, wherever its thread stands.
+/// Ends another process, wherever its thread stands. Its teardown has at least the caller's
+/// priority: the caller may be short of just that memory.
 pub fn kill(cpu: &Cpu, process: &Ref<Process>) {
+    if let Some(priority) = cpu.current_priority() {
+        process.hurry_teardown(priority);
+    }
     let report = ExitReport::new(Ending::Killed, abi::KILL_STATUS);
     if let Some(thread) = process.thread(cpu) {
         let standing = thread.standing();

@@ -62,7 +62,7 @@ impl Runnable {
         match self {
             Self::Thread(thread) => thread.priority(),
             Self::Task(task) => task.priority(),
-            Self::Teardown(process) => process.priority(),
+            Self::Teardown(process) => process.teardown_priority(),
         }
     }
 }
@@ -187,9 +187,9 @@ impl RunQueue {
         Ok(Self { queues, ready: [0; 4] })
     }
 
-    /// Puts `item` into the queue of its priority.
-    pub fn push(&mut self, item: Runnable, place: Place) {
-        let priority = item.priority();
+    /// Puts `item` into the queue of `priority`, which the caller has read once: it can change at
+    /// any time, and where a thread was put must be where it is looked for.
+    pub fn push(&mut self, item: Runnable, priority: Priority, place: Place) {
         let queue = &mut self.queues[priority as usize];
         match place {
             Place::Last => queue.push(item),

@@ -70,10 +70,11 @@ impl Task {
         self.priority
     }
 
-    /// Polls `task` once, on this CPU.
-    pub fn poll(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) {
+    /// Polls `task` once, on this CPU. Returns it if it has more to do at once: the caller queues
+    /// it again.
+    pub fn poll(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Option<Ref<Self>> {
         // Taken out, so that the leaf lock is not held while the work runs.
-        let Some(mut work) = task.work.lock().take() else { return };
+        let mut work = task.work.lock().take()?;
         task.state.store(RUNNING, Ordering::Relaxed);
         let slice = Slice { cpu, irq, task: &task };
         // SAFETY: the vtable's functions treat the data as a `Slice`, which lives for the poll; a
@@ -81,13 +82,14 @@ impl Task {
         let waker = unsafe { Waker::from_raw(RawWaker::new((&raw const slice).cast(), &SLICE)) };
         let poll = work.as_mut().poll(&mut Context::from_waker(&waker));
         if poll.is_ready() {
-            return;
+            return None;
         }
         *task.work.lock() = Some(work);
         if task.state.compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
             task.state.store(QUEUED, Ordering::Relaxed);
-            cpu.make_ready(Runnable::Task(task));
+            return Some(task);
         }
+        None
     }
 
     fn wake(this: &Ref<Self>) {

@@ -13,7 +13,7 @@ use crate::sched::{
     queue::Runnable,
     task::{Task, slices},
 };
-use crate::thread::Standing;
+use crate::thread::{Standing, Thread};
 use abi::{
     Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights, SpawnRequest,
 };
@@ -60,7 +60,7 @@ fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         let mut done = Some((thread, loaded));
         slices(move |cpu, _| {
             if let Some((thread, loaded)) = done.take() {
-                let result = loaded.and_then(|child| hand_over(cpu, thread.process(), child));
+                let result = loaded.and_then(|child| hand_over(cpu, &thread, child));
                 sched::complete(cpu, thread, result);
             }
             Poll::Ready(())
@@ -72,13 +72,17 @@ fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     Ok(Outcome::Off)
 }
 
-/// Gives the maker its handle, then lets the child run. A maker whose table is full has no child.
-fn hand_over(cpu: &crate::cpu::Cpu, maker: &Ref<Process>, child: Ref<Process>) -> Result<u64, Error> {
+/// Gives the maker its handle, then lets the child run. A maker whose table is full has no child,
+/// and one that was killed meanwhile has none either: nobody could ever end it.
+fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, child: Ref<Process>) -> Result<u64, Error> {
     let capability = Capability {
         object: Object::Process(child.clone()),
         rights: Rights::READ | Rights::WAIT | Rights::MANAGE,
     };
-    let inserted = maker.table.lock(cpu).insert(capability);
+    let inserted = match maker.standing() {
+        Standing::InTaskDoomed => Err(Error::Gone),
+        _ => maker.process().table.lock(cpu).insert(capability),
+    };
     match inserted {
         Ok(handle) => {
             program::start(cpu, &child);

@@ -7,6 +7,8 @@
 
 mod calls;
 mod context;
+mod fuzz;
+mod jobs;
 mod sched;
 mod sweep;
 
@@ -136,6 +138,11 @@ impl Run {
         self.frame = Upcall::trap(self.arch, self.frame, Trap::Interrupt(interrupt)).frame();
     }
 
+    /// The current thread's first vector instruction.
+    pub fn vector_unit_off(&mut self) {
+        self.frame = Upcall::trap(self.arch, self.frame, Trap::VectorUnitOff).frame();
+    }
+
     /// What the hooks did since this was last asked, windows and timers left out.
     pub fn hooks(&self) -> Vec<Event> {
         let quiet = |event: &Event| matches!(event, Event::Window | Event::SetDeadline(_));
@@ -169,13 +176,29 @@ impl Run {
     /// Makes the current process start `child` with its own rights and a memory limit, and runs
     /// until the caller has the handle.
     pub fn spawn(&mut self, page: u64, memory: u64) -> Result<u64, Error> {
-        let caller = self.user();
-        self.poke(page + 256, b"child");
-        self.poke(page + 512, b"child\0");
         let grants = [
             abi::Grant { handle: initial::CONSOLE, rights: 3 },
             abi::Grant { handle: initial::TIMER, rights: 17 },
         ];
+        self.spawn_with(page, memory, &grants)
+    }
+
+    /// As [`spawn`](Self::spawn), with grants of the test's choice.
+    pub fn spawn_with(&mut self, page: u64, memory: u64, grants: &[abi::Grant]) -> Result<u64, Error> {
+        let caller = self.user();
+        self.prepare_spawn(page, memory, grants);
+        self.call(Call::Spawn, &[initial::ARCHIVE.0.into(), page]);
+        // The child may be first: it stands before its maker in the queue.
+        while self.user() != caller {
+            self.call(Call::Yield, &[]);
+        }
+        self.returned()
+    }
+
+    /// Writes what `spawn` wants at `page` into the current process's memory.
+    pub fn prepare_spawn(&self, page: u64, memory: u64, grants: &[abi::Grant]) {
+        self.poke(page + 256, b"child");
+        self.poke(page + 512, b"child\0");
         self.poke(page + 768, grants.as_bytes());
         let request = SpawnRequest {
             name: page + 256,
@@ -188,12 +211,6 @@ impl Run {
             priority: abi::DEFAULT_PRIORITY,
         };
         self.poke(page, request.as_bytes());
-        self.call(Call::Spawn, &[initial::ARCHIVE.0.into(), page]);
-        // The child may be first: it stands before its maker in the queue.
-        while self.user() != caller {
-            self.call(Call::Yield, &[]);
-        }
-        self.returned()
     }
 
     /// Gives the CPU to whoever is next, and says who that is.
