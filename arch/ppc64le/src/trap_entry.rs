@@ -267,7 +267,13 @@ macro_rules! entry {
             "mtspr 26, 4",
             "ld 4, {msr}(3)",
             "mtspr 27, 4",
-            "ld 4, {lr}(3)",
+            // VRSAVE is user mode's with or without the units. A thread that has them on has its
+            // own; one that has not finds zero, never another's (`FPU-2`).
+            "andis. 5, 4, 0x0200",
+            "bne 9f",
+            "li 5, 0",
+            "mtspr 256, 5",
+            "9: ld 4, {lr}(3)",
             "mtlr 4",
             "ld 4, {ctr}(3)",
             "mtctr 4",

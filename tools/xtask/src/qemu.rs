@@ -67,6 +67,9 @@ pub fn program(given: Option<&Path>, arch: Arch) -> PathBuf {
 
 /// pseries takes memory in pieces of this many MiB; the kernel's own `mem=` makes it less.
 const PSERIES_PIECE: u32 = 256;
+/// With less than this many MiB a PC has no memory where the kernel is loaded, and nobody is there
+/// to say so; here too `mem=` makes it less.
+const LEAST_PC: u32 = 4;
 
 impl Machine {
     /// A machine with one CPU and 256 MiB.
@@ -87,10 +90,18 @@ impl Machine {
         }
     }
 
+    /// MiB that QEMU is asked for.
+    fn installed(&self) -> u32 {
+        match self.arch {
+            Arch::X86_64 => self.memory.max(LEAST_PC),
+            Arch::Ppc64le => self.memory.next_multiple_of(PSERIES_PIECE),
+        }
+    }
+
     /// The kernel's command line.
     pub fn command_line(&self) -> String {
         let mut words = self.options.clone();
-        if self.arch == Arch::Ppc64le && !self.memory.is_multiple_of(PSERIES_PIECE) {
+        if self.installed() != self.memory {
             words.push(format!("mem={}", self.memory));
         }
         if !self.init_arguments.is_empty() {
@@ -124,7 +135,7 @@ impl Machine {
                     Firmware::Qboot => add(&["-bios", "qboot.rom"]),
                     other => return Err(wrong_firmware(other, self.arch)),
                 }
-                add(&["-m", &self.memory.to_string()]);
+                add(&["-m", &self.installed().to_string()]);
             }
             Arch::Ppc64le => {
                 // Mitigations that TCG does not have would only be warned about.
@@ -146,7 +157,7 @@ impl Machine {
                 // "42q" written to this terminal ends QEMU with (42 << 1) | 1, as on x86_64.
                 add(&["-chardev", "testdev,id=td", "-device", "spapr-vty,chardev=td,reg=0x30000000"]);
                 add(&["-action", "panic=exit-failure"]);
-                add(&["-m", &self.memory.next_multiple_of(PSERIES_PIECE).to_string()]);
+                add(&["-m", &self.installed().to_string()]);
             }
         }
         add(&["-smp", &self.cpus.to_string()]);
@@ -192,6 +203,8 @@ mod tests {
         machine.arch = Arch::X86_64;
         assert!(text(&machine).contains("-m 64"));
         assert!(!text(&machine).contains("mem=64"));
+        machine.memory = 1;
+        assert!(text(&machine).contains("-m 4") && text(&machine).contains("-append mem=1"));
     }
 
     #[test]
