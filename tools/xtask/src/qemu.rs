@@ -55,6 +55,16 @@ pub struct Machine {
     pub extra: Vec<OsString>,
 }
 
+/// The QEMU for a machine: what was given with --qemu, the program of that name in it if that is
+/// a folder, or the one on the PATH.
+pub fn program(given: Option<&Path>, arch: Arch) -> PathBuf {
+    match given {
+        Some(folder) if folder.is_dir() => folder.join(arch.qemu()),
+        Some(program) => program.into(),
+        None => arch.qemu().into(),
+    }
+}
+
 /// pseries takes memory in pieces of this many MiB; the kernel's own `mem=` makes it less.
 const PSERIES_PIECE: u32 = 256;
 /// With less than this many MiB a PC has no memory where the kernel is loaded, and nobody is there
@@ -205,6 +215,14 @@ mod tests {
         let line = machine.command_line();
         assert!(line.starts_with("log=quiet -- args "), "{line}");
         assert!(line.contains("two words"), "{line}");
+    }
+
+    #[test]
+    fn a_folder_of_programs_serves_both_machines() {
+        assert_eq!(program(None, Arch::X86_64), Path::new("qemu-system-x86_64"));
+        assert_eq!(program(Some(Path::new("/q")), Arch::X86_64), Path::new("/q"));
+        let folder = std::env::temp_dir();
+        assert_eq!(program(Some(&folder), Arch::Ppc64le), folder.join("qemu-system-ppc64"));
     }
 
     #[test]
