@@ -44,6 +44,8 @@ pub struct Machine {
     pub memory: u32,
     pub firmware: Firmware,
     pub accel: Accel,
+    /// Settings of it: `,name=value`, or nothing.
+    pub accel_settings: &'static str,
     /// The CPU model, if not the machine's usual one.
     pub cpu: Option<String>,
     pub kernel: PathBuf,
@@ -81,6 +83,7 @@ impl Machine {
             memory: 256,
             firmware: Firmware::Default,
             accel: Accel::Tcg,
+            accel_settings: "",
             cpu: None,
             kernel: kernel.into(),
             initrd: None,
@@ -124,7 +127,7 @@ impl Machine {
             Accel::Tcg => "tcg",
             Accel::Kvm => "kvm",
         };
-        add(&["-accel", accel]);
+        add(&["-accel", &format!("{accel}{}", self.accel_settings)]);
         match self.arch {
             Arch::X86_64 => {
                 add(&["-machine", "q35", "-cpu", self.cpu.as_deref().unwrap_or("max")]);
