@@ -58,6 +58,9 @@ pub const TARGETS: &[Target] = &[
             b"log=",
             b"quiet",
             b"normal",
+            b"verbose",
+            b"provoke=",
+            b"panic",
             b" -- ",
             b"'",
             b"\"",
@@ -93,6 +96,7 @@ fn archive(bytes: &[u8]) {
             assert_eq!(archive.entries().count(), archive.len(), "all entries are there");
             for (index, entry) in archive.entries().enumerate() {
                 assert!(!entry.name.is_empty() && entry.name.len() <= abi::MAX_NAME, "a usable name");
+                assert!(!entry.name.contains('\0'), "a name that means the same wherever it is shown");
                 assert_eq!(archive.name(index), Some(entry.name), "found by index");
                 assert_eq!(archive.find(entry.name), Some(entry.file), "found by name, so names differ");
             }
