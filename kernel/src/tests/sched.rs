@@ -70,6 +70,37 @@ fn priorities_are_strict() {
     assert_eq!(run.result(Call::ProcessPriority, &[child, 101]), Err(Error::BadArgument));
 }
 
+/// What a higher priority took the CPU from goes on before its equals, with the rest of its slice.
+#[test]
+fn the_preempted_goes_on_with_the_rest_of_its_slice() {
+    let (mut run, init, first, page) = pair();
+    let second = run.spawn(page, u64::MAX).expect("another child");
+    for child in [first, second] {
+        assert_eq!(run.result(Call::ProcessPriority, &[child, 50]), Ok(0));
+    }
+    // Each has its last turn as an equal, and a whole slice afterwards.
+    for _ in 0..6 {
+        run.call(Call::Yield, &[]);
+    }
+    assert_eq!(run.user(), init);
+    let third = crate::sched::SLICE / 3;
+    let now = run.result(Call::ClockRead, &[TIMER]).expect("a clock");
+    run.call(Call::SleepUntil, &[TIMER, now + third]);
+    let lower = run.user();
+    assert_ne!(lower, init);
+    run.machine.advance(third);
+    run.interrupt(Interrupt::Timer);
+    assert_eq!(run.user(), init);
+    run.call(Call::SleepUntil, &[TIMER, 1 << 40]);
+    assert_eq!(run.user(), lower, "its equal does not come first");
+    run.machine.advance(crate::sched::SLICE - third - 1);
+    run.interrupt(Interrupt::Timer);
+    assert_eq!(run.user(), lower, "its slice is not over");
+    run.machine.advance(1);
+    run.interrupt(Interrupt::Timer);
+    assert!(run.user() != lower && run.user() != init, "no more than the rest");
+}
+
 /// `TIME-2`, `TIME-3`: a sleeper comes back when the clock says so, not before; a time that is
 /// past does not wait.
 #[test]
