@@ -15,6 +15,7 @@
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
 //! | [`kernel`], [`cpu`] | the two values that all state hangs off |
 //! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
+//! | [`refuse`] | the global allocator of an image: there is none |
 //!
 //! Calls into architecture code read `Current::hook(…)`; the hooks and their contracts are in
 //! `arch/contract`. Nothing here names an architecture. Allocation can always fail and always
@@ -36,6 +37,7 @@ pub mod print;
 pub mod process;
 pub mod program;
 mod provoke;
+pub mod refuse;
 pub mod sched;
 pub mod sync;
 pub mod syscall;

@@ -1,5 +1,8 @@
 //! The way back to user mode.
 //!
+//! The instructions by which a port returns are a table of its own, `returns.toml`, which
+//! `tools/x check` holds against the image.
+//!
 //! Every edge from kernel to user mode passes [`Return::return_to_user`]: system call exits,
 //! fault exits, interrupt exits, first entries (`RET-1`). It is the only maker of a [`Resume`],
 //! and [`Resume`] is the only thing a trap may answer, so a path that forgets the hook does not

@@ -10,7 +10,7 @@ use arch_contract::context::{
     ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, OutOfHardwareIds, Previously, Switched,
 };
 use arch_contract::irq::IrqsOff;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// The tag of a translation: reused as soon as it is free, so that what was not flushed shows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -6,7 +6,7 @@ use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::Protection;
 use arch_contract::tlb::{Freed, Tlb};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::MutexGuard;
 
 /// What one CPU has cached.

@@ -13,14 +13,15 @@
 //!   the kernel (`TRAP-3`).
 //! * Vectors of AIL 3 lie at 0x4000 and run translated; those below 0x1000 are taken with
 //!   translation off: machine check, system reset, and faults before translation is on. They run
-//!   wholly in real mode, which ignores the top bits of addresses, on a stack of their own.
+//!   wholly in real mode, which ignores the top bits of addresses, on a stack of their own. All of
+//!   them end the run, a machine check in user mode too.
 //! * SRR0 and SRR1 are loaded with RI=0.
 //!
 //! Register state on arrival: Power ISA 3.0B Book III §6.4.3 and §6.5; `scv`: §4.3.1.
 //!
 //! Return instructions (`RET-1`): one `rfscv` in `spandrel_scv_return`, `rfid` in
 //! `spandrel_sc_return` and `spandrel_return_full` go to user mode; the `rfid`s of
-//! `spandrel_kernel_trap` and of `start.rs` stay in the kernel.
+//! `spandrel_kernel_trap` and `start.rs` stay in the kernel, that of `of.rs` goes to firmware.
 
 /// Where the assembly finds fields, in bytes from the start of their structure.
 pub mod offset {
@@ -266,7 +267,13 @@ macro_rules! entry {
             "mtspr 26, 4",
             "ld 4, {msr}(3)",
             "mtspr 27, 4",
-            "ld 4, {lr}(3)",
+            // VRSAVE is user mode's with or without the units. A thread that has them on has its
+            // own; one that has not finds zero, never another's (`FPU-2`).
+            "andis. 5, 4, 0x0200",
+            "bne 9f",
+            "li 5, 0",
+            "mtspr 256, 5",
+            "9: ld 4, {lr}(3)",
             "mtlr 4",
             "ld 4, {ctr}(3)",
             "mtctr 4",

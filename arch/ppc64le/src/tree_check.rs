@@ -155,3 +155,58 @@ fn check_structure(structure: &[u8], base: usize, strings: &[u8]) -> Result<(), 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    /// A blob with this structure block and the string "p" at 0.
+    fn blob(structure: &[u32]) -> Vec<u8> {
+        let structure_bytes = 4 * structure.len() as u32;
+        let strings_at = 56 + structure_bytes;
+        let header = [MAGIC, strings_at + 2, 56, strings_at, 40, 17, 16, 0, 2, structure_bytes, 0, 0, 0, 0];
+        let mut bytes: Vec<u8> = header.iter().chain(structure).flat_map(|word| word.to_be_bytes()).collect();
+        bytes.extend_from_slice(b"p\0");
+        bytes
+    }
+
+    fn check_words(structure: &[u32]) -> Result<(), CheckError> {
+        check(&blob(structure))
+    }
+
+    /// `BOOT-1`: nodes in one root, properties before children, an end.
+    #[test]
+    fn boot_1_sound_trees_pass() {
+        let name = u32::from_be_bytes(*b"n\0\0\0");
+        assert_eq!(check_words(&[1, 0, 2, 9]), Ok(()));
+        assert_eq!(check_words(&[1, 0, 3, 5, 0, 0x11223344, 0x55000000, 1, name, 2, 2, 9]), Ok(()));
+    }
+
+    /// `BOOT-5`: each way of being unsound is named.
+    #[test]
+    fn boot_5_unsound_trees_are_refused() {
+        assert_eq!(check_words(&[]), Err(CheckError::BadToken(56)));
+        assert_eq!(check_words(&[9]), Err(CheckError::BadToken(56)));
+        assert_eq!(check_words(&[1, 0, 2, 1, 0, 2, 9]), Err(CheckError::BadToken(68)), "a second root");
+        assert_eq!(check_words(&[1, 0, 2]), Err(CheckError::BadToken(68)), "no end");
+        assert_eq!(check_words(&[1, 0, 9]), Err(CheckError::BadToken(64)), "an end inside a node");
+        assert_eq!(check_words(&[1, 0, 4, 2, 9]), Err(CheckError::BadToken(64)), "a no-op");
+        assert_eq!(check_words(&[1, 0, 3, 13, 0, 0, 2, 9]), Err(CheckError::BadProperty(64)));
+        assert_eq!(check_words(&[1, 0, 3, 0, 7, 2, 9]), Err(CheckError::BadName(64)));
+        assert_eq!(check_words(&[1, 0xffff_ff00, 2, 9]), Err(CheckError::BadName(56)), "not UTF-8");
+        let deep: Vec<u32> = [1, 0].repeat(MAX_DEPTH + 1);
+        assert_eq!(check_words(&deep), Err(CheckError::TooDeep(56 + 8 * MAX_DEPTH)));
+    }
+
+    /// `BOOT-5`: no prefix of a sound tree is one, and none makes the check panic.
+    #[test]
+    fn boot_5_truncated_trees_are_refused() {
+        let whole = blob(&[1, 0, 3, 4, 0, 1, 2, 9]);
+        assert_eq!(check(&whole), Ok(()));
+        for len in 0..whole.len() {
+            assert_eq!(check(&whole[..len]), Err(CheckError::Truncated));
+        }
+    }
+}

@@ -317,9 +317,9 @@ impl Fuzz {
         for process in self.living.iter().chain([&current]) {
             let table = process.table.lock(cpu);
             for number in 1..abi::TABLE_SLOTS {
-                match table.get(Handle(number), abi::Rights::empty()).map(|slot| &slot.object) {
-                    Ok(Object::Process(other)) => found.push(other.clone()),
-                    _ => {}
+                let slot = table.get(Handle(number), abi::Rights::empty());
+                if let Ok(Object::Process(other)) = slot.map(|slot| &slot.object) {
+                    found.push(other.clone());
                 }
             }
         }

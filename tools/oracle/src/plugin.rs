@@ -1,8 +1,9 @@
 //! The part that talks to QEMU, through its plugin interface (`qemu-plugin.h`).
 //!
-//! The functions are QEMU's own, found in its executable when it loads this library. Version 1 of
-//! the interface (QEMU 4.2 to 8.1) and the later ones differ, as far as this plugin goes, in one
-//! function: where an instruction's bytes are had from.
+//! The functions are QEMU's own, found in its executable when it loads this library. Versions 1 (QEMU
+//! 4.2 to 8.2) and 2 (9.0) of the interface differ from the later ones, as far as this plugin goes,
+//! in one function: where an instruction's bytes are had from. QEMU refuses a plugin for another
+//! version than those it knows: 9.0 and later none below 2.
 //!
 //! Each CPU's counter is touched by that CPU's thread only; the table of them by all.
 
@@ -25,7 +26,13 @@ struct Instruction(c_void);
 
 /// The interface version this was built for; QEMU checks it before anything else.
 #[unsafe(no_mangle)]
-pub static qemu_plugin_version: c_int = if cfg!(feature = "api4") { 4 } else { 1 };
+pub static qemu_plugin_version: c_int = if cfg!(feature = "interface3") {
+    3
+} else if cfg!(feature = "interface2") {
+    2
+} else {
+    1
+};
 
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(id: Id, callback: extern "C" fn(Id, *mut Block));
@@ -34,9 +41,9 @@ unsafe extern "C" {
     fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
     fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
-    #[cfg(not(feature = "api4"))]
+    #[cfg(not(feature = "interface3"))]
     fn qemu_plugin_insn_data(instruction: *const Instruction) -> *const u8;
-    #[cfg(feature = "api4")]
+    #[cfg(feature = "interface3")]
     fn qemu_plugin_insn_data(instruction: *const Instruction, to: *mut u8, room: usize) -> usize;
     fn qemu_plugin_register_vcpu_insn_exec_cb(
         instruction: *mut Instruction,
@@ -102,11 +109,11 @@ pub unsafe extern "C" fn qemu_plugin_install(
 unsafe fn bytes_of(instruction: *const Instruction, room: &mut [u8; 16]) -> &[u8] {
     // SAFETY: the instruction is valid, as the caller promises.
     let size = unsafe { qemu_plugin_insn_size(instruction) }.min(room.len());
-    #[cfg(not(feature = "api4"))]
+    #[cfg(not(feature = "interface3"))]
     // SAFETY: the instruction is valid, and QEMU keeps `size` bytes of it during the callback.
     room[..size]
         .copy_from_slice(unsafe { std::slice::from_raw_parts(qemu_plugin_insn_data(instruction), size) });
-    #[cfg(feature = "api4")]
+    #[cfg(feature = "interface3")]
     // SAFETY: the instruction is valid, and `room` holds at least `size` bytes.
     let size = unsafe { qemu_plugin_insn_data(instruction, room.as_mut_ptr(), size) }.min(size);
     &room[..size]

@@ -8,7 +8,8 @@ use crate::budgets::Budgets;
 use crate::build;
 use crate::check::image::loaded_bytes;
 use crate::error::{Context, Error, Result};
-use crate::oracle;
+use crate::oracle::Oracle;
+use crate::qemu;
 use crate::toolchain::{Toolchain, read};
 use crate::ui::{self, Colour};
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub struct Arguments {
     /// Which machines.
     #[arg(long, value_enum, default_value = "all")]
     arch: Machines,
+    /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
     /// Fail when a row is over its limit.
     #[arg(long)]
     check: bool,
@@ -54,7 +58,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let budgets = Budgets::read()?;
     let mut rows = Vec::new();
     for &arch in arguments.arch.list() {
-        let measured = measure(&toolchain, arch, arguments.cross_check)?;
+        let measured = measure(&toolchain, arch, &arguments)?;
         for row in &measured {
             ui::line(format_args!("{}.{} {} {}", row.arch, row.name, row.value, row.unit));
         }
@@ -76,13 +80,13 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure(toolchain: &Toolchain, arch: Arch, cross_check: bool) -> Result<Vec<Row>> {
+fn measure(toolchain: &Toolchain, arch: Arch, arguments: &Arguments) -> Result<Vec<Row>> {
     let built = build::everything(toolchain, arch)?;
-    let plugin = oracle::plugin(arch.qemu().as_ref())?;
+    let oracle = Oracle::build(qemu::program(arguments.qemu.as_deref(), arch))?;
     let _progress = ui::Progress::start(format!("counting on {arch}"));
     // One instruction is one nanosecond of the guest's clocks, so that what waits for a clock
     // (calibration against a timer) is counted alike on every host.
-    let counts = oracle::count(&plugin, &built, &["null", NULL_CALLS], &ONE_PER_NANOSECOND)?;
+    let counts = oracle.count(&built, &["null", NULL_CALLS], &ONE_PER_NANOSECOND)?;
     let count = |name: &str| {
         counts.get(name).copied().ok_or_else(|| Error::new(format!("{arch}: the counter never saw `{name}`")))
     };
@@ -91,10 +95,10 @@ fn measure(toolchain: &Toolchain, arch: Arch, cross_check: bool) -> Result<Vec<R
     if calls < NULL_CALLS.parse().unwrap_or(0) {
         return Err(Error::new(format!("{arch}: only {calls} of {NULL_CALLS} system calls were counted")));
     }
-    if cross_check {
+    if arguments.cross_check {
         let program = ["exit", "0"];
-        let counted = oracle::count(&plugin, &built, &program, &ONE_PER_NANOSECOND)?.get("boot").copied();
-        let logged = oracle::count_in_log(&built, &program, &ONE_PER_NANOSECOND)?;
+        let counted = oracle.count(&built, &program, &ONE_PER_NANOSECOND)?.get("boot").copied();
+        let logged = oracle.count_in_log(&built, &program, &ONE_PER_NANOSECOND)?;
         let boot = counted.unwrap_or(0);
         if boot.abs_diff(logged) * 1000 > boot * CROSS_CHECK_PER_MILLE {
             return Err(Error::new(format!(

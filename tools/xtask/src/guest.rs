@@ -386,10 +386,9 @@ fn explain(session: &Session<'_>, status: Option<ExitStatus>, warnings: &str) ->
     match (&session.verdict, code) {
         (Some(Message::Exit(status)), Some(EXIT_ENDED)) => Ending::Exited(*status),
         (Some(Message::Failed), _) | (_, Some(EXIT_FAILED)) => Ending::Failed,
-        (None, Some(code))
-            if code != 0 && code != EXIT_ENDED && session.kept.is_empty() && !warnings.is_empty() =>
-        {
-            Ending::DidNotStart(format!("exit status {code}: {warnings}"))
+        (None, Some(code)) if code != 0 && code != EXIT_ENDED && session.kept.is_empty() => {
+            let words = if warnings.is_empty() { "it said nothing" } else { warnings };
+            Ending::DidNotStart(format!("exit status {code}: {words}"))
         }
         (_, Some(0)) => Ending::Unexplained(format!("QEMU exited with 0 (a reset or a power-off) {line}")),
         (_, Some(code)) => Ending::Unexplained(format!("QEMU exited with {code} {line}")),

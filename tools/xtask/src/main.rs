@@ -13,6 +13,7 @@ mod check;
 mod doctor;
 mod error;
 mod guest;
+mod newer_qemu;
 mod oracle;
 mod protocol;
 mod qemu;
@@ -46,6 +47,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Say what was found, what is missing, and what this QEMU cannot do.
     Doctor(doctor::Arguments),
+    /// Fetch a newer QEMU beside the installed one, and print its folder.
+    Qemu(newer_qemu::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),
         Command::Doctor(arguments) => doctor::main(arguments),
+        Command::Qemu(arguments) => newer_qemu::main(arguments),
     };
     outcome.unwrap_or_else(|error| {
         ui::error(&error);

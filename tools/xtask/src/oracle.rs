@@ -15,8 +15,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// The first QEMU whose plugin interface is version 2 or later, as (major, minor).
-const NEW_INTERFACE_SINCE: (u32, u32) = (8, 2);
+/// The versions of QEMU's plugin interface, as far as the plugin minds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Interface {
+    V1,
+    /// Another number; what the plugin uses is the same.
+    V2,
+    /// Instruction bytes are copied out. Later versions only add to it.
+    V3,
+}
+
+/// The interface of a QEMU, by (major, minor).
+fn interface(version: (u32, u32)) -> Interface {
+    match version {
+        (..=8, _) => Interface::V1,
+        (9, 0) => Interface::V2,
+        _ => Interface::V3,
+    }
+}
 
 /// How long a guest may take while it is counted.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -31,83 +47,115 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Builds the plugin for this QEMU's interface.
-pub fn plugin(qemu: &Path) -> Result<PathBuf> {
-    let version = qemu_version(qemu)
-        .ok_or_else(|| Error::new(format!("{} does not say its version", qemu.display())))?;
-    let mut cargo = Toolchain::host_cargo("build");
-    cargo.args(["--release", "-p", "oracle", "--target-dir"]);
-    if version >= NEW_INTERFACE_SINCE {
-        cargo.arg(root().join("target/oracle-new")).args(["--features", "api4"]);
-    } else {
-        cargo.arg(root().join("target/oracle"));
-    }
-    let made = build::artifacts(cargo, "building the instruction counter")?;
-    made.into_iter()
-        .filter(|artifact| artifact.target.name == "oracle")
-        .flat_map(|artifact| artifact.filenames)
-        .find(|file| file.extension() == Some("so"))
-        .map(|file| file.into_std_path_buf())
-        .ok_or_else(|| Error::new("the oracle package builds no shared library"))
-}
-
 /// What was counted, by name.
 pub type Counts = BTreeMap<String, u64>;
 
-/// Boots a program under the plugin and returns its counts.
-pub fn count(plugin: &Path, built: &Built, program: &[&str], extra: &[&str]) -> Result<Counts> {
-    let out = root().join(format!("target/counts-{}", built.arch));
-    let _ = std::fs::remove_file(&out);
-    let entry = entry_address(built.arch, &built.kernel)?;
-    let user = user_range(built)?;
-    let plugin = format!(
-        "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
-        plugin.display(),
-        user.start,
-        user.end,
-        built.arch,
-        out.display()
-    );
-    run_to_the_end(built, program, &[extra, &["-plugin", &plugin]].concat())?;
-    parse_counts(&String::from_utf8_lossy(&read(&out)?))
+/// A QEMU and the plugin built for its interface.
+pub struct Oracle {
+    qemu: PathBuf,
+    version: (u32, u32),
+    plugin: PathBuf,
 }
 
-/// Boots a program and makes sure that it ended well.
-fn run_to_the_end(built: &Built, program: &[&str], extra: &[&str]) -> Result<()> {
-    let mut machine = Machine::new(built.arch, &built.kernel);
-    machine.initrd = Some(built.initrd.clone());
-    machine.init_arguments = program.iter().map(|&word| word.into()).collect();
-    machine.extra = extra.iter().map(Into::into).collect();
-    let stop = AtomicBool::new(false);
-    let report = guest::run(&machine, Input::None, Output::Keep, Some(LIMIT), &stop)?;
-    if report.ending == Ending::Exited(0) {
-        return Ok(());
+impl Oracle {
+    /// Builds the plugin for this QEMU.
+    pub fn build(qemu: PathBuf) -> Result<Self> {
+        let version = qemu_version(&qemu)
+            .ok_or_else(|| Error::new(format!("{} does not say its version", qemu.display())))?;
+        let mut cargo = Toolchain::host_cargo("build");
+        cargo.args(["--release", "-p", "oracle", "--target-dir"]);
+        match interface(version) {
+            Interface::V1 => cargo.arg(root().join("target/oracle")),
+            Interface::V2 => cargo.arg(root().join("target/oracle-2")).args(["--features", "interface2"]),
+            Interface::V3 => cargo.arg(root().join("target/oracle-3")).args(["--features", "interface3"]),
+        };
+        let plugin = build::artifacts(cargo, "building the instruction counter")?
+            .into_iter()
+            .filter(|artifact| artifact.target.name == "oracle")
+            .flat_map(|artifact| artifact.filenames)
+            .find(|file| file.extension() == Some("so"))
+            .map(|file| file.into_std_path_buf())
+            .ok_or_else(|| Error::new("the oracle package builds no shared library"))?;
+        Ok(Self { qemu, version, plugin })
     }
-    let why = run::describe(&report.ending).unwrap_or_else(|| format!("{:?}", report.ending));
-    Err(Error::new(format!("{}: counting `{}`: {why}", built.arch, program.join(" ")))
-        .hint(format!("{}\n{}", report.console, report.warnings)))
+
+    /// Boots a program under the plugin and returns its counts.
+    pub fn count(&self, built: &Built, program: &[&str], extra: &[&str]) -> Result<Counts> {
+        let out = root().join(format!("target/counts-{}", built.arch));
+        let _ = std::fs::remove_file(&out);
+        let entry = entry_address(built.arch, &built.kernel)?;
+        let user = user_range(built)?;
+        let plugin = format!(
+            "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
+            self.plugin.display(),
+            user.start,
+            user.end,
+            built.arch,
+            out.display()
+        );
+        self.run_to_the_end(built, program, &[extra, &["-plugin", &plugin]].concat(), "")?;
+        parse_counts(&String::from_utf8_lossy(&read(&out)?))
+    }
+
+    /// Counts the instructions from the kernel's entry to the first user instruction a second way,
+    /// without the plugin: QEMU translates one instruction at a time and logs each as it runs it.
+    pub fn count_in_log(&self, built: &Built, program: &[&str], extra: &[&str]) -> Result<u64> {
+        let log = root().join(format!("target/steps-{}", built.arch));
+        let path = log.display().to_string();
+        let log_to = ["-d", "exec,nochain", "-D", &path];
+        // It is a setting of the accelerator since then, and a second `-accel` only a fallback.
+        if self.version >= (8, 1) {
+            self.run_to_the_end(built, program, &[extra, &log_to].concat(), ",one-insn-per-tb=on")?;
+        } else {
+            self.run_to_the_end(built, program, &[extra, &["-singlestep"], &log_to].concat(), "")?;
+        }
+        let file = std::fs::File::open(&log).context(|| format!("cannot read {path}"))?;
+        let steps = steps_to_user(
+            BufReader::new(file).lines().map_while(std::result::Result::ok),
+            entry_address(built.arch, &built.kernel)?,
+            &user_range(built)?,
+        );
+        let _ = std::fs::remove_file(&log);
+        steps.ok_or_else(|| {
+            Error::new(format!("{}: the log of single steps never reaches user mode", built.arch))
+        })
+    }
+
+    /// Boots a program and makes sure that it ended well.
+    fn run_to_the_end(
+        &self,
+        built: &Built,
+        program: &[&str],
+        extra: &[&str],
+        accel_settings: &'static str,
+    ) -> Result<()> {
+        let mut machine = Machine::new(built.arch, &built.kernel);
+        machine.qemu = self.qemu.clone();
+        machine.accel_settings = accel_settings;
+        machine.cpu = Some(counted_cpu(built.arch).into());
+        machine.initrd = Some(built.initrd.clone());
+        machine.init_arguments = program.iter().map(|&word| word.into()).collect();
+        machine.extra = extra.iter().map(Into::into).collect();
+        let stop = AtomicBool::new(false);
+        let report = guest::run(&machine, Input::None, Output::Keep, Some(LIMIT), &stop)?;
+        if report.ending == Ending::Exited(0) {
+            return Ok(());
+        }
+        let why = run::describe(&report.ending).unwrap_or_else(|| format!("{:?}", report.ending));
+        Err(Error::new(format!("{}: counting `{}`: {why}", built.arch, program.join(" ")))
+            .hint(format!("{}\n{}", report.console, report.warnings)))
+    }
 }
 
-/// Counts the instructions from the kernel's entry to the first user instruction a second way,
-/// without the plugin: QEMU translates one instruction at a time and logs each as it runs it.
-pub fn count_in_log(built: &Built, program: &[&str], extra: &[&str]) -> Result<u64> {
-    let log = root().join(format!("target/steps-{}", built.arch));
-    let path = log.display().to_string();
-    let steps: &[&str] = match qemu_version(built.arch.qemu().as_ref()) {
-        // The option moved to the accelerator.
-        Some(version) if version >= (8, 1) => &["-accel", "tcg,one-insn-per-tb=on"],
-        _ => &["-singlestep"],
-    };
-    run_to_the_end(built, program, &[extra, steps, &["-d", "exec,nochain", "-D", &path]].concat())?;
-    let file = std::fs::File::open(&log).context(|| format!("cannot read {path}"))?;
-    let steps = steps_to_user(
-        BufReader::new(file).lines().map_while(std::result::Result::ok),
-        entry_address(built.arch, &built.kernel)?,
-        &user_range(built)?,
-    );
-    let _ = std::fs::remove_file(&log);
-    steps
-        .ok_or_else(|| Error::new(format!("{}: the log of single steps never reaches user mode", built.arch)))
+/// The CPU that is counted: one that every QEMU has, so that all count the same.
+const fn counted_cpu(arch: Arch) -> &'static str {
+    match arch {
+        // QEMU's TCG has an x2APIC since 9.0, and with `-icount` ends at the first write to that
+        // timer's registers: "Bad icount read".
+        Arch::X86_64 => "max,-x2apic",
+        // The default is another one since 10.0.
+        Arch::Ppc64le => "power9",
+    }
 }
 
 /// The lines of an execution log from the entry to the first user address. Low addresses are user
@@ -211,6 +259,14 @@ mod tests {
         );
         assert_eq!(parse_version("QEMU emulator version 10.0.2"), Some((10, 0)));
         assert_eq!(parse_version("qemu"), None);
+    }
+
+    #[test]
+    fn the_interface_goes_by_the_version() {
+        assert_eq!(interface((7, 2)), Interface::V1);
+        assert_eq!(interface((8, 2)), Interface::V1);
+        assert_eq!(interface((9, 0)), Interface::V2);
+        assert_eq!(interface((10, 0)), Interface::V3);
     }
 
     #[test]

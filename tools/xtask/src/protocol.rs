@@ -44,6 +44,12 @@ pub enum Piece {
     Message(Message),
 }
 
+/// A line for the host begins with a newline of its own, so that it never ends up inside a line
+/// that a program has begun. Where no line was begun this leaves an empty one, which is nobody's.
+fn without_blank_line(held: &[u8]) -> &[u8] {
+    held.strip_prefix(b"\r\n").or(held.strip_prefix(b"\n")).unwrap_or(held)
+}
+
 /// Splits a stream of bytes. Carriage returns before a newline are dropped inside messages only.
 #[derive(Default)]
 pub struct Splitter {
@@ -63,11 +69,12 @@ impl Splitter {
                 continue;
             }
             self.held.push(byte);
-            let could_be = self.held.starts_with(MARK) || MARK.starts_with(&self.held);
+            let line = without_blank_line(&self.held);
+            let could_be = line.starts_with(MARK) || MARK.starts_with(line) || b"\r\n".starts_with(line);
             if !could_be || self.held.len() > LONGEST {
                 self.release(&mut pieces);
-            } else if byte == b'\n' {
-                let line = String::from_utf8_lossy(&self.held[MARK.len()..]).trim().to_owned();
+            } else if byte == b'\n' && line.len() > MARK.len() {
+                let line = String::from_utf8_lossy(&line[MARK.len()..]).trim().to_owned();
                 pieces.push(Piece::Message(Message::parse(&line)));
                 self.held.clear();
             }
@@ -123,6 +130,14 @@ mod tests {
             all(&["hello\r\n@spandrel frame 0xffffffff80100010\r\n", "@spandrel exit 7\r\nbye"]);
         assert_eq!(output, "hello\r\nbye");
         assert_eq!(messages, [Message::Frame(0xffff_ffff_8010_0010), Message::Exit(7)]);
+    }
+
+    #[test]
+    fn the_blank_line_before_a_message_goes_with_it_and_others_stay() {
+        assert_eq!(all(&["a\r\n\r", "\n@spandrel exit 1\r\n"]), ("a\r\n".into(), vec![Message::Exit(1)]));
+        assert_eq!(all(&["\n@spandrel failed\n"]).0, "");
+        assert_eq!(all(&["a\n\nb\r\n\r\nc\n\n\n@spandrel failed\n"]).0, "a\n\nb\r\n\r\nc\n\n\n");
+        assert_eq!(all(&["a\n\n> "]).0, "a\n\n> ");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Machine {
     pub memory: u32,
     pub firmware: Firmware,
     pub accel: Accel,
+    /// Settings of it: `,name=value`, or nothing.
+    pub accel_settings: &'static str,
     /// The CPU model, if not the machine's usual one.
     pub cpu: Option<String>,
     pub kernel: PathBuf,
@@ -55,8 +57,21 @@ pub struct Machine {
     pub extra: Vec<OsString>,
 }
 
+/// The QEMU for a machine: what was given with --qemu, the program of that name in it if that is
+/// a folder, or the one on the PATH.
+pub fn program(given: Option<&Path>, arch: Arch) -> PathBuf {
+    match given {
+        Some(folder) if folder.is_dir() => folder.join(arch.qemu()),
+        Some(program) => program.into(),
+        None => arch.qemu().into(),
+    }
+}
+
 /// pseries takes memory in pieces of this many MiB; the kernel's own `mem=` makes it less.
 const PSERIES_PIECE: u32 = 256;
+/// With less than this many MiB a PC has no memory where the kernel is loaded, and nobody is there
+/// to say so; here too `mem=` makes it less.
+const LEAST_PC: u32 = 4;
 
 impl Machine {
     /// A machine with one CPU and 256 MiB.
@@ -68,6 +83,7 @@ impl Machine {
             memory: 256,
             firmware: Firmware::Default,
             accel: Accel::Tcg,
+            accel_settings: "",
             cpu: None,
             kernel: kernel.into(),
             initrd: None,
@@ -77,10 +93,18 @@ impl Machine {
         }
     }
 
+    /// MiB that QEMU is asked for.
+    fn installed(&self) -> u32 {
+        match self.arch {
+            Arch::X86_64 => self.memory.max(LEAST_PC),
+            Arch::Ppc64le => self.memory.next_multiple_of(PSERIES_PIECE),
+        }
+    }
+
     /// The kernel's command line.
     pub fn command_line(&self) -> String {
         let mut words = self.options.clone();
-        if self.arch == Arch::Ppc64le && !self.memory.is_multiple_of(PSERIES_PIECE) {
+        if self.installed() != self.memory {
             words.push(format!("mem={}", self.memory));
         }
         if !self.init_arguments.is_empty() {
@@ -103,7 +127,7 @@ impl Machine {
             Accel::Tcg => "tcg",
             Accel::Kvm => "kvm",
         };
-        add(&["-accel", accel]);
+        add(&["-accel", &format!("{accel}{}", self.accel_settings)]);
         match self.arch {
             Arch::X86_64 => {
                 add(&["-machine", "q35", "-cpu", self.cpu.as_deref().unwrap_or("max")]);
@@ -114,7 +138,7 @@ impl Machine {
                     Firmware::Qboot => add(&["-bios", "qboot.rom"]),
                     other => return Err(wrong_firmware(other, self.arch)),
                 }
-                add(&["-m", &self.memory.to_string()]);
+                add(&["-m", &self.installed().to_string()]);
             }
             Arch::Ppc64le => {
                 // Mitigations that TCG does not have would only be warned about.
@@ -136,7 +160,7 @@ impl Machine {
                 // "42q" written to this terminal ends QEMU with (42 << 1) | 1, as on x86_64.
                 add(&["-chardev", "testdev,id=td", "-device", "spapr-vty,chardev=td,reg=0x30000000"]);
                 add(&["-action", "panic=exit-failure"]);
-                add(&["-m", &self.memory.next_multiple_of(PSERIES_PIECE).to_string()]);
+                add(&["-m", &self.installed().to_string()]);
             }
         }
         add(&["-smp", &self.cpus.to_string()]);
@@ -182,6 +206,8 @@ mod tests {
         machine.arch = Arch::X86_64;
         assert!(text(&machine).contains("-m 64"));
         assert!(!text(&machine).contains("mem=64"));
+        machine.memory = 1;
+        assert!(text(&machine).contains("-m 4") && text(&machine).contains("-append mem=1"));
     }
 
     #[test]
@@ -192,6 +218,14 @@ mod tests {
         let line = machine.command_line();
         assert!(line.starts_with("log=quiet -- args "), "{line}");
         assert!(line.contains("two words"), "{line}");
+    }
+
+    #[test]
+    fn a_folder_of_programs_serves_both_machines() {
+        assert_eq!(program(None, Arch::X86_64), Path::new("qemu-system-x86_64"));
+        assert_eq!(program(Some(Path::new("/q")), Arch::X86_64), Path::new("/q"));
+        let folder = std::env::temp_dir();
+        assert_eq!(program(Some(&folder), Arch::Ppc64le), folder.join("qemu-system-ppc64"));
     }
 
     #[test]

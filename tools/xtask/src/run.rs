@@ -4,7 +4,7 @@ use crate::arch::Arch;
 use crate::build;
 use crate::error::Result;
 use crate::guest::{self, Ending, Input, Output, Report};
-use crate::qemu::{Accel, Firmware, Machine};
+use crate::qemu::{self, Accel, Firmware, Machine};
 use crate::symbols;
 use crate::terminal::Raw;
 use crate::toolchain::Toolchain;
@@ -64,8 +64,8 @@ pub struct Arguments {
     /// An option for the kernel, such as log=quiet. May be repeated.
     #[arg(long, value_name = "OPTION")]
     kernel_option: Vec<String>,
-    /// The QEMU to use, if not the one on the PATH.
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     qemu: Option<PathBuf>,
     /// Run this program of the archive, then power off.
     #[arg(long, value_name = "NAME")]
@@ -88,7 +88,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         initrd: Some(arguments.initrd.unwrap_or(built.initrd)),
         options: arguments.kernel_option,
         init_arguments: arguments.program.into_iter().chain(arguments.program_arguments).collect(),
-        qemu: arguments.qemu.unwrap_or_else(|| arguments.arch.qemu().into()),
+        qemu: qemu::program(arguments.qemu.as_deref(), arguments.arch),
         ..Machine::new(arguments.arch, &built.kernel)
     };
     let limit = arguments.time_limit.or((!interactive).then_some(PROGRAM_LIMIT)).map(Duration::from_secs);

@@ -25,27 +25,27 @@ pub fn backtrace(kernel: &Path, frames: &[u64]) -> Vec<String> {
 
 /// The function at an address, and those it was inlined into.
 fn describe(loader: &Loader, address: u64) -> Vec<String> {
+    // The symbol has the whole path of the function that was not inlined; the line table may not.
+    let symbol = loader.find_symbol(address).map(|name| addr2line::demangle_auto(name.into(), None));
+    let symbol = symbol.as_deref().map(without_hash);
     let mut places = Vec::new();
     if let Ok(mut frames) = loader.find_frames(address) {
-        while let Ok(Some(frame)) = frames.next() {
-            let name = frame
-                .function
-                .as_ref()
-                .and_then(|name| name.demangle().ok().map(|name| without_hash(&name).to_owned()));
+        let mut next = frames.next().ok().flatten();
+        while let Some(frame) = next {
+            next = frames.next().ok().flatten();
+            let inlined = frame.function.as_ref().and_then(|name| name.demangle().ok());
+            let inlined = inlined.as_deref().map(without_hash);
+            let name = if next.is_none() { symbol.or(inlined) } else { inlined };
             let place = frame
                 .location
                 .and_then(|location| Some(format!(" at {}:{}", short(location.file?), location.line?)));
             if name.is_some() || place.is_some() {
-                places.push(format!("{}{}", name.as_deref().unwrap_or("?"), place.unwrap_or_default()));
+                places.push(format!("{}{}", name.unwrap_or("?"), place.unwrap_or_default()));
             }
         }
     }
     if places.is_empty() {
-        places.extend(
-            loader
-                .find_symbol(address)
-                .map(|name| without_hash(&addr2line::demangle_auto(name.into(), None)).to_owned()),
-        );
+        places.extend(symbol.map(str::to_owned));
     }
     places
 }

@@ -1,5 +1,6 @@
 //! The gates that read what was linked.
 
+use super::returns::{self, Table};
 use super::{Finding, calls, vector};
 use crate::arch::Arch;
 use crate::budgets::Budgets;
@@ -29,6 +30,7 @@ pub fn check(built: &Built) -> Result<Finding> {
     let mut complaints = write_and_execute(&name, &bytes)?;
     complaints.extend(infallible_allocation(built.arch, &name, &bytes, &places)?);
     complaints.extend(vector_instructions(built.arch, &name, &bytes, &places)?);
+    complaints.extend(returns::compare(built.arch, &name, &bytes, &Table::read(built.arch)?, &places)?);
     complaints.extend(too_large(built.arch, &name, loaded_bytes(&bytes)?, &Budgets::read()?));
     for program in &built.programs {
         complaints.extend(write_and_execute(&format!("program {}", program.name), &read(&program.file)?)?);
@@ -40,7 +42,7 @@ fn name(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-fn parse(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>> {
     ElfFile64::parse(bytes).context(|| "the image is no ELF file".into())
 }
 
@@ -110,7 +112,10 @@ fn infallible_allocation(
 }
 
 /// The executable sections: their bytes, and where they are linked.
-fn code_sections<'a>(file: &ElfFile64<'a, Endianness>, name: &str) -> Result<Vec<(&'a [u8], u64)>> {
+pub(super) fn code_sections<'a>(
+    file: &ElfFile64<'a, Endianness>,
+    name: &str,
+) -> Result<Vec<(&'a [u8], u64)>> {
     let mut sections = Vec::new();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
@@ -131,14 +136,19 @@ fn vector_instructions(
 ) -> Result<Vec<String>> {
     let file = parse(bytes)?;
     let mut complaints = Vec::new();
+    let mut seen = false;
     let apart = apart(&file);
     for (code, base) in code_sections(&file, name)? {
         for (at, what) in vector::instructions(arch, code, base) {
+            seen = true;
             let place = places(at);
             if !apart.contains(&at) && !place.saves_or_restores(arch) {
                 complaints.push(format!("{name}: {at:#x}: {what} in {place}"));
             }
         }
+    }
+    if !seen {
+        complaints.push(format!("{name}: not even what saves and restores was found: is this check blind?"));
     }
     if complaints.len() > SHOWN {
         let more = complaints.len() - SHOWN;
@@ -162,7 +172,7 @@ fn apart(file: &ElfFile64<'_, Endianness>) -> Range<u64> {
 
 /// Where an instruction was written, as far as the image tells.
 #[derive(Default)]
-struct Place {
+pub(super) struct Place {
     /// Where it stands, and where what that was inlined into stands, innermost first: `file:line`.
     lines: Vec<String>,
     /// The symbol it lies behind; assembly has one and may have no line.
@@ -185,11 +195,29 @@ impl Place {
         Self { lines, symbol }
     }
 
+    /// Whether it was written in `what`: a function's path or a file's.
+    pub(super) fn is_in(&self, what: &str) -> bool {
+        let in_file = self.lines.first().is_some_and(|line| line.starts_with(&format!("{what}:")));
+        let in_function = self.symbol.as_deref().is_some_and(|symbol| {
+            symbol == what
+                || symbol.ends_with(&format!("::{what}"))
+                || symbol.starts_with(&format!("{what}::<"))
+        });
+        in_file || in_function
+    }
+
     fn saves_or_restores(&self, arch: Arch) -> bool {
         let file = format!("arch/{arch}/src/vector.rs:");
         let module = format!("arch_{arch}::vector::");
         self.lines.first().is_some_and(|line| line.starts_with(&file))
             || self.symbol.as_deref().is_some_and(|symbol| symbol.contains(&module))
+    }
+}
+
+#[cfg(test)]
+impl Place {
+    pub(super) fn at_symbol(symbol: &str) -> Self {
+        Self { lines: Vec::new(), symbol: Some(symbol.into()) }
     }
 }
 
@@ -206,7 +234,7 @@ impl fmt::Display for Place {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// An ELF file of one segment with these flags and this size in the file.
@@ -241,7 +269,7 @@ mod tests {
     }
 
     /// An ELF file of one executable section with this code.
-    fn with_code(code: &[u8]) -> Vec<u8> {
+    pub fn with_code(code: &[u8]) -> Vec<u8> {
         let mut bytes = elf(5, 1);
         let code_at = bytes.len() as u64;
         bytes.extend(code);
@@ -276,6 +304,9 @@ mod tests {
         assert_eq!(check(&|_| in_file("arch/ppc64le/src/vector.rs")).len(), 1);
         assert_eq!(check(&|_| Place::default()).len(), 1);
         assert!(check(&|_| in_file("arch/x86_64/src/vector.rs")).is_empty());
+        let nothing =
+            vector_instructions(Arch::X86_64, "k", &with_code(&[0x90, 0xc3]), &|_| Place::default());
+        assert!(nothing.unwrap()[0].contains("blind"));
         let symbol = Place { symbol: Some("arch_x86_64::vector::save".into()), ..Place::default() };
         assert!(symbol.saves_or_restores(Arch::X86_64));
     }

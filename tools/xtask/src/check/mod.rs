@@ -9,6 +9,7 @@ pub mod image;
 mod licences;
 mod lints;
 mod ppc_opcodes;
+mod returns;
 mod source;
 mod vector;
 

@@ -42,6 +42,7 @@ fn a_silent_reset_is_no_pass() {
 fn a_qemu_that_refuses_is_told_from_a_guest_that_fails() {
     let Ending::DidNotStart(text) = ending("echo 'no such machine' >&2; exit 1") else { panic!() };
     assert!(text.contains("no such machine"), "{text}");
+    assert!(matches!(ending("exit 1"), Ending::DidNotStart(_)));
     assert!(matches!(ending("echo console; echo warning >&2; exit 1"), Ending::Unexplained(_)));
 }
 

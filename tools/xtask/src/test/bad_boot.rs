@@ -81,7 +81,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
         refused("bad-number")
             .machine(|machine| machine.options = vec!["mem=lots".into()])
             .prints(&["mem", "lots"]),
-        refused("no-memory").machine(|machine| machine.options = vec!["mem=1".into()]).prints(&["memory"]),
+        refused("no-memory").machine(|machine| machine.memory = 1).prints(&["memory"]),
         Case::new(arch, "bad-boot/corrupt-program")
             .program(&["hello"])
             .initrd(Initrd::Made(Box::new(|_, archive| replace(&archive, "hello", b"junk".to_vec()))))

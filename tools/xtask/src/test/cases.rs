@@ -145,6 +145,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("alloc-64-mib").program(&["alloc"]).machine(|machine| machine.memory = 64),
         case("faults").program(&["faults"]).never_prints(&["panicked"]).limit(120),
         case("clock").program(&["clock"]),
+        case("storm").program(&["storm"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
         case("caps").program(&["caps"]),
         case("args").program(&args).prints(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
         case("no-such-program").program(&["nonesuch"]).status(127).prints(&["nonesuch"]),

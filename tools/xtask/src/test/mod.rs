@@ -16,6 +16,7 @@ use crate::arch::Arch;
 use crate::build;
 use crate::error::Result;
 use crate::guest;
+use crate::qemu;
 use crate::toolchain::Toolchain;
 use crate::ui;
 use clap::ValueEnum;
@@ -62,6 +63,9 @@ pub struct Arguments {
     /// Give every guest this many CPUs.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: Option<u32>,
+    /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
     /// Also write junit.xml and results.tap into this folder.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -97,7 +101,8 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
                 continue;
             }
         };
-        runner::run(&built, rows, arguments.smp, &stop, &mut results)?;
+        let qemu = qemu::program(arguments.qemu.as_deref(), arch);
+        runner::run(&built, rows, runner::Common { smp: arguments.smp, qemu }, &stop, &mut results)?;
     }
     if arguments.list {
         return Ok(ExitCode::SUCCESS);

@@ -20,11 +20,18 @@ const AT_ONCE: usize = 2;
 /// How much of a failed guest's console is shown.
 const SHOWN_LINES: usize = 40;
 
+/// What all cases of a run have in common.
+pub struct Common {
+    /// CPUs, if the cases are not to choose.
+    pub smp: Option<u32>,
+    pub qemu: PathBuf,
+}
+
 /// Runs the cases of one machine; each one's line is printed as it ends.
 pub fn run(
     built: &Built,
     cases: Vec<Case>,
-    smp: Option<u32>,
+    common: Common,
     stop: &AtomicBool,
     results: &mut Results,
 ) -> Result<()> {
@@ -33,6 +40,7 @@ pub fn run(
     let next = AtomicUsize::new(0);
     let folder = &folder;
     let cases = &cases;
+    let common = &common;
     let next = &next;
     std::thread::scope(|scope| {
         let (send, ended) = mpsc::channel();
@@ -44,7 +52,7 @@ pub fn run(
                         return;
                     }
                     let begin = Instant::now();
-                    let verdict = one(built, case, smp, folder, stop)
+                    let verdict = one(built, case, common, folder, stop)
                         .unwrap_or_else(|error| Verdict::Failed(error.to_string()));
                     let _ =
                         send.send(report::Case { name: case.name.clone(), verdict, took: begin.elapsed() });
@@ -63,7 +71,7 @@ pub fn run(
 fn one(
     built: &Built,
     case: &Case,
-    smp: Option<u32>,
+    common: &Common,
     folder: &std::path::Path,
     stop: &AtomicBool,
 ) -> Result<Verdict> {
@@ -73,7 +81,8 @@ fn one(
     let mut machine = Machine::new(built.arch, &built.kernel);
     machine.initrd = initrd(built, case, folder)?;
     machine.init_arguments = case.program.clone();
-    if let Some(cpus) = smp {
+    machine.qemu = common.qemu.clone();
+    if let Some(cpus) = common.smp {
         machine.cpus = cpus;
     }
     (case.adjust)(&mut machine);
