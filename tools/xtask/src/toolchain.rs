@@ -72,13 +72,18 @@ fn has_source(sysroot: &Path) -> bool {
 impl Toolchain {
     /// The first usable compiler: `$RUSTC`, the active one, Debian's.
     pub fn find() -> Result<Self> {
+        let first = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
+        Self::among(&[first, PathBuf::from(DEBIAN_RUSTC)])
+    }
+
+    /// The first of these compilers that has its own source.
+    fn among(candidates: &[PathBuf]) -> Result<Self> {
         let json_target_flag = output_of(cargo(), &["--version"])
             .and_then(|line| version_pair(&line))
             .is_none_or(|version| version >= JSON_TARGET_FLAG_SINCE);
-        let first = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
         let mut seen = Vec::new();
-        for rustc in [first, PathBuf::from(DEBIAN_RUSTC)] {
-            let Some(sysroot) = output_of(&rustc, &["--print", "sysroot"]).map(PathBuf::from) else {
+        for rustc in candidates {
+            let Some(sysroot) = output_of(rustc, &["--print", "sysroot"]).map(PathBuf::from) else {
                 seen.push(format!("{}: not found", rustc.display()));
                 continue;
             };
@@ -86,8 +91,8 @@ impl Toolchain {
                 seen.push(format!("{}: no source under {}", rustc.display(), sysroot.display()));
                 continue;
             }
-            let version = output_of(&rustc, &["--version"]).unwrap_or_default();
-            return Ok(Self { rustc, version, sysroot, json_target_flag });
+            let version = output_of(rustc, &["--version"]).unwrap_or_default();
+            return Ok(Self { rustc: rustc.clone(), version, sysroot, json_target_flag });
         }
         Err(Error::new(format!("no Rust compiler has its own source ({})", seen.join("; "))).hint(
             "with rustup:           rustup component add rust-src\n\
@@ -208,6 +213,40 @@ mod tests {
         }
         for name in ["CARGO_HOME", "CARGO_HTTP_PROXY", "CARGO_NET_OFFLINE", "PATH", "RUSTUP_TOOLCHAIN"] {
             assert!(!changes_code(name), "{name}");
+        }
+    }
+
+    /// A compiler that says only where its sysroot is.
+    fn fake(name: &str, source: bool) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let sysroot = std::env::temp_dir().join(format!("xtask-test-{}-{name}", std::process::id()));
+        let library = sysroot.join("lib/rustlib/src/rust/library");
+        std::fs::create_dir_all(&library).unwrap();
+        if source {
+            std::fs::write(library.join("Cargo.lock"), "").unwrap();
+        }
+        let rustc = sysroot.join("rustc");
+        std::fs::write(&rustc, format!("#!/bin/sh\necho '{}'\n", sysroot.display())).unwrap();
+        std::fs::set_permissions(&rustc, std::fs::Permissions::from_mode(0o755)).unwrap();
+        rustc
+    }
+
+    #[test]
+    fn the_first_compiler_with_its_own_source_is_taken() {
+        let [bare, own, other] = [fake("bare", false), fake("own", true), fake("other", true)];
+        let missing = PathBuf::from("/nonexistent/rustc");
+        let chosen = |candidates: &[&PathBuf]| {
+            let candidates: Vec<_> = candidates.iter().map(|&path| path.clone()).collect();
+            Toolchain::among(&candidates).map(|toolchain| toolchain.rustc)
+        };
+        assert_eq!(chosen(&[&own, &other]).unwrap(), own);
+        assert_eq!(chosen(&[&bare, &other]).unwrap(), other);
+        assert_eq!(chosen(&[&missing, &other]).unwrap(), other);
+        let error = chosen(&[&missing, &bare]).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/rustc: not found"), "{error}");
+        assert!(error.contains("no source under") && error.contains("rustup component add"), "{error}");
+        for rustc in [bare, own, other] {
+            std::fs::remove_dir_all(rustc.parent().unwrap()).unwrap();
         }
     }
 
