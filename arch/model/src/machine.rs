@@ -72,7 +72,11 @@ pub struct Machine {
     pub(crate) ids: Mutex<Ids>,
     pub(crate) shared: Vec<Shared>,
     interrupt: OnceLock<fn(&'static Cpu, Interrupt)>,
+    watcher: OnceLock<Watcher>,
 }
+
+/// Called for every event of a CPU at the moment it happens.
+pub type Watcher = fn(&'static Cpu, Event);
 
 // SAFETY: `ram` is memory that the machine owns; its bytes are touched by the simulated CPUs under
 // the kernel's own rules, all else is behind locks and atomics.
@@ -107,6 +111,7 @@ impl Machine {
                 })
                 .collect(),
             interrupt: OnceLock::new(),
+            watcher: OnceLock::new(),
             config,
         }));
         (machine, (0..cpus).map(|number| Cpu::leak(machine, number)).collect())
@@ -181,7 +186,16 @@ impl Machine {
         *self.shared[number as usize].loaded.lock().expect("no test panicked holding it")
     }
 
+    /// Has `watcher` look at the kernel's state at every event: the log says in which order hooks
+    /// were called, but not what the kernel had said of itself by then.
+    pub fn watch(&self, watcher: Watcher) {
+        let _ = self.watcher.set(watcher);
+    }
+
     pub(crate) fn log(&self, cpu: Option<&Cpu>, event: Event) {
+        if let (Some(watcher), Some(cpu)) = (self.watcher.get(), cpu) {
+            watcher(cpu.forever(), event);
+        }
         let cpu = cpu.map(|cpu| cpu.number);
         self.events.lock().expect("no test panicked holding it").push(Logged { cpu, event });
     }

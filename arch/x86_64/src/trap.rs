@@ -8,6 +8,7 @@ use crate::apic::vector;
 use crate::cpu::{self, Cpu};
 use crate::gdt::{USER_CODE, USER_DATA};
 use crate::opcode::{self, Kind};
+use crate::pte::USER_END;
 use crate::{X86_64, operand, user};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::{Interrupt, IrqsOff};
@@ -344,7 +345,12 @@ pub unsafe extern "C" fn from_kernel<U: Upcalls<X86_64>>(frame: &mut Frame) {
         U::interrupt(cpu, interrupt);
         return;
     }
-    if let exception::PAGE_FAULT | exception::GENERAL_PROTECTION = number
+    // SAFETY: ring 0.
+    let touched = VirtAddr(unsafe { cr2() } as u64);
+    // Only the user's side of a copy may fault, and only for its page: a window has checked the
+    // range, so an address that is not user's, or not even canonical, is the kernel's own mistake.
+    if number == exception::PAGE_FAULT
+        && touched < USER_END
         && let Some(resume_at) = user::recovery(frame.rip)
     {
         frame.rip = resume_at;

@@ -159,6 +159,91 @@ fn ctx_9_teardown_drops_what_it_holds_lazily() {
     }
 }
 
+/// What the words say while a hook runs: `current_mm` names the old mm until (d) is through and the
+/// new one from then on, `loaded` holds both during a switch, and neither names a user in a lazy
+/// episode. `CTX-2`, `CTX-5`, `CTX-6`, `BAR-4`, `BAR-5`
+#[test]
+fn ctx_5_bar_4_bar_5_the_words_at_every_hook() {
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        use crate::sched::context::Loaded;
+        if <arch_model::Model as arch_contract::Base>::upper(cpu).is_null() {
+            return;
+        }
+        // SAFETY: the kernel has bound it.
+        let words = unsafe { &crate::cpu::Cpu::of(cpu).words };
+        let (current, loaded) = (words.current_mm(), words.loaded());
+        match event {
+            Event::SwitchMm { from, to } => {
+                assert_eq!(current, Some(to), "BAR-5: before the switch");
+                let from = match from {
+                    Previously::Kernel => None,
+                    Previously::Mm(id) => Some(id),
+                };
+                assert_eq!(loaded, Loaded::Switching { from, to }, "CTX-5");
+            }
+            Event::FullBarrier(Site::LeaveUserMm) => {
+                assert_eq!(Some(loaded), current.map(Loaded::Active), "BAR-4: after the store");
+            }
+            Event::FullBarrier(Site::EnterUserMm) | Event::ReturnToUser { .. } => {
+                assert_eq!(Some(loaded), current.map(Loaded::Active), "BAR-5: before the store");
+            }
+            Event::EnterLazy(held) => assert_eq!((current, loaded), (None, Loaded::Lazy(held)), "CTX-6"),
+            Event::ExitLazy { now, .. } => {
+                assert_eq!((current, loaded), (Some(now), Loaded::Active(now)), "CTX-7");
+            }
+            Event::DropLazy(held) => assert_eq!((current, loaded), (None, Loaded::Lazy(held)), "CTX-9"),
+            Event::RetireMm(id) => {
+                let held = [Loaded::Active(id), Loaded::Lazy(id)].contains(&loaded);
+                assert!(!held && current != Some(id), "CTX-9");
+            }
+            Event::Wait => assert_eq!(current, None, "CTX-6"),
+            _ => {}
+        }
+    }
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        run.machine.watch(look);
+        let page = run.page();
+        let init = run.user();
+        let child = run.spawn(page, u64::MAX).expect("a child");
+        run.yield_to_other();
+        run.yield_to_other();
+        assert_eq!(run.user(), init);
+        run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
+        run.call(Call::Exit, &[0]);
+        assert_eq!(run.user(), init);
+        assert_eq!(run.result(Call::HandleClose, &[child]), Ok(0));
+    }
+}
+
+/// `RET-2`: a switch that serialized settles the debt; one that did not, and the end of a lazy
+/// episode without a switch, leave it to the return hook.
+#[test]
+fn ret_2_a_switch_settles_only_if_it_serialized() {
+    let owed = |run: &Run| {
+        let last = run.hooks().into_iter().rev().find_map(|event| match event {
+            Event::ReturnToUser { owed, .. } => Some(owed.core_sync),
+            _ => None,
+        });
+        last.expect("user mode was entered")
+    };
+    for profile in Profile::ALL {
+        let (mut run, ..) = pair(profile);
+        run.cpu().add_work(crate::cpu::Work::CORE_SYNC);
+        run.yield_to_other();
+        let expected = match profile.switch_serializes() {
+            Did::Yes => CoreSyncOwed::No,
+            Did::No => CoreSyncOwed::Yes,
+        };
+        assert_eq!(owed(&run), expected, "{profile:?}");
+
+        let mut run = Run::boot(profile);
+        run.cpu().add_work(crate::cpu::Work::CORE_SYNC);
+        run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
+        assert_eq!(owed(&run), CoreSyncOwed::Yes, "{profile:?}");
+    }
+}
+
 /// `RET-2`: what is armed on a CPU reaches the return hook on the next edge to user mode, once,
 /// whether the call would have gone straight back or not, unless a switch has serialized already.
 #[test]

@@ -59,6 +59,7 @@ fn a_task_has_a_slice_like_a_thread() {
         let mut turns = 0;
         while run.user() != init {
             turns += 1;
+            assert!(turns < 100, "init never comes back");
             run.machine.advance(crate::sched::SLICE);
             run.interrupt(Interrupt::Timer);
         }

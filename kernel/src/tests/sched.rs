@@ -1,12 +1,15 @@
 //! Who runs when: priorities, slices, sleep, and ends in every standing.
 
 use super::{Run, User, ends};
-use abi::{Call, Ending, Error, ExitReport, initial};
+use abi::{Call, Ending, Error, ExitReport, ProcessInfo, initial};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::Interrupt;
 use arch_contract::machine::Verdict;
+use arch_contract::time::Ticks;
 use arch_contract::trap::{Access, Fault, FaultCause};
+use arch_model::Event;
 use arch_model::profile::Profile;
+use zerocopy::{FromZeros, IntoBytes};
 
 const TIMER: u64 = initial::TIMER.0 as u64;
 const CONSOLE: u64 = initial::CONSOLE.0 as u64;
@@ -49,6 +52,43 @@ fn alone_there_is_no_tick() {
     assert_eq!(run.arch.deadline(), None);
 }
 
+/// The timer is armed for the end of the slice only while an equal is ready, and again after it
+/// has fired early, as hardware does that cannot count as far.
+#[test]
+fn time_2_the_timer_is_armed_for_what_is_due() {
+    let (mut run, init, ..) = pair();
+    assert_eq!(run.user(), init);
+    let now = run.cpu().now().0;
+    run.call(Call::Yield, &[]);
+    assert_eq!(run.arch.deadline(), Some(Ticks(now + crate::sched::SLICE)), "the child's slice");
+    run.call(Call::SleepUntil, &[TIMER, 1 << 50]);
+    assert_eq!(run.arch.deadline(), Some(Ticks(1 << 50)), "alone, but one sleeps");
+    run.machine.advance(1 << 20);
+    run.machine.events();
+    run.interrupt(Interrupt::Timer);
+    let again = Event::SetDeadline(Some(Ticks(1 << 50)));
+    assert!(run.machine.events().iter().any(|logged| logged.event == again), "early: armed again");
+}
+
+/// Time on a CPU is counted for the living and kept for the dead.
+#[test]
+fn cpu_time_survives_the_end() {
+    let (mut run, init, child, page) = pair();
+    let time = |run: &mut Run| {
+        let mut info = ProcessInfo::new_zeroed();
+        assert_eq!(run.result(Call::ProcessInfo, &[child, page]), Ok(0));
+        run.peek(page, info.as_mut_bytes());
+        info.cpu_time
+    };
+    for (call, passed) in [(Call::Yield, 1000), (Call::Exit, 3000)] {
+        run.yield_to_other();
+        run.machine.advance(passed);
+        run.call(call, &[]);
+        assert_eq!(run.user(), init);
+    }
+    assert_eq!(time(&mut run), 4000);
+}
+
 /// A lower priority waits; the higher one that sleeps takes the CPU when it is due, and what it
 /// took it from goes on with the rest of its slice before its equals.
 #[test]
@@ -70,6 +110,37 @@ fn priorities_are_strict() {
     assert_eq!(run.result(Call::ProcessPriority, &[child, 101]), Err(Error::BadArgument));
 }
 
+/// What a higher priority took the CPU from goes on before its equals, with the rest of its slice.
+#[test]
+fn the_preempted_goes_on_with_the_rest_of_its_slice() {
+    let (mut run, init, first, page) = pair();
+    let second = run.spawn(page, u64::MAX).expect("another child");
+    for child in [first, second] {
+        assert_eq!(run.result(Call::ProcessPriority, &[child, 50]), Ok(0));
+    }
+    // Each has its last turn as an equal, and a whole slice afterwards.
+    for _ in 0..6 {
+        run.call(Call::Yield, &[]);
+    }
+    assert_eq!(run.user(), init);
+    let third = crate::sched::SLICE / 3;
+    let now = run.result(Call::ClockRead, &[TIMER]).expect("a clock");
+    run.call(Call::SleepUntil, &[TIMER, now + third]);
+    let lower = run.user();
+    assert_ne!(lower, init);
+    run.machine.advance(third);
+    run.interrupt(Interrupt::Timer);
+    assert_eq!(run.user(), init);
+    run.call(Call::SleepUntil, &[TIMER, 1 << 40]);
+    assert_eq!(run.user(), lower, "its equal does not come first");
+    run.machine.advance(crate::sched::SLICE - third - 1);
+    run.interrupt(Interrupt::Timer);
+    assert_eq!(run.user(), lower, "its slice is not over");
+    run.machine.advance(1);
+    run.interrupt(Interrupt::Timer);
+    assert!(run.user() != lower && run.user() != init, "no more than the rest");
+}
+
 /// `TIME-2`, `TIME-3`: a sleeper comes back when the clock says so, not before; a time that is
 /// past does not wait.
 #[test]
@@ -78,6 +149,9 @@ fn time_2_time_3_sleep() {
     let now = run.result(Call::ClockRead, &[TIMER]).expect("a clock");
     assert_eq!(run.result(Call::SleepUntil, &[TIMER, now]), Ok(0));
     assert_eq!(run.result(Call::SleepUntil, &[TIMER, 0]), Ok(0));
+    let before = run.registers().pc;
+    run.call(Call::SleepUntil, &[TIMER, now + 1]);
+    assert_eq!(run.registers().pc, before, "it waits, if only for a nanosecond");
     run.call(Call::SleepUntil, &[TIMER, now + 777]);
     // Woken, it makes the call again, which returns.
     run.call(Call::SleepUntil, &[TIMER, now + 777]);
