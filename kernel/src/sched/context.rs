@@ -68,20 +68,35 @@ impl Words {
         ContextId::new(self.current_mm.load(Ordering::Relaxed) & ID_MASK)
     }
 
-    /// What its MMU holds.
+    /// What its MMU holds. For its own CPU, and for others that ask: two words are read, so the
+    /// first is read again until both were of one state.
     pub fn loaded(&self) -> Loaded {
-        // Acquire: pairs with the release in `set_loaded`, so that `loading` is the one of this
-        // switch. `CTX-5`
-        let word = self.loaded.load(Ordering::Acquire);
-        let id = ContextId::new(word & ID_MASK);
-        match (word >> STATE_SHIFT, id) {
-            (1, Some(id)) => Loaded::Active(id),
-            (2, Some(id)) => Loaded::Lazy(id),
-            (3, from) => match ContextId::new(self.loading.load(Ordering::Relaxed)) {
-                Some(to) => Loaded::Switching { from, to },
-                None => Loaded::Kernel,
-            },
-            _ => Loaded::Kernel,
+        self.loaded_through(|| {})
+    }
+
+    /// As [`loaded`](Self::loaded); `between` runs between the reads of the two words.
+    fn loaded_through(&self, mut between: impl FnMut()) -> Loaded {
+        loop {
+            // Acquire: pairs with the release in `set_loaded`; whoever reads *lazy* or *kernel*
+            // comes after all this CPU did with what it held before. `CTX-5`
+            let word = self.loaded.load(Ordering::Acquire);
+            let id = ContextId::new(word & ID_MASK);
+            match (word >> STATE_SHIFT, id) {
+                (1, Some(id)) => return Loaded::Active(id),
+                (2, Some(id)) => return Loaded::Lazy(id),
+                (3, from) => {
+                    between();
+                    // Acquire: pairs with the release store of `loading`. Who reads the target of
+                    // a later switch also sees that this one is over, and reads again. `CTX-5`
+                    let to = ContextId::new(self.loading.load(Ordering::Acquire));
+                    if self.loaded.load(Ordering::Relaxed) == word
+                        && let Some(to) = to
+                    {
+                        return Loaded::Switching { from, to };
+                    }
+                }
+                _ => return Loaded::Kernel,
+            }
         }
     }
 
@@ -95,13 +110,15 @@ impl Words {
             Loaded::Active(id) => (State::Active, Some(id)),
             Loaded::Lazy(id) => (State::Lazy, Some(id)),
             Loaded::Switching { from, to } => {
-                self.loading.store(to.get(), Ordering::Relaxed);
+                // Release: after the store that ended the last switch. Pairs with the acquire in
+                // `loaded_through`. `CTX-5`
+                self.loading.store(to.get(), Ordering::Release);
                 (State::Switching, from)
             }
         };
         let word = (state as u64) << STATE_SHIFT | id.map_or(0, ContextId::get);
         // Release: all this CPU did with what it held before comes before it says it holds
-        // something else. Pairs with the acquire in `loaded`. `CTX-5`
+        // something else. Pairs with the acquire in `loaded_through`. `CTX-5`
         self.loaded.store(word, Ordering::Release);
     }
 }
@@ -193,5 +210,50 @@ pub fn drop_everywhere(cpu: &Cpu, id: ContextId, irq: &IrqsOff) {
         }
         Loaded::Active(held) => assert!(held != id, "a kernel task runs with a dying mm active"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> ContextId {
+        ContextId::new(n).expect("not 0")
+    }
+
+    /// `CTX-5`: another CPU that asks in the middle of two switches sees one of them, never the
+    /// start of the first with the target of the second: a flusher of the first target would skip
+    /// a CPU that holds it.
+    #[test]
+    fn ctx_5_a_switch_is_never_seen_with_the_target_of_the_next() {
+        let (a, b, c) = (id(1), id(2), id(3));
+        let words = Words::new();
+        words.set_loaded(Loaded::Switching { from: Some(a), to: b });
+        let mut steps = [Loaded::Active(b), Loaded::Switching { from: Some(b), to: c }].into_iter();
+        let seen = words.loaded_through(|| steps.by_ref().for_each(|state| words.set_loaded(state)));
+        assert_eq!(seen, Loaded::Switching { from: Some(b), to: c });
+
+        // Over by the time the second word is read.
+        words.set_loaded(Loaded::Switching { from: Some(a), to: b });
+        let seen = words.loaded_through(|| words.set_loaded(Loaded::Active(b)));
+        assert_eq!(seen, Loaded::Active(b));
+    }
+
+    /// Every state reads back as it was stored.
+    #[test]
+    fn ctx_5_states_read_back() {
+        let words = Words::new();
+        assert_eq!(words.loaded(), Loaded::Kernel);
+        let largest = id((1 << STATE_SHIFT) - 1);
+        for state in [
+            Loaded::Active(largest),
+            Loaded::Lazy(largest),
+            Loaded::Switching { from: None, to: largest },
+            Loaded::Switching { from: Some(largest), to: id(1) },
+            Loaded::Kernel,
+        ] {
+            words.set_loaded(state);
+            assert_eq!(words.loaded(), state);
+        }
     }
 }

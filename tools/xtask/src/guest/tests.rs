@@ -56,7 +56,7 @@ fn a_missing_qemu_is_an_error_that_says_so() {
 #[test]
 fn a_hang_is_ended_by_the_limit() {
     let begin = Instant::now();
-    let report = shell("echo before; exec sleep 60", Input::None, 300);
+    let report = shell("echo before; exec tail -f /dev/null", Input::None, 300);
     assert_eq!(report.ending, Ending::TimeLimit(Duration::from_millis(300)));
     assert_eq!(report.console, "before\n");
     assert!(begin.elapsed() < Duration::from_secs(10));
@@ -85,7 +85,7 @@ fn frames_are_collected_and_output_is_kept() {
 #[test]
 fn a_stop_ends_the_run() {
     let mut command = Command::new("sh");
-    command.args(["-c", "exec sleep 60"]);
+    command.args(["-c", "exec tail -f /dev/null"]);
     let report = run_command(command, Input::None, Output::Keep, None, &AtomicBool::new(true)).unwrap();
     assert_eq!(report.ending, Ending::Interrupted);
 }
