@@ -8,6 +8,11 @@
 #[cfg(test)]
 extern crate std;
 
+// First: its macros are textual.
+#[cfg(target_os = "none")]
+#[macro_use]
+mod frame_asm;
+
 pub mod acpi;
 pub mod firmware;
 pub mod handover;
