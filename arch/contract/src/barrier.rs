@@ -17,17 +17,23 @@ pub enum Site {
     /// (d) user accesses under the old mm before the store that says this CPU left it. Pairs
     /// with (c). `BAR-4`
     LeaveUserMm,
-    /// (e) the store of the new `current_mm` before user accesses under it. Only a barrier after
-    /// that store counts. Pairs with (a). `BAR-5`
+    /// (e) the stores that say this CPU has an mm (`current_mm`, its bit in the mm's CPU set,
+    /// `loaded`), before the mm's generations are read, its tables loaded and its user's accesses
+    /// made. Only a barrier after those stores counts. Pairs with (a) and with
+    /// [`FlushSample`](Self::FlushSample). `BAR-5`, `CTX-3`
     EnterUserMm,
     /// In the handler of a membarrier request, before it acknowledges. `BAR-6`
     IpiHandler,
-    /// This CPU joined the mm's CPU set, before it reads the TLB generation. Pairs with
-    /// [`FlushSample`](Self::FlushSample). `CTX-3`
-    JoinCpuSet,
-    /// The entry and the generation are written, before the CPU set is read. Pairs with
-    /// [`JoinCpuSet`](Self::JoinCpuSet). `TLB-1`
+    /// The entry and the generation are written, before the CPU set and the other CPUs'
+    /// `loaded` are read. Pairs with [`EnterUserMm`](Self::EnterUserMm). `TLB-1`
     FlushSample,
+    /// A membarrier registration is in the mm, before the CPUs that have the mm are sampled.
+    /// Pairs with [`EnterUserMm`](Self::EnterUserMm). `BAR-2`
+    Register,
+    /// A CPU has left every mm and says it is off, before it looks for requests a last time. Pairs
+    /// with the asker's [`MembarrierEnter`](Self::MembarrierEnter) or
+    /// [`FlushSample`](Self::FlushSample). `SMP-3`
+    Offline,
 }
 
 /// Whether the core is known to have forgotten instructions it fetched before.

@@ -46,11 +46,51 @@ pub enum Previously {
     Mm(ContextId),
 }
 
+/// The machine's number for an address space, where it is one number for all CPUs: a PID, an ASID.
+/// A cache of [`ContextId`]: reused, after every CPU has forgotten what it held under it (`CTX-12`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HardwareId(pub u32);
+
+/// How a machine tells the cached translations of address spaces apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tags {
+    /// Each CPU numbers what it holds for itself: PCIDs. Generic code gives each address space it
+    /// loads one of `slots` numbers per CPU. One slot: there are no tags, a load forgets what was
+    /// there before.
+    PerCpu { slots: u16 },
+    /// One number per address space, on all CPUs: PIDs, ASIDs. Generic code gives out
+    /// `first..first + count`.
+    Global { first: u32, count: u32 },
+}
+
+/// Under which number of this CPU the translations of an address space are cached, with
+/// [`Tags::PerCpu`]; below `slots`. 0 otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot(pub u16);
+
+/// An address space as this CPU has it cached.
+pub struct Cached<'a, M> {
+    pub mm: &'a M,
+    pub slot: Slot,
+}
+
+/// What a CPU may have cached of an address space that it is about to load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stale {
+    /// Nothing, or only what is still right: it may be used.
+    Nothing,
+    /// Anything under its slot or its hardware id, of whatever age and, under the slot, of whatever
+    /// address space: all of it must be forgotten before it can be used (`CTX-4`, `TLB-4`).
+    Everything,
+}
+
 /// An address space that may be loaded: alive for the call, hardware id valid and not shared
 /// (`CTX-11`).
 pub struct Loadable<'a, M> {
     mm: &'a M,
     id: ContextId,
+    slot: Slot,
+    stale: Stale,
 }
 
 impl<'a, M> Loadable<'a, M> {
@@ -58,14 +98,22 @@ impl<'a, M> Loadable<'a, M> {
     /// 1. `mm` stays alive, and its tables stay allocated, until this CPU has loaded something
     ///    else or `drop_lazy` was called on it.
     /// 2. `id` is the context id `mm` was made with.
-    pub unsafe fn new(mm: &'a M, id: ContextId) -> Self {
-        Self { mm, id }
+    /// 3. If `stale` is [`Stale::Nothing`], nothing is cached here under `slot`, or under the
+    ///    hardware id of `mm`, but what its tables say.
+    pub unsafe fn new(mm: &'a M, id: ContextId, slot: Slot, stale: Stale) -> Self {
+        Self { mm, id, slot, stale }
     }
     pub fn mm(&self) -> &'a M {
         self.mm
     }
     pub fn id(&self) -> ContextId {
         self.id
+    }
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+    pub fn stale(&self) -> Stale {
+        self.stale
     }
 }
 
@@ -79,19 +127,20 @@ pub struct NowUser<'a, M> {
     pub id: ContextId,
 }
 
-/// What a switch really did. Generic code supplies what is missing.
+/// What a switch really did beyond its purpose. Generic code supplies what is missing.
+///
+/// There is no witness for a memory barrier: the one that is needed, (e), must come *before* the
+/// generations are read and the tables are loaded (`CTX-3`), so generic code executes it before the
+/// call, in one place for every machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Switched {
-    /// A full barrier was executed after the hook was entered, hence after the caller's store of
-    /// `current_mm`.
-    pub full_barrier: Did,
     /// The core serialized after the hook was entered.
     pub core_serialized: Did,
     /// The table base or process id register was written.
     pub reloaded: Did,
-    /// Translations of the mm as old as its current TLB generation cannot be used any more.
-    pub tlb_current: Did,
+    /// Nothing is cached of the mm but what its tables said after the hook was entered.
+    pub flushed: Did,
 }
 
 /// Whether something happened.
@@ -104,37 +153,30 @@ pub enum Did {
 impl Switched {
     /// No switch lay on this step.
     pub const NOTHING: Self =
-        Self { full_barrier: Did::No, core_serialized: Did::No, reloaded: Did::No, tlb_current: Did::No };
+        Self { core_serialized: Did::No, reloaded: Did::No, flushed: Did::No };
 }
-
-/// No hardware id is free and none can be taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OutOfHardwareIds;
 
 /// The hooks.
 pub trait Contexts: crate::pte::Paging {
     /// The port's part of an address space: its root, its hardware id. Shared between CPUs.
     type Mm: Send + Sync + 'static;
 
+    /// How translations are told apart here. Constant after boot.
+    fn tags(machine: &Self::Machine) -> Tags;
+
     /// Makes the port's part for the tables at `root`, which [`init_root`](crate::pte::Paging::init_root)
-    /// prepared. On return any CPU may load it: where the machine has a table of roots, the entry
-    /// is visible to every walker (`CTX-11`).
-    fn new_mm(machine: &Self::Machine, root: PhysAddr, id: ContextId) -> Result<Self::Mm, OutOfHardwareIds>;
+    /// prepared. `hardware` is an id of [`Tags::Global`] that nobody else has and that no CPU has
+    /// anything cached under; `HardwareId(0)` otherwise. On return any CPU may load it: where the
+    /// machine has a table of roots, the entry is visible to every walker (`CTX-11`).
+    fn new_mm(machine: &Self::Machine, root: PhysAddr, id: ContextId, hardware: HardwareId) -> Self::Mm;
 
-    /// Gives back what [`new_mm`](Self::new_mm) took for an address space that was never loaded:
-    /// its making failed half-way. No CPU can have cached anything of it, so none is needed.
-    ///
-    /// # Safety
-    /// `mm` was never loaded on any CPU and never will be; it was not given back before.
-    unsafe fn discard_mm(machine: &Self::Machine, mm: &Self::Mm);
-
-    /// Takes an address space apart. After it, the hardware id may be used for another (`CTX-12`):
-    /// the port flushes what this CPU may hold at all levels; generic code has called
-    /// [`flush_local_mm`](crate::tlb::Tlb::flush_local_mm) on every other CPU that may hold it.
+    /// Ends what [`new_mm`](Self::new_mm) began: the hardware id leads nowhere any more. CPUs may
+    /// still have translations cached under it; generic code gives the id out again only after
+    /// each has called [`flush_local_all`](crate::tlb::Tlb::flush_local_all) (`CTX-12`).
     ///
     /// # Safety
     /// `mm` is loaded on no CPU, not even lazily (`CTX-9`), and never will be again.
-    unsafe fn retire_mm(cpu: &Self::Cpu, mm: &Self::Mm, irq: &IrqsOff);
+    unsafe fn retire_mm(machine: &Self::Machine, mm: &Self::Mm);
 
     /// Makes `to` what this CPU's MMU holds.
     ///
@@ -143,14 +185,15 @@ pub trait Contexts: crate::pte::Paging {
     /// kernel task that uses `to` is polled.
     ///
     /// # Holds before
-    /// Interrupts are off (`CTX-1`). `current_mm` already names `to`, or the caller is moving a
-    /// kernel CPU. `loaded` reads *switching (from, to)*.
+    /// Interrupts are off (`CTX-1`). `current_mm` names `to`, this CPU is in `to`'s set, `loaded`
+    /// reads *switching (from, to)*, and a full barrier lies between those stores and the call
+    /// (`CTX-3`): no walk through `to`'s tables may begin before the call.
     ///
     /// # Promises after
     /// User accesses and walks on this CPU go through `to`'s tables and through no other mm's
-    /// cached translations (`CTX-4`). Nothing else, but what the returned [`Switched`] says.
-    /// On x86_64 the table-base write is a barrier and serializes; on ppc64le `mtspr PID; isync`
-    /// is neither a barrier nor needed as one.
+    /// cached translations (`CTX-4`); if [`Loadable::stale`] says so, through nothing cached
+    /// before. Nothing else, but what the returned [`Switched`] says: not a barrier, even where the
+    /// instruction happens to be one.
     ///
     /// # Safety
     /// `to` is [`Loadable`]: its obligations hold.
@@ -188,7 +231,8 @@ pub trait Contexts: crate::pte::Paging {
     ) -> CoreSync;
 
     /// Moves a CPU that runs no user off `left`, to the kernel's own tables. After it no walk on
-    /// this CPU uses `left`'s tables (`CTX-9`), and what was cached of them is gone. Called in a
-    /// lazy episode only; it ends the episode without `exit_lazy_tlb`.
+    /// this CPU uses `left`'s tables (`CTX-9`). What is cached under its hardware id or slot may
+    /// stay: nothing uses it until that is loaded again (`CTX-12`). Called in a lazy episode only;
+    /// it ends the episode without `exit_lazy_tlb`.
     fn drop_lazy(cpu: &Self::Cpu, left: LeftLazy, irq: &IrqsOff);
 }

@@ -14,7 +14,7 @@ impl IrqsOff {
     /// # Safety
     /// 1. Interrupts are disabled on this CPU and stay so while the token lives, but for
     ///    [`Interrupts::window`] and [`Interrupts::wait`].
-    /// 2. No other token of this CPU is in use.
+    /// 2. No other token of this CPU is used to open a window while this one lives.
     pub unsafe fn assume() -> Self {
         Self(PhantomData)
     }

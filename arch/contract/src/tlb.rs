@@ -1,6 +1,7 @@
 //! Invalidation on this CPU. Which CPUs must do it is generic; how, is here.
 
 use crate::addr::VirtAddr;
+use crate::context::Cached;
 use crate::irq::IrqsOff;
 
 /// What changed in the tables.
@@ -17,12 +18,34 @@ pub trait Tlb: crate::context::Contexts {
     /// Forgets translations of `mm` for `pages` pages from `start` on this CPU; a port may forget
     /// more. On return no access or walk by this CPU uses them (`TLB-2`). Entries are already
     /// changed. Valid whether or not `mm` is the one loaded.
-    fn flush_local(cpu: &Self::Cpu, mm: &Self::Mm, start: VirtAddr, pages: u64, freed: Freed, irq: &IrqsOff);
+    fn flush_local(
+        cpu: &Self::Cpu,
+        target: Cached<'_, Self::Mm>,
+        start: VirtAddr,
+        pages: u64,
+        freed: Freed,
+        irq: &IrqsOff,
+    );
 
     /// Forgets everything this CPU holds for `mm`, paging structures and cached process-table
     /// entries included.
-    fn flush_local_mm(cpu: &Self::Cpu, mm: &Self::Mm, irq: &IrqsOff);
+    fn flush_local_mm(cpu: &Self::Cpu, target: Cached<'_, Self::Mm>, irq: &IrqsOff);
+
+    /// Forgets everything this CPU holds for any address space, at all levels. What lies between
+    /// the retirement of a hardware id and its next use (`CTX-12`), and what a CPU does first when
+    /// it comes up (`SMP-3`).
+    fn flush_local_all(cpu: &Self::Cpu, irq: &IrqsOff);
 
     /// Pages above which [`flush_local_mm`](Self::flush_local_mm) is the cheaper call.
     const FLUSH_CEILING: u64;
+
+    /// How many *other* CPUs must be concerned for [`broadcast`](Self::broadcast) to cost less than
+    /// interrupting each. `None`: this machine has no broadcast, or it cannot be relied on.
+    fn broadcast_from(machine: &Self::Machine) -> Option<u32>;
+
+    /// As [`flush_local`](Self::flush_local), on every CPU of the machine at once, without their
+    /// help: on return none uses the old translations (`TLB-3`). Called only where
+    /// [`broadcast_from`](Self::broadcast_from) is not `None`; more pages than the ceiling mean
+    /// everything of `mm`.
+    fn broadcast(cpu: &Self::Cpu, mm: &Self::Mm, start: VirtAddr, pages: u64, freed: Freed, irq: &IrqsOff);
 }

@@ -74,6 +74,9 @@ pub trait Traps: crate::Base {
 
     /// The program counter.
     fn pc(frame: &Self::Frame) -> VirtAddr;
+    /// Makes the thread go on at `pc`, any value; what the machine cannot jump to faults in user
+    /// mode (`TRAP-6`). Needs [`Reload::Full`](crate::ret::Reload::Full).
+    fn set_pc(frame: &mut Self::Frame, pc: VirtAddr);
     /// The stack pointer.
     fn sp(frame: &Self::Frame) -> VirtAddr;
 

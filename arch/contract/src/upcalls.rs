@@ -18,7 +18,8 @@ pub trait Upcalls<A: Arch>: 'static {
     /// ready to run.
     fn boot(info: BootInfo, machine: &'static A::Machine, cpu: &'static A::Cpu) -> Resume<A::Frame>;
 
-    /// Called once on every other CPU that [`start_cpu`](crate::smp::Smp::start_cpu) started.
+    /// Called on another CPU each time [`start_cpu`](crate::smp::Smp::start_cpu) has started it, on
+    /// its kernel stack, bound, with the kernel's tables loaded.
     fn boot_secondary(cpu: &'static A::Cpu) -> Resume<A::Frame>;
 
     /// A system call of the current user thread, whose registers are saved in `frame`: the fast

@@ -44,6 +44,10 @@ impl Traps for Model {
         VirtAddr(frame.pc)
     }
 
+    fn set_pc(frame: &mut Frame, pc: VirtAddr) {
+        frame.pc = pc.0;
+    }
+
     fn sp(frame: &Frame) -> VirtAddr {
         VirtAddr(frame.sp)
     }

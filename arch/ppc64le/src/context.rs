@@ -4,13 +4,13 @@
 //! quadrant 3 does not depend on it. A CPU that runs no user holds the empty tree.
 
 use crate::cpu::{Cpu, Machine};
-use crate::pid::Pid;
+use crate::pid::{self, Pid};
 use crate::spr::{self, number};
 use crate::{Ppc64le, radix, tlb};
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::CoreSync;
 use arch_contract::context::{
-    ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, OutOfHardwareIds, Previously, Switched,
+    ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Stale, Switched, Tags,
 };
 use arch_contract::irq::IrqsOff;
 
@@ -30,30 +30,30 @@ fn load(pid: Pid) {
 impl Contexts for Ppc64le {
     type Mm = Mm;
 
-    fn new_mm(machine: &Machine, root: PhysAddr, _id: ContextId) -> Result<Mm, OutOfHardwareIds> {
-        let pid = machine.pids.allocate().ok_or(OutOfHardwareIds)?;
+    fn tags(_machine: &Machine) -> Tags {
+        Tags::Global { first: pid::FIRST_USER, count: pid::USERS }
+    }
+
+    fn new_mm(_machine: &Machine, root: PhysAddr, _id: ContextId, hardware: HardwareId) -> Mm {
+        let pid = Pid::of(hardware);
         radix::set_process_root(pid, Some(root));
-        Ok(Mm { pid })
+        Mm { pid }
     }
 
-    unsafe fn discard_mm(machine: &Machine, mm: &Mm) {
-        radix::set_process_root(mm.pid, None);
-        machine.pids.free(mm.pid);
-    }
-
-    unsafe fn retire_mm(cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
+    unsafe fn retire_mm(_machine: &Machine, mm: &Mm) {
         // Back to the empty tree rather than to an invalid entry: a walk that is under way on
         // another CPU, for nobody, then ends at an absent entry.
         radix::set_process_root(mm.pid, None);
-        tlb::forget_pid(mm.pid);
-        cpu.machine.pids.free(mm.pid);
     }
 
     #[inline(always)]
     unsafe fn switch_mm(_cpu: &Cpu, _from: Previously, to: &Loadable<'_, Mm>, _irq: &IrqsOff) -> Switched {
+        if to.stale() == Stale::Everything {
+            tlb::forget_pid(to.mm().pid);
+        }
         load(to.mm().pid);
-        // `isync` is context synchronization and not a barrier.
-        Switched { full_barrier: Did::No, core_serialized: Did::Yes, reloaded: Did::Yes, tlb_current: Did::No }
+        let flushed = if to.stale() == Stale::Everything { Did::Yes } else { Did::No };
+        Switched { core_serialized: Did::Yes, reloaded: Did::Yes, flushed }
     }
 
     #[inline(always)]
@@ -76,10 +76,6 @@ impl Contexts for Ppc64le {
     }
 
     fn drop_lazy(_cpu: &Cpu, _left: LeftLazy, _irq: &IrqsOff) {
-        // The id alone does not say which PID was held, so it is read back. What was cached of it
-        // goes here; the entry itself goes in `retire_mm`.
-        let held = Pid::held();
         load(Pid::EMPTY);
-        tlb::forget_pid(held);
     }
 }

@@ -3,7 +3,6 @@
 //! SPRG0 holds the address of the [`Cpu`]; entry code moves it into r13, which the ABI reserves and
 //! the compiler never allocates, so it stays there as long as the CPU is in the kernel.
 
-use crate::pid::Pids;
 use crate::trap::Frame;
 use crate::tree::Terminal;
 use arch_contract::boot::HardwareCpu;
@@ -39,7 +38,6 @@ pub struct Machine {
     pub(crate) console_interrupt: Option<u32>,
     pub(crate) user_pages: UserPages,
     pub(crate) firmware: Firmware,
-    pub(crate) pids: Pids,
     /// Console input that was fetched and not yet asked for: up to 16 bytes, and how many.
     pub(crate) typed: [AtomicU64; 2],
     pub(crate) typed_count: AtomicUsize,

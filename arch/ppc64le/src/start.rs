@@ -8,7 +8,7 @@
 use crate::cas::{self, Negotiation};
 use crate::cpu::{Cpu, Firmware, Machine, PHYSICAL_MAP};
 use crate::hcall::{self, Call, Status};
-use crate::pid::{Pid, Pids};
+use crate::pid::Pid;
 use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
 use crate::tree::{self, Handover, Offer, Platform};
@@ -339,7 +339,6 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
         console_interrupt: console_interrupt(&handover),
         user_pages,
         firmware,
-        pids: Pids::new(),
         typed: [AtomicU64::new(0), AtomicU64::new(0)],
         typed_count: AtomicUsize::new(0),
     };

@@ -5,11 +5,12 @@
 //! cached of the process table. An invalidation by PID works on one congruence class at a time;
 //! ISA 3.0 has 128 of them, and later processors take the first for all.
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Machine};
 use crate::pid::Pid;
 use crate::context::Mm;
 use crate::{Ppc64le, spr};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
 use arch_contract::tlb::{Freed, Tlb};
 use core::arch::asm;
@@ -50,13 +51,20 @@ pub(crate) fn forget_pid(pid: Pid) {
 impl Tlb for Ppc64le {
     const FLUSH_CEILING: u64 = 33;
 
-    fn flush_local(cpu: &Cpu, mm: &Mm, start: VirtAddr, pages: u64, freed: Freed, irq: &IrqsOff) {
+    fn flush_local(
+        cpu: &Cpu,
+        target: Cached<'_, Mm>,
+        start: VirtAddr,
+        pages: u64,
+        freed: Freed,
+        irq: &IrqsOff,
+    ) {
         // A range of more pages than the ceiling may have been one large leaf, which an
         // invalidation of small pages would miss; a freed table needs the page-walk cache gone.
         if pages > Self::FLUSH_CEILING || freed == Freed::Tables {
-            return Self::flush_local_mm(cpu, mm, irq);
+            return Self::flush_local_mm(cpu, target, irq);
         }
-        let rs = mm.pid.get() << 32;
+        let rs = target.mm.pid.get() << 32;
         spr::ptesync();
         for page in 0..pages {
             // IS = 0, AP = 0 (4 KiB), effective page number.
@@ -67,7 +75,28 @@ impl Tlb for Ppc64le {
         spr::isync();
     }
 
-    fn flush_local_mm(_cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
-        forget_pid(mm.pid);
+    fn flush_local_mm(_cpu: &Cpu, target: Cached<'_, Mm>, _irq: &IrqsOff) {
+        forget_pid(target.mm.pid);
+    }
+
+    fn flush_local_all(_cpu: &Cpu, _irq: &IrqsOff) {
+        // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
+        // cache and the page-walk cache along.
+        const ALL: u64 = 3 << 10;
+        spr::ptesync();
+        tlbiel::<2>(ALL, 0);
+        for set in 1..SETS {
+            tlbiel::<0>(ALL | set << SET_SHIFT, 0);
+        }
+        spr::ptesync();
+        spr::isync();
+    }
+
+    fn broadcast_from(_machine: &Machine) -> Option<u32> {
+        None
+    }
+
+    fn broadcast(_: &Cpu, _: &Mm, _: VirtAddr, _: u64, _: Freed, _: &IrqsOff) {
+        unreachable!("`broadcast_from` says that there is none")
     }
 }

@@ -47,6 +47,10 @@ impl Traps for Ppc64le {
         VirtAddr(frame.pc)
     }
 
+    fn set_pc(frame: &mut Frame, pc: VirtAddr) {
+        frame.pc = pc.0;
+    }
+
     fn sp(frame: &Frame) -> VirtAddr {
         VirtAddr(frame.gpr[1])
     }

@@ -9,7 +9,7 @@ use crate::{X86_64, paging};
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::CoreSync;
 use arch_contract::context::{
-    ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, OutOfHardwareIds, Previously, Switched,
+    ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Switched, Tags,
 };
 use arch_contract::irq::IrqsOff;
 
@@ -28,15 +28,15 @@ impl Mm {
 impl Contexts for X86_64 {
     type Mm = Mm;
 
-    fn new_mm(_: &Machine, root: PhysAddr, _: ContextId) -> Result<Mm, OutOfHardwareIds> {
-        Ok(Mm { root })
+    fn tags(_: &Machine) -> Tags {
+        Tags::PerCpu { slots: 1 }
     }
 
-    unsafe fn discard_mm(_: &Machine, _: &Mm) {
-        // `new_mm` took nothing.
+    fn new_mm(_: &Machine, root: PhysAddr, _: ContextId, _: HardwareId) -> Mm {
+        Mm { root }
     }
 
-    unsafe fn retire_mm(_: &Cpu, mm: &Mm, _: &IrqsOff) {
+    unsafe fn retire_mm(_: &Machine, mm: &Mm) {
         // Every CPU that held it has loaded another root since (CTX-9), and that flushed it.
         debug_assert!(!mm.is_loaded());
     }
@@ -48,12 +48,7 @@ impl Contexts for X86_64 {
         unsafe { paging::load(to.mm().root) };
         // MOV to CR3 serializes (SDM vol. 3 §9.3), which drains the store buffer and so is a full
         // barrier, and flushes everything that is not global (§4.10.4.1).
-        Switched {
-            full_barrier: Did::Yes,
-            core_serialized: Did::Yes,
-            reloaded: Did::Yes,
-            tlb_current: Did::Yes,
-        }
+        Switched { core_serialized: Did::Yes, reloaded: Did::Yes, flushed: Did::Yes }
     }
 
     fn enter_lazy_tlb(_: &Cpu, _: ContextId, _: &IrqsOff) {}

@@ -5,8 +5,10 @@
 
 use crate::context::Mm;
 use crate::cpu::Cpu;
+use crate::machine::Machine;
 use crate::{X86_64, paging};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
 use arch_contract::tlb::{Freed, Tlb};
 
@@ -14,11 +16,18 @@ impl Tlb for X86_64 {
     /// About where single invalidations cost more than refilling the TLB.
     const FLUSH_CEILING: u64 = 32;
 
-    fn flush_local(cpu: &Cpu, mm: &Mm, start: VirtAddr, pages: u64, freed: Freed, irq: &IrqsOff) {
+    fn flush_local(
+        cpu: &Cpu,
+        target: Cached<'_, Mm>,
+        start: VirtAddr,
+        pages: u64,
+        freed: Freed,
+        irq: &IrqsOff,
+    ) {
         if pages > Self::FLUSH_CEILING {
-            return Self::flush_local_mm(cpu, mm, irq);
+            return Self::flush_local_mm(cpu, target, irq);
         }
-        if !mm.is_loaded() {
+        if !target.mm.is_loaded() {
             return;
         }
         // INVLPG also forgets every cached paging structure, for all addresses (SDM vol. 3
@@ -33,10 +42,23 @@ impl Tlb for X86_64 {
         }
     }
 
-    fn flush_local_mm(_: &Cpu, mm: &Mm, _: &IrqsOff) {
-        if mm.is_loaded() {
+    fn flush_local_mm(_: &Cpu, target: Cached<'_, Mm>, _: &IrqsOff) {
+        if target.mm.is_loaded() {
             // SAFETY: the root that is loaded already.
             unsafe { paging::load(paging::loaded()) };
         }
+    }
+
+    fn flush_local_all(_: &Cpu, _: &IrqsOff) {
+        // SAFETY: the root that is loaded already; without tags a load forgets all users'.
+        unsafe { paging::load(paging::loaded()) };
+    }
+
+    fn broadcast_from(_: &Machine) -> Option<u32> {
+        None
+    }
+
+    fn broadcast(_: &Cpu, _: &Mm, _: VirtAddr, _: u64, _: Freed, _: &IrqsOff) {
+        unreachable!("`broadcast_from` says that there is none")
     }
 }

@@ -126,6 +126,10 @@ impl Traps for X86_64 {
         VirtAddr(frame.rip)
     }
 
+    fn set_pc(frame: &mut Frame, pc: VirtAddr) {
+        frame.rip = pc.0;
+    }
+
     fn sp(frame: &Frame) -> VirtAddr {
         VirtAddr(frame.rsp)
     }
