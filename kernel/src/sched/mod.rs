@@ -7,13 +7,13 @@
 //! ready, for the end of the slice.
 
 pub mod context;
+pub mod lifetime;
 pub mod queue;
 pub mod task;
 
 use crate::cpu::{Cpu, Work};
-use crate::mm::space::Progress;
 use crate::object::Ref;
-use crate::process::Process;
+use crate::process::{Process, Slice};
 use crate::sched::queue::{Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
@@ -63,8 +63,10 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             Some(Runnable::Teardown(process)) => {
                 context::leave(cpu, &irq);
                 let began = cpu.now();
-                if Process::teardown_slice(&process, cpu, &irq) == Progress::More {
-                    cpu.queue(Runnable::Teardown(process), place_after(cpu, began));
+                match Process::teardown_slice(&process, cpu, &irq) {
+                    Slice::More => cpu.queue(Runnable::Teardown(process), place_after(cpu, began)),
+                    Slice::Wait(until) => cpu.timers.lock().push_due(Runnable::Teardown(process), until.0),
+                    Slice::Done => {}
                 }
                 Current::window(cpu.arch(), &mut irq);
             }
@@ -93,8 +95,8 @@ fn place_after(cpu: &Cpu, began: Nanos) -> Place {
 
 /// The last step: memory context, then `return_to_user`, in this order, on every edge (`RET-1`).
 fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame> {
-    // SAFETY: a process's address space lives until its teardown has called `drop_everywhere`,
-    // and the teardown starts when its thread has ended.
+    // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
+    // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
