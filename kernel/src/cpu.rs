@@ -14,7 +14,11 @@ use crate::sched::context::Words;
 use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Standing, Thread};
+use crate::trace::{self, Trace};
+use abi::testing::Counter;
+use abi::trace::Kind;
 use arch_contract::Base;
+use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::Interrupt;
 use arch_contract::ret::CoreSyncOwed;
 use arch_contract::time::{Nanos, Time};
@@ -66,11 +70,13 @@ pub struct Cpu {
     pub(crate) task_slice_left: Cell<u64>,
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
+    pub(crate) trace: Trace,
 }
 
 impl Cpu {
     pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Result<Self, NoMemory> {
         let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
+        let trace = Trace::try_new(charged.clone(), 0, kernel.tracing)?;
         Ok(Self {
             arch,
             kernel,
@@ -83,6 +89,7 @@ impl Cpu {
             slice_end: Cell::new(Nanos(0)),
             task_slice_left: Cell::new(sched::SLICE),
             armed: Cell::new(None),
+            trace,
         })
     }
 
@@ -109,6 +116,14 @@ impl Cpu {
     /// Nanoseconds since boot.
     pub fn now(&self) -> Nanos {
         self.kernel.rate.nanos(Current::now(self.arch))
+    }
+
+    /// The one way to a full barrier in generic code.
+    #[inline(always)]
+    pub fn full_barrier(&self, site: Site) {
+        Current::full_barrier(self.arch, site);
+        trace::event(self, Kind::Barrier, site as u64, 0);
+        trace::count(self, Counter::Barriers);
     }
 
     /// Serves the requests other CPUs have addressed to this one. Takes no lock. There are none

@@ -17,6 +17,7 @@ use crate::sched;
 use crate::sync::{AtomicU64, Ordering};
 use crate::thread::Frame;
 use crate::time::Rate;
+use crate::trace;
 use arch_contract::Base;
 use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE};
 use arch_contract::context::ContextId;
@@ -26,7 +27,7 @@ use arch_contract::ret::Resume;
 use arch_contract::time::Time;
 use arch_current::Current;
 use boot_image::archive::Archive;
-use boot_image::command_line::{self, Log};
+use boot_image::command_line::{self, Log, Tracing};
 use core::fmt::Write;
 
 /// The kernel.
@@ -40,6 +41,7 @@ pub struct Kernel {
     pub archive: Archive<'static>,
     pub console: Console,
     pub log: Log,
+    pub tracing: Tracing,
     processes: AtomicU64,
     contexts: AtomicU64,
 }
@@ -68,6 +70,9 @@ pub fn boot(
         Ok(options) => options,
         Err(error) => refuse(format_args!("command line: {error}")),
     };
+    if options.tracing == Tracing::On && !trace::ENABLED {
+        refuse(format_args!("trace=on wants a kernel built for testing: `tools/x trace` makes one"));
+    }
     if options.log == Log::Normal {
         let mut out = Text(Some(machine));
         // Writing to the console cannot fail.
@@ -93,7 +98,7 @@ pub fn boot(
         Ok(memory) => memory,
         Err(NoMemory) => refuse(format_args!("too little memory: give the machine more, or raise mem=")),
     };
-    let cpu = match place(memory, machine, archive, options.log, arch) {
+    let cpu = match place(memory, machine, archive, (options.log, options.tracing), arch) {
         Ok(cpu) => cpu,
         Err(NoMemory) => refuse(format_args!("too little memory for the kernel itself")),
     };
@@ -119,7 +124,7 @@ pub(crate) fn place(
     memory: &'static Memory,
     machine: &'static Machine,
     archive: Archive<'static>,
-    log: Log,
+    (log, tracing): (Log, Tracing),
     arch: &'static <Current as Base>::Cpu,
 ) -> Result<&'static Cpu, NoMemory> {
     let kernel = Kernel {
@@ -130,6 +135,7 @@ pub(crate) fn place(
         archive,
         console: Console::new(),
         log,
+        tracing,
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),
     };

@@ -17,7 +17,7 @@
 use crate::cpu::Cpu;
 use crate::mm::space::Space;
 use crate::sync::{AtomicU64, Ordering};
-use arch_contract::barrier::{Barriers, CoreSync, Site};
+use arch_contract::barrier::{CoreSync, Site};
 use arch_contract::context::{ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Switched};
 use arch_contract::irq::IrqsOff;
 use arch_current::Current;
@@ -138,7 +138,7 @@ pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     if words.current_mm().is_some_and(|old| old != to) {
         // (d): this CPU's user accesses under the old mm, before anyone can sample that it has
         // left. Pairs with membarrier's exit barrier (c). `BAR-4`
-        Current::full_barrier(cpu.arch(), Site::LeaveUserMm);
+        cpu.full_barrier(Site::LeaveUserMm);
     }
     words.set_current_mm(Some(to));
 
@@ -166,7 +166,7 @@ pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     // barrier that lies after the store counts, which is what the witness says. Pairs with
     // membarrier's entry barrier (a). `BAR-5`
     if switched.full_barrier == Did::No {
-        Current::full_barrier(cpu.arch(), Site::EnterUserMm);
+        cpu.full_barrier(Site::EnterUserMm);
     }
     let mut synced = switched.core_serialized == Did::Yes;
     if let Some(left) = left {
@@ -190,7 +190,7 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     }
     // (d): this CPU's user accesses, before anyone can sample that it has left. Pairs with
     // membarrier's exit barrier (c). `BAR-4`
-    Current::full_barrier(cpu.arch(), Site::LeaveUserMm);
+    cpu.full_barrier(Site::LeaveUserMm);
     words.set_current_mm(None);
     if let Loaded::Active(held) = words.loaded() {
         words.set_loaded(Loaded::Lazy(held));
