@@ -16,7 +16,9 @@ use crate::sched::context::{Held, Words};
 use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Standing, Thread};
-use crate::trace::{self, Kind};
+use crate::trace::{self, Trace};
+use abi::testing::Counter;
+use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::Interrupt;
@@ -78,6 +80,7 @@ pub struct Cpu {
     pub(crate) task_slice_left: Cell<u64>,
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
+    pub(crate) trace: Trace,
 }
 
 impl Cpu {
@@ -87,6 +90,7 @@ impl Cpu {
         number: CpuId,
     ) -> Result<Self, NoMemory> {
         let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
+        let trace = Trace::try_new(charged.clone(), number.get().into(), kernel.tracing)?;
         Ok(Self {
             arch,
             kernel,
@@ -102,6 +106,7 @@ impl Cpu {
             slice_end: Cell::new(Nanos(0)),
             task_slice_left: Cell::new(sched::SLICE),
             armed: Cell::new(None),
+            trace,
         })
     }
 
@@ -130,11 +135,12 @@ impl Cpu {
         self.kernel.rate.nanos(Current::now(self.arch))
     }
 
-    /// A full barrier of the generic kernel. All of them go through here.
+    /// The one way to a full barrier in generic code.
     #[inline(always)]
     pub fn full_barrier(&self, site: Site) {
         Current::full_barrier(self.arch, site);
         trace::event(self, Kind::Barrier, site as u64, 0);
+        trace::count(self, Counter::Barriers);
     }
 
     /// Makes the core serialize before the next user instruction on this CPU, if its returns to

@@ -19,8 +19,9 @@ use crate::provoke;
 use crate::sched;
 use crate::sync::{AtomicU64, Ordering, atomic::AtomicPtr};
 use crate::thread::Frame;
-use crate::trace::{self, Kind};
 use crate::time::Rate;
+use crate::trace;
+use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE, MAX_CPUS};
 use arch_contract::context::{ContextId, Contexts};
@@ -32,7 +33,7 @@ use arch_contract::tlb::Tlb;
 use arch_contract::time::Time;
 use arch_current::Current;
 use boot_image::archive::Archive;
-use boot_image::command_line::{self, Log};
+use boot_image::command_line::{self, Log, Tracing};
 use core::fmt::Write;
 
 /// The kernel.
@@ -46,6 +47,7 @@ pub struct Kernel {
     pub archive: Archive<'static>,
     pub console: Console,
     pub log: Log,
+    pub tracing: Tracing,
     /// The machine's numbers for address spaces.
     pub ids: HardwareIds,
     #[cfg(test)]
@@ -170,6 +172,9 @@ pub fn boot(
         Ok(options) => options,
         Err(error) => refuse(format_args!("command line: {error}")),
     };
+    if options.tracing == Tracing::On && !trace::ENABLED {
+        refuse(format_args!("trace=on wants a kernel built for testing: `tools/x trace` makes one"));
+    }
     if options.log == Log::Normal {
         let mut out = Text(Some(machine));
         // Writing to the console cannot fail.
@@ -195,7 +200,7 @@ pub fn boot(
         Ok(memory) => memory,
         Err(NoMemory) => refuse(format_args!("too little memory: give the machine more, or raise mem=")),
     };
-    let cpu = match place(memory, machine, archive, options.log, arch) {
+    let cpu = match place(memory, machine, archive, (options.log, options.tracing), arch) {
         Ok(cpu) => cpu,
         Err(NoMemory) => refuse(format_args!("too little memory for the kernel itself")),
     };
@@ -261,7 +266,7 @@ pub(crate) fn place(
     memory: &'static Memory,
     machine: &'static Machine,
     archive: Archive<'static>,
-    log: Log,
+    (log, tracing): (Log, Tracing),
     arch: &'static <Current as Base>::Cpu,
 ) -> Result<&'static Cpu, NoMemory> {
     let root = Budget::root(memory)?;
@@ -274,6 +279,7 @@ pub(crate) fn place(
         archive,
         console: Console::new(),
         log,
+        tracing,
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),
         ids,

@@ -15,6 +15,7 @@
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
 //! | [`kernel`], [`cpu`] | the two values that all state hangs off |
 //! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
+//! | [`trace`] | what kernels built for testing record |
 //! | [`refuse`] | the global allocator of an image: there is none |
 //!
 //! Calls into architecture code read `Current::hook(…)`; the hooks and their contracts are in

@@ -43,7 +43,9 @@ use crate::mm::flush::Missed;
 use crate::mm::space::Space;
 use crate::rendezvous::{self, Point};
 use crate::sync::{AtomicU64, Ordering};
-use crate::trace::{self, Kind};
+use crate::trace;
+use abi::testing::Counter;
+use abi::trace::Kind;
 use arch_contract::barrier::{CoreSync, Site};
 use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
@@ -415,7 +417,7 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     // Nothing of the old space is touched after this store: its teardown may see it.
     cpu.words.set_loaded(Loaded::Active(to));
     if switched.reloaded == Did::Yes {
-        trace::count(cpu, trace::Counter::Reloads);
+        trace::count(cpu, Counter::Reloads);
     }
     switched
 }
@@ -459,7 +461,7 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
         }
         Missed::Everything => Current::flush_local_mm(cpu.arch(), cached(), irq),
     }
-    trace::count(cpu, trace::Counter::Flushes);
+    trace::count(cpu, Counter::Flushes);
 }
 
 /// This CPU goes on with something that uses no address space: a kernel task, or idle. Does
