@@ -15,7 +15,7 @@ fn deliver_pending(cpu: &Cpu) -> bool {
         machine.deliver(cpu, Interrupt::Timer);
         any = true;
     }
-    if machine.shared[cpu.number as usize].ipi.swap(false, Ordering::SeqCst) {
+    if machine.shared(cpu.number).ipi.swap(false, Ordering::SeqCst) {
         machine.deliver(cpu, Interrupt::Ipi);
         any = true;
     }

@@ -19,14 +19,14 @@ fn allows(protection: Protection, access: Access) -> bool {
 impl Cpu {
     /// Translates as the MMU does: what is cached wins, however old it is.
     fn translate(&self, at: VirtAddr, access: Access) -> Option<PhysAddr> {
-        let (hardware, root) = self.walk_from()?;
+        let (id, tag, root) = self.walk_from()?;
         let page = at.page();
-        let cached = self.translations().find(hardware, page);
+        let cached = self.translations().find(tag, page, id);
         let (frame, protection) = match cached {
             Some(found) => found,
             None => {
                 let found = self.walk(root, page)?;
-                self.translations().keep(hardware, page, found);
+                self.translations().keep(tag, page, id, found);
                 found
             }
         };
