@@ -5,6 +5,7 @@
 //! in a window, and later a request of another CPU, work on the same value.
 
 use crate::cpuset::CpuId;
+use crate::hotplug::Refused;
 use crate::kernel::Kernel;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
@@ -67,6 +68,7 @@ pub struct Cpu {
     /// What goes with `words` and is nobody else's business.
     pub(crate) held: Held,
     pub(crate) inbox: Inbox,
+    pub(crate) refused: Refused,
     pub(crate) run_queue: Leaf<RunQueue>,
     /// Who sleeps, by due time.
     pub(crate) timers: Leaf<Queue>,
@@ -84,11 +86,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    pub fn try_new(
-        arch: &'static ArchCpu,
-        kernel: &'static Kernel,
-        number: CpuId,
-    ) -> Result<Self, NoMemory> {
+    pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel, number: CpuId) -> Result<Self, NoMemory> {
         let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
         let trace = Trace::try_new(charged.clone(), number.get().into(), kernel.tracing)?;
         Ok(Self {
@@ -98,6 +96,7 @@ impl Cpu {
             words: Words::new(),
             held: Held::new(),
             inbox: Inbox::new(),
+            refused: Refused::new(),
             run_queue: Leaf::new(RunQueue::try_new(charged)?),
             timers: Leaf::new(Queue::new()),
             current: Cell::new(None),

@@ -29,8 +29,8 @@ use arch_contract::irq::IrqsOff;
 use arch_contract::pte::Paging;
 use arch_contract::ret::Resume;
 use arch_contract::smp::Smp;
-use arch_contract::tlb::Tlb;
 use arch_contract::time::Time;
+use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use boot_image::archive::Archive;
 use boot_image::command_line::{self, Log, Tracing};
@@ -205,7 +205,6 @@ pub fn boot(
         Err(NoMemory) => refuse(format_args!("too little memory for the kernel itself")),
     };
     Current::bind(arch, (&raw const *cpu).cast());
-    cpu.kernel.set_online(cpu);
     if let Some(provoke) = options.provoke {
         provoke::now(provoke);
     }
@@ -218,7 +217,10 @@ pub fn boot(
         refuse(format_args!("too little memory to load `{}`", options.init));
     }
     if let Err(NoMemory) = start_others(cpu, info.cpus.len(), &irq) {
-        refuse(format_args!("too little memory for {} CPUs: give the machine more, or fewer CPUs", info.cpus.len()));
+        refuse(format_args!(
+            "too little memory for {} CPUs: give the machine more, or fewer CPUs",
+            info.cpus.len()
+        ));
     }
     sched::leave(cpu, irq)
 }
@@ -296,6 +298,7 @@ pub(crate) fn place(
     let kernel = forever(Ref::try_new(memory, Some(&root), kernel)?);
     let cpu = place_cpu(kernel, arch, CpuId::BOOT)?;
     kernel.add_cpu(cpu);
+    kernel.set_online(cpu);
     Ok(cpu)
 }
 

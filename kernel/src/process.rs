@@ -12,7 +12,6 @@ use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
 use crate::mm::memory::Memory;
 use crate::mm::space::{Progress, Space};
-use arch_contract::time::Nanos;
 use crate::object::Ref;
 use crate::program;
 use crate::rendezvous::{self, Point};
@@ -22,6 +21,7 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Leaf, Lock, Ordering};
 use crate::thread::Thread;
 use abi::{Error, ExitReport};
 use arch_contract::irq::IrqsOff;
+use arch_contract::time::Nanos;
 use arrayvec::ArrayString;
 
 /// A program's name.

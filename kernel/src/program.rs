@@ -183,7 +183,7 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
         (Object::Console, Rights::READ | Rights::WRITE),
         (Object::Timer, Rights::READ | Rights::WAIT),
         (Object::Archive, Rights::READ | Rights::EXECUTE),
-        (Object::Machine, Rights::MANAGE),
+        (Object::Machine, Rights::READ | Rights::MANAGE),
     ];
     let request = Request {
         name: short,

@@ -55,6 +55,10 @@ impl Upcalls<Current> for Upcall {
             match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
                 Outcome::Done(result) => sched::set_result(registers, result),
                 Outcome::Off => return sched::leave(cpu, irq),
+                Outcome::Pending(pending) => {
+                    sched::wait_pending(cpu, pending, &irq);
+                    return sched::leave(cpu, irq);
+                }
             }
         }
         if cpu.work() == Work::NONE {

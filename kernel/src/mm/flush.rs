@@ -54,6 +54,12 @@ struct Note {
     extent: AtomicU64,
 }
 
+impl Note {
+    const fn new() -> Self {
+        Self { generation: AtomicU64::new(0), start: AtomicU64::new(0), extent: AtomicU64::new(0) }
+    }
+}
+
 const TABLES: u64 = 1 << 63;
 
 /// The generation of one address space and the log of the last changes.
@@ -64,10 +70,8 @@ pub struct FlushLog {
 
 impl FlushLog {
     pub const fn new() -> Self {
-        let note = const {
-            Note { generation: AtomicU64::new(0), start: AtomicU64::new(0), extent: AtomicU64::new(0) }
-        };
-        Self { generation: AtomicU64::new(0), notes: [note; DEPTH] }
+        let notes = [const { Note::new() }; DEPTH];
+        Self { generation: AtomicU64::new(0), notes }
     }
 
     /// The generation now. Acquire: pairs with the release in [`raise`](Self::raise); who reads it

@@ -100,12 +100,7 @@ pub(super) fn episode_ended(cpu: &Cpu) {
 
 /// One look: whether `space`, which no thread will ever use again, is loaded nowhere. `state` is
 /// `None` at the first look, and kept for the next.
-pub fn is_loaded_nowhere(
-    cpu: &Cpu,
-    space: &Space,
-    state: &mut Option<Teardown>,
-    irq: &IrqsOff,
-) -> Verdict {
+pub fn is_loaded_nowhere(cpu: &Cpu, space: &Space, state: &mut Option<Teardown>, irq: &IrqsOff) -> Verdict {
     // This CPU runs the teardown, so it has no user: what it holds, it holds lazily.
     if cpu.words.holds(space.id()) {
         context::drop_when_lazy(cpu, irq);
