@@ -17,6 +17,7 @@ use crate::print::{self, Machine, Text};
 use crate::program;
 use crate::provoke;
 use crate::sched;
+use crate::sched::affinity::Affinities;
 use crate::sync::{AtomicU64, Ordering, atomic::AtomicPtr};
 use crate::thread::Frame;
 use crate::time::Rate;
@@ -57,6 +58,7 @@ pub struct Kernel {
     /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
     /// when it has let go of everything.
     online: SharedSet,
+    pub affinities: Affinities,
     processes: AtomicU64,
     contexts: AtomicU64,
     requests: AtomicU64,
@@ -249,6 +251,7 @@ pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     cpu.held.forget();
     Current::flush_local_all(cpu.arch(), &irq);
     cpu.kernel.set_online(cpu);
+    sched::open(cpu);
     cpu.serve();
     sched::leave(cpu, irq)
 }
@@ -289,6 +292,7 @@ pub(crate) fn place(
         lifetime: tests::Chosen::default(),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
+        affinities: Affinities::new(),
         requests: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),
         teardown_interrupts: AtomicU64::new(0),
