@@ -16,7 +16,6 @@ pub enum Call {
     Ipi = 0x6c,
     Xirr = 0x74,
     Cede = 0xe0,
-    Confer = 0xe4,
     VioSignal = 0x104,
     SetMode = 0x31c,
     RegisterProcessTable = 0x37c,

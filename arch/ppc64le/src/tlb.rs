@@ -48,6 +48,20 @@ pub(crate) fn forget_pid(pid: Pid) {
     spr::isync();
 }
 
+/// Forgets everything of every process on this CPU.
+pub(crate) fn forget_all() {
+    // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
+    // cache and the page-walk cache along.
+    const ALL: u64 = 3 << 10;
+    spr::ptesync();
+    tlbiel::<2>(ALL, 0);
+    for set in 1..SETS {
+        tlbiel::<0>(ALL | set << SET_SHIFT, 0);
+    }
+    spr::ptesync();
+    spr::isync();
+}
+
 impl Tlb for Ppc64le {
     const FLUSH_CEILING: u64 = 33;
 
@@ -80,16 +94,7 @@ impl Tlb for Ppc64le {
     }
 
     fn flush_local_all(_cpu: &Cpu, _irq: &IrqsOff) {
-        // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
-        // cache and the page-walk cache along.
-        const ALL: u64 = 3 << 10;
-        spr::ptesync();
-        tlbiel::<2>(ALL, 0);
-        for set in 1..SETS {
-            tlbiel::<0>(ALL | set << SET_SHIFT, 0);
-        }
-        spr::ptesync();
-        spr::isync();
+        forget_all();
     }
 
     fn broadcast_from(_machine: &Machine) -> Option<u32> {

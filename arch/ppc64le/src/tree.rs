@@ -100,6 +100,8 @@ pub struct RtasTokens {
     pub os_term: Option<u32>,
     pub set_xive: Option<u32>,
     pub start_cpu: Option<u32>,
+    pub stop_self: Option<u32>,
+    pub query_cpu_stopped_state: Option<u32>,
 }
 
 /// A terminal of the hypervisor.
@@ -236,6 +238,8 @@ impl Pass {
                 "ibm,os-term" => tokens.os_term = token,
                 "ibm,set-xive" => tokens.set_xive = token,
                 "start-cpu" => tokens.start_cpu = token,
+                "stop-self" => tokens.stop_self = token,
+                "query-cpu-stopped-state" => tokens.query_cpu_stopped_state = token,
                 _ => {}
             }
         }

@@ -13,6 +13,8 @@ use arch_contract::irq::Interrupt;
 const PRIORITY: u64 = 5;
 /// Least urgent: as CPPR, everything may interrupt; as MFRR, nothing asks.
 const LEAST: u64 = 0xff;
+/// Most urgent: as CPPR, nothing may interrupt.
+const MOST: u64 = 0;
 /// Sources that are not devices.
 const NONE: u32 = 0;
 const IPI: u32 = 2;
@@ -58,14 +60,19 @@ fn request(server: HardwareCpu, priority: u64) {
     let _ = unsafe { hcall::call(Call::Ipi, [server.0.into(), priority, 0, 0]) };
 }
 
-/// Interrupts `server`. Everything written before is visible to its handler (`SMP-1`).
+/// Interrupts `server`.
 pub fn send(server: HardwareCpu) {
-    // SAFETY: a barrier. PAPR promises nothing of the kind for the call.
-    unsafe { core::arch::asm!("sync", options(nostack, preserves_flags)) };
     request(server, PRIORITY - 1);
+}
+
+/// Closes this CPU's presentation controller: nothing interrupts it, and no request is left.
+pub fn close(cpu: &Cpu) {
+    request(cpu.server, LEAST);
+    // SAFETY: as in `open`.
+    let _ = unsafe { hcall::call(Call::Cppr, [MOST, 0, 0, 0]) };
 }
 
 /// Directs a source at a CPU and lets it through.
 pub fn enable(source: u32, server: HardwareCpu, set_xive: u32) -> Result<(), crate::rtas::RtasError> {
-    crate::rtas::call(set_xive, &[source, server.0, PRIORITY as u32], 1)
+    crate::rtas::call(set_xive, &[source, server.0, PRIORITY as u32]).map(|[]| ())
 }
