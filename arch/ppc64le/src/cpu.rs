@@ -3,6 +3,7 @@
 //! SPRG0 holds the address of the [`Cpu`]; entry code moves it into r13, which the ABI reserves and
 //! the compiler never allocates, so it stays there as long as the CPU is in the kernel.
 
+use crate::broadcast::Broadcast;
 use crate::rtas::CpuCalls;
 use crate::trap::Frame;
 use crate::tree::Terminal;
@@ -42,6 +43,7 @@ pub struct Machine {
     pub(crate) cpus: Cpus,
     /// `None`: firmware starts and stops no CPUs.
     pub(crate) cpu_calls: Option<CpuCalls>,
+    pub(crate) broadcast: Broadcast,
     /// Console input that was fetched and not yet asked for: up to 16 bytes, and how many.
     pub(crate) typed: [AtomicU64; 2],
     pub(crate) typed_count: AtomicUsize,

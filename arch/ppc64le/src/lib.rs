@@ -11,6 +11,7 @@
 #[cfg(any(test, spandrel_arch = "ppc64le"))]
 mod boot_memory;
 pub mod entry_bits;
+pub mod rpt_invalidate;
 pub mod tree;
 pub mod tree_check;
 
@@ -50,6 +51,6 @@ macro_rules! on_the_machine {
 }
 
 on_the_machine! {
-    barrier boot cas console context cpu hcall irq kernel_fault machine of of_tree pid pte radix ret
+    barrier boot broadcast cas console context cpu hcall irq kernel_fault machine of of_tree pid pte radix ret
     rtas secondary smp spr stack start time tlb trap trap_entry user vector xics
 }

@@ -11,6 +11,7 @@ use crate::hcall::{self, Call, Status};
 use crate::pid::{self, Pid};
 use crate::spr;
 use crate::stack;
+use crate::tree::Grant;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::boot::{MAX_RANGES, PhysRange};
 use arch_contract::pte::{Entry, Leaf};
@@ -162,7 +163,8 @@ fn map(
 }
 
 /// Builds the kernel's tree and registers the process table. Memory for it is cut out of `free`.
-/// `stacks` is where the other CPUs' stacks lie.
+/// `stacks` is where the other CPUs' stacks lie; `gtse` says whether the guest may broadcast
+/// invalidations.
 ///
 /// # Safety
 /// Translation is off, `ram` is RAM, and what is in `free` is used by nobody.
@@ -170,6 +172,7 @@ pub unsafe fn build(
     ram: &ArrayVec<PhysRange, MAX_RANGES>,
     free: &mut ArrayVec<PhysRange, MAX_RANGES>,
     stacks: PhysRange,
+    gtse: Grant,
 ) -> Result<(), RadixError> {
     const ROOT: u64 = entry_bits::ROOT_BYTES;
     // Two roots and the process table, then a few tables for each range's ends, for the image and
@@ -192,13 +195,15 @@ pub unsafe fn build(
     set_process_root(Pid::KERNEL, Some(root));
     set_process_root(Pid::EMPTY, None);
 
-    // Modify and register; radix; the guest may broadcast invalidations. Size: log2 of the bytes,
-    // less 12 (PAPR, H_REGISTER_PROC_TBL).
-    const FLAGS: u64 = 0x1d;
+    // Modify and register; radix. Size: log2 of the bytes, less 12 (PAPR, H_REGISTER_PROC_TBL).
+    const FLAGS: u64 = 0x1c;
+    const GTSE: u64 = 1;
+    // A hypervisor that says nothing was not asked, and takes the guest's word.
+    let flags = if gtse == Grant::Refused { FLAGS } else { FLAGS | GTSE };
     let size = u64::from(PROCESS_TABLE_BYTES.ilog2() - 12);
     // SAFETY: the table is aligned to its size and valid from here on.
     let (status, _) =
-        unsafe { hcall::call(Call::RegisterProcessTable, [FLAGS, process_table.0, 0, size]) };
+        unsafe { hcall::call(Call::RegisterProcessTable, [flags, process_table.0, 0, size]) };
     if status == Status::SUCCESS { Ok(()) } else { Err(RadixError::Refused(status)) }
 }
 

@@ -59,7 +59,7 @@ pub fn call<const N: usize>(token: u32, arguments: &[u32]) -> Result<[u32; N], R
 fn submit(block: u64) -> Status {
     // SAFETY: the block is valid and laid out as the call wants; what the service does is the
     // caller's intent.
-    unsafe { hcall::call(Call::Rtas, [block & !cpu::PHYSICAL_MAP, 0, 0, 0]) }.0
+    unsafe { hcall::call(Call::Rtas, [block & !cpu::PHYSICAL_MAP]) }.0
 }
 
 /// The services that start and stop CPUs (PAPR §7.3.8), which come together.

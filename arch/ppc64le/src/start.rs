@@ -6,6 +6,7 @@
 //! kernel's own translations are there; then the way leads only forward, to the first user thread.
 
 use crate::cas::{self, Negotiation};
+use crate::broadcast::Broadcast;
 use crate::cpu::{Cpu, Cpus, Firmware, Machine, PHYSICAL_MAP};
 use crate::hcall::{self, Call, Status};
 use crate::kernel_fault::{self, Registers};
@@ -177,14 +178,14 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
     }
     let count = handover.cpus.len();
     let bytes = (count * size_of::<Cpu>()) as u64;
-    let cpus = boot_memory::keep(&mut free, bytes.next_multiple_of(PAGE_SIZE), PAGE_SIZE);
     // SAFETY: translation is off; what is used was cut out of the map; this is the only CPU.
     let stacks = unsafe { stack::place(&mut free, count) };
+    let cpus = boot_memory::keep(&mut free, bytes.next_multiple_of(PAGE_SIZE), PAGE_SIZE);
     let (Some(cpus), Some(stacks)) = (cpus, stacks) else {
         U::boot_failure(format_args!("no room for {count} CPUs: give the machine more memory"));
     };
     // SAFETY: as above, and the map is the machine's RAM.
-    if let Err(error) = unsafe { radix::build(&ram, &mut free, stacks) } {
+    if let Err(error) = unsafe { radix::build(&ram, &mut free, stacks, handover.invalidation.gtse) } {
         U::boot_failure(format_args!("{error}"));
     }
     take_interrupts_here::<U>();
@@ -309,8 +310,8 @@ fn require_features<U: Upcalls<Ppc64le>>(handover: &Handover) {
 
 /// Little-endian handlers, at the translated vectors, before the first interrupt can come.
 fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
-    const LITTLE_ENDIAN: [u64; 4] = [1, 4, 0, 0];
-    const VECTORS_TRANSLATED: [u64; 4] = [3, 3, 0, 0];
+    const LITTLE_ENDIAN: [u64; 2] = [1, 4];
+    const VECTORS_TRANSLATED: [u64; 2] = [3, 3];
     for (name, arguments) in [("little-endian", LITTLE_ENDIAN), ("relocated", VECTORS_TRANSLATED)] {
         // SAFETY: decides how interrupts are taken; they are off, and the vectors are in place.
         let (status, _) = unsafe { hcall::call(Call::SetMode, arguments) };
@@ -345,6 +346,7 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
         // SAFETY: room for so many was kept, and they are made below, before anyone has the machine.
         cpus: unsafe { Cpus::new(first, handover.cpus.len()) },
         cpu_calls: CpuCalls::find(&handover.rtas),
+        broadcast: Broadcast::find(handover.invalidation),
         typed: [AtomicU64::new(0), AtomicU64::new(0)],
         typed_count: AtomicUsize::new(0),
     };
@@ -394,6 +396,6 @@ fn console_interrupt(handover: &Handover) -> Option<u32> {
     xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
     // A plain terminal signals whether asked or not and knows no modes, so a refusal means nothing.
     // SAFETY: the terminal may signal from now on; interrupts are off.
-    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1, 0, 0]) };
+    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1]) };
     Some(source)
 }
