@@ -23,6 +23,7 @@ mod terminal;
 mod test;
 mod toolchain;
 mod ui;
+mod variant;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
