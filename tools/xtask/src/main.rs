@@ -14,6 +14,7 @@ mod doctor;
 mod error;
 mod guest;
 mod newer_qemu;
+mod observed;
 mod oracle;
 mod protocol;
 mod qemu;
