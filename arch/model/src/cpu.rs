@@ -79,6 +79,8 @@ pub struct Cpu {
     /// The context of the open lazy episode.
     pub(crate) lazy: Own<Option<ContextId>>,
     pub(crate) fence: Own<Fence>,
+    /// Turns of wait loops in this upcall.
+    pub(crate) spins: Own<u32>,
     /// Under which the translations of what is loaded are found.
     pub(crate) tag: Own<Tag>,
     /// The vector registers while the units are on.
@@ -95,6 +97,7 @@ impl Cpu {
             window: Own::default(),
             lazy: Own::default(),
             fence: Own::default(),
+            spins: Own::default(),
             tag: Own::default(),
             vectors: Own::default(),
         }

@@ -17,11 +17,16 @@
 //! itself: it sets registers in a [`Frame`] and calls the upcalls. What the hooks did, in order, is
 //! in [`Machine::events`].
 //!
+//! Or every CPU is a host thread ([`Pace::Threads`]): each makes its own upcalls, and waits where
+//! [`Cpu::wait_for_start`] and the halt let it.
+//!
 //! One file per trait of the contract, plus the [`profile`], the [`events`] and the [`cpu`].
 
 pub mod cpu;
 pub mod events;
 pub mod profile;
+
+mod halt;
 
 mod barrier;
 mod boot;
@@ -43,7 +48,8 @@ use std::sync::atomic::Ordering;
 pub use context::Mm;
 pub use cpu::Cpu;
 pub use events::Event;
-pub use machine::{Config, Machine, PowerOff, RAM_BASE};
+pub use halt::Ended;
+pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};
 pub use profile::Profile;
 pub use pte::KERNEL_ENTRY;
 pub use trap::Frame;

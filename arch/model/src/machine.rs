@@ -3,6 +3,7 @@
 use crate::context::Live;
 use crate::cpu::{Cpu, Loaded};
 use crate::events::{Event, Logged};
+use crate::halt::Halts;
 use crate::profile::Profile;
 use crate::tlb::Translations;
 use crate::{Frame, Model};
@@ -18,10 +19,20 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 /// Where RAM starts. Not 0, so that a physical address that was never set is outside it.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x10_0000);
+
+/// Who plays the CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Pace {
+    /// One host thread plays all of them, one upcall at a time.
+    #[default]
+    Script,
+    /// Each is a host thread.
+    Threads,
+}
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -37,11 +48,19 @@ pub struct Config {
     /// What [`Tlb::broadcast_from`](arch_contract::tlb::Tlb::broadcast_from) says, where the
     /// profile has a broadcast.
     pub broadcast_from: Option<u32>,
+    pub pace: Pace,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { profile: Profile::default(), ram: 4 << 20, cpus: 1, hardware_ids: 64, broadcast_from: Some(1) }
+        Self {
+            profile: Profile::default(),
+            ram: 4 << 20,
+            cpus: 1,
+            hardware_ids: 64,
+            broadcast_from: Some(1),
+            pace: Pace::Script,
+        }
     }
 }
 
@@ -78,6 +97,9 @@ pub struct Machine {
     pub(crate) live: Mutex<Live>,
     shared: Vec<Shared>,
     cpus: OnceLock<Box<[Cpu]>>,
+    pub(crate) halts: Mutex<Halts>,
+    /// Something that a halted CPU should look at.
+    pub(crate) news: Condvar,
     interrupt: OnceLock<fn(&'static Cpu, Interrupt)>,
     watcher: OnceLock<Watcher>,
 }
@@ -119,6 +141,8 @@ impl Machine {
                 })
                 .collect(),
             cpus: OnceLock::new(),
+            halts: Mutex::default(),
+            news: Condvar::new(),
             interrupt: OnceLock::new(),
             watcher: OnceLock::new(),
             config,
@@ -233,11 +257,13 @@ impl Machine {
     /// Lets time pass.
     pub fn advance(&self, ticks: u64) {
         self.clock.fetch_add(ticks, Ordering::SeqCst);
+        self.nudge();
     }
 
     /// Types on the console now.
     pub fn type_in(&self, bytes: &[u8]) {
         self.console().input.extend(bytes);
+        self.nudge();
     }
 
     /// Types on the console at `at`. Calls must be in order of their times.

@@ -31,6 +31,7 @@ impl Cpu {
     /// Makes an upcall on this CPU. `None`: the kernel stopped the CPU instead of answering; it
     /// counts as stopped from here on.
     pub fn upcall<R>(&self, upcall: impl FnOnce() -> R) -> Option<R> {
+        self.spins.set(0);
         match catch_unwind(AssertUnwindSafe(upcall)) {
             Ok(answer) => Some(answer),
             Err(payload) if payload.is::<CpuOff>() => {
@@ -62,6 +63,7 @@ impl Smp for Model {
         target.fence.set(Fence::None);
         machine.shared(target.number).ipi.store(false, Ordering::SeqCst);
         machine.set_power(target.number, PowerState::Started);
+        machine.nudge();
         Ok(())
     }
 
@@ -83,11 +85,12 @@ impl Smp for Model {
         cpu.machine.log(Some(cpu), Event::SendIpi { target: target.number });
         if target.is_started() {
             cpu.machine.shared(target.number).ipi.store(true, Ordering::SeqCst);
+            cpu.machine.nudge();
         }
         Ok(())
     }
 
-    fn relax(_cpu: &Cpu) {
-        std::thread::yield_now();
+    fn relax(cpu: &Cpu) {
+        cpu.spin();
     }
 }

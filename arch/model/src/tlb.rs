@@ -26,9 +26,20 @@ struct Translation {
     to: (PhysAddr, Protection),
 }
 
-/// What one CPU has cached.
+/// What one CPU has cached: pages, and where the last tables on the way to them are. As long as the
+/// latter is there, a walk does not look at the tables above.
 #[derive(Default)]
-pub(crate) struct Translations(HashMap<(Tag, VirtAddr), Translation>);
+pub(crate) struct Translations {
+    pages: HashMap<(Tag, VirtAddr), Translation>,
+    tables: HashMap<(Tag, VirtAddr), PhysAddr>,
+}
+
+/// Bytes that one last table covers.
+const TABLE_SPAN: u64 = 512 * PAGE_SIZE;
+
+fn span(page: VirtAddr) -> VirtAddr {
+    VirtAddr(page.0 & !(TABLE_SPAN - 1))
+}
 
 impl Translations {
     /// What is cached for `page` under `tag`, as a user of `user` finds it.
@@ -36,7 +47,7 @@ impl Translations {
     /// # Panics
     /// If it was made for another address space: `CTX-4`.
     pub(crate) fn find(&self, tag: Tag, page: VirtAddr, user: ContextId) -> Option<(PhysAddr, Protection)> {
-        let Translation { owner, to } = *self.0.get(&(tag, page))?;
+        let Translation { owner, to } = *self.pages.get(&(tag, page))?;
         assert_eq!(
             owner, user,
             "CTX-4: {page} is translated for {user:?} as it was for {owner:?}, under {tag:?}"
@@ -45,24 +56,37 @@ impl Translations {
     }
 
     pub(crate) fn keep(&mut self, tag: Tag, page: VirtAddr, owner: ContextId, to: (PhysAddr, Protection)) {
-        self.0.insert((tag, page), Translation { owner, to });
+        self.pages.insert((tag, page), Translation { owner, to });
+    }
+
+    /// Where the last table for `page` was when it was last looked for.
+    pub(crate) fn find_table(&self, tag: Tag, page: VirtAddr) -> Option<PhysAddr> {
+        self.tables.get(&(tag, span(page))).copied()
+    }
+
+    pub(crate) fn keep_table(&mut self, tag: Tag, page: VirtAddr, table: PhysAddr) {
+        self.tables.insert((tag, span(page)), table);
     }
 
     pub(crate) fn any_of(&self, tag: Tag) -> bool {
-        self.0.keys().any(|(other, _)| *other == tag)
+        self.pages.keys().chain(self.tables.keys()).any(|(other, _)| *other == tag)
     }
 
     pub(crate) fn forget_all(&mut self, tag: Tag) {
-        self.0.retain(|(other, _), _| *other != tag);
+        self.pages.retain(|(other, _), _| *other != tag);
+        self.tables.retain(|(other, _), _| *other != tag);
     }
 
     pub(crate) fn forget_everything(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
-    fn forget(&mut self, tag: Tag, start: VirtAddr, pages: u64) {
+    fn forget(&mut self, tag: Tag, start: VirtAddr, pages: u64, freed: Freed) {
         let end = start.0.saturating_add(pages.saturating_mul(PAGE_SIZE));
-        self.0.retain(|(other, page), _| *other != tag || page.0 < start.0 || page.0 >= end);
+        self.pages.retain(|(other, page), _| *other != tag || page.0 < start.0 || page.0 >= end);
+        if freed == Freed::Tables {
+            self.tables.retain(|(other, at), _| *other != tag || at.0 < span(start).0 || at.0 >= end);
+        }
     }
 }
 
@@ -98,7 +122,7 @@ impl Tlb for Model {
         _irq: &IrqsOff,
     ) {
         cpu.machine.log(Some(cpu), Event::Flush { id: target.mm.id, start, pages, freed });
-        cpu.translations().forget(cpu.machine.tag(target.mm, target.slot), start, pages);
+        cpu.translations().forget(cpu.machine.tag(target.mm, target.slot), start, pages, freed);
     }
 
     fn flush_local_mm(cpu: &Cpu, target: Cached<'_, Mm>, _irq: &IrqsOff) {
@@ -126,7 +150,7 @@ impl Tlb for Model {
             let mut translations = machine.translations(number);
             match pages > Self::FLUSH_CEILING {
                 true => translations.forget_all(tag),
-                false => translations.forget(tag, start, pages),
+                false => translations.forget(tag, start, pages, freed),
             }
         }
     }
