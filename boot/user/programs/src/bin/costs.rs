@@ -111,7 +111,5 @@ fn membarrier(command: Barrier) -> Result<u64, Error> {
 fn unmap_nothing() -> Result<u64, Error> {
     let process: Handle = initial::PROCESS;
     // SAFETY: nothing of this program lies there.
-    unsafe {
-        call::call(Call::MemoryUnmap, [process.0.into(), NOWHERE, PAGES * PAGE_BYTES, 0, 0, 0])
-    }
+    unsafe { call::call(Call::MemoryUnmap, [process.0.into(), NOWHERE, PAGES * PAGE_BYTES, 0, 0, 0]) }
 }
