@@ -154,13 +154,28 @@ impl Window {
         lengths.get(lengths.len() / 2).copied()
     }
 
-    /// How often instructions of this kind were executed, at the places that count.
-    pub fn executed(&self, what: &str, counts: impl Fn(u64) -> bool) -> u64 {
-        self.events
-            .iter()
-            .filter(|event| event.what == what && counts(event.at))
-            .map(|event| event.count)
-            .sum()
+    /// Table-base or process-id writes.
+    pub fn reloads(&self) -> u64 {
+        self.executed(|event| event.what == "reload")
+    }
+
+    /// Executions of the full-barrier sites of generic code. Other instructions that happen to be
+    /// barriers, such as a lock's, are events too, and not among these.
+    pub fn full_barriers(&self, names: &Names) -> u64 {
+        self.executed(|event| event.what == "barrier" && names.is_in(event.at, "full_barrier"))
+    }
+
+    /// Core serializations for their own sake. That an interrupt's return serializes too is nobody's
+    /// doing.
+    pub fn core_syncs(&self, names: &Names) -> u64 {
+        self.executed(|event| {
+            let serializes = matches!(event.what.as_str(), "serialize" | "interrupt_return");
+            serializes && names.is_in(event.at, "core_sync")
+        })
+    }
+
+    fn executed(&self, counts: impl Fn(&Event) -> bool) -> u64 {
+        self.events.iter().filter(|event| counts(event)).map(|event| event.count).sum()
     }
 
     /// The shared lines for a person, with who did what to them.
@@ -220,8 +235,8 @@ line window=2 cpu=1 physical=0x40 bytes=64 at=0xff40 loads=0 stores=3 writers=0x
         assert_eq!(window.openings(), 3);
         assert_eq!(window.median(), Some(30));
         assert_eq!(window.kernel[&1], 7);
-        assert_eq!(window.executed("barrier", |_| true), 5);
-        assert_eq!(window.executed("barrier", |at| at == 0x20), 1);
+        assert_eq!(window.reloads(), 2);
+        assert_eq!(window.executed(|event| event.what == "barrier"), 5);
         assert_eq!(window.lines[&0x40].touched[1].writers, [1, 2]);
         assert_eq!(observed.window(3), Window::default());
     }
