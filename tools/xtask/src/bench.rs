@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Also write the rows to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also say which functions the instructions of this row are in, and which barriers.
+    #[arg(long, value_name = "ROW")]
+    explain: Option<String>,
     /// Count the boot in a second way, by QEMU's log of single steps, and fail if the two
     /// disagree. Takes a minute.
     #[arg(long)]
@@ -134,6 +137,12 @@ fn measure(toolchain: &Toolchain, arch: Arch, arguments: &Arguments) -> Result<V
         rows.push(Row { arch, name, value, unit: "instructions" });
     }
     let names = Names::read(&built.kernel)?;
+    let explained = PRICED.iter().filter(|(name, _)| arguments.explain.as_deref() == Some(name));
+    for &(name, window) in explained {
+        let window = costs.window(window);
+        let (steps, barriers) = (window.describe_steps(&names), window.describe_events("barrier", &names));
+        ui::line(format_args!("{arch}.{name}, {} times:\n{steps}{barriers}", window.openings()));
+    }
     let lazy = costs.window(LAZY);
     for (name, value) in lazy_round_trip(&lazy, &names) {
         rows.push(Row { arch, name, value, unit: "executions" });

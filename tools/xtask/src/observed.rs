@@ -22,8 +22,8 @@ pub struct Observed {
 pub struct Window {
     /// Kernel instructions of each time a CPU had it open itself.
     pub lengths: Vec<u64>,
-    /// Kernel instructions in all, by CPU.
-    pub kernel: BTreeMap<usize, u64>,
+    /// How often each kernel instruction was executed, on all CPUs, by its address.
+    steps: BTreeMap<u64, u64>,
     pub events: Vec<Event>,
     /// The cache lines that one CPU stored to and another touched, by physical address.
     pub lines: BTreeMap<u64, Line>,
@@ -82,10 +82,8 @@ impl Observed {
         let window = self.windows.entry(fields.number("window")? as usize).or_default();
         let cpu = fields.number("cpu")? as usize;
         match kind {
-            "span" => {
-                window.kernel.insert(cpu, fields.number("kernel")?);
-                window.lengths.extend(fields.numbers("lengths")?);
-            }
+            "span" => window.lengths.extend(fields.numbers("lengths")?),
+            "step" => *window.steps.entry(fields.number("at")?).or_default() += fields.number("count")?,
             "event" => window.events.push(Event {
                 cpu,
                 what: fields.text("what")?.into(),
@@ -196,6 +194,24 @@ impl Window {
         text
     }
 
+    /// The kernel's instructions of one opening for a person, on average and by function, the
+    /// costliest first. What a library's function executes counts for the one of ours that it was
+    /// inlined into.
+    pub fn describe_steps(&self, names: &Names) -> String {
+        let mut functions: BTreeMap<String, u64> = BTreeMap::new();
+        for (&at, &count) in &self.steps {
+            let places = names.functions(at);
+            let ours = |place: &&String| place.contains(" at kernel/") || place.contains(" at arch/");
+            let place = places.iter().find(ours).or(places.last());
+            let function = place.and_then(|place| place.split(" at ").next());
+            *functions.entry(function.unwrap_or("?").into()).or_default() += count;
+        }
+        let mut functions: Vec<_> = functions.into_iter().collect();
+        functions.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let each = |count: u64| count as f64 / self.openings().max(1) as f64;
+        functions.iter().map(|(name, count)| format!("{:8.1} {name}\n", each(*count))).collect()
+    }
+
     /// Executions of instructions of this kind for a person, by place.
     pub fn describe_events(&self, what: &str, names: &Names) -> String {
         let mut places: BTreeMap<String, u64> = BTreeMap::new();
@@ -218,8 +234,10 @@ mod tests {
 
     const TEXT: &str = "\
 boot 12
-span window=2 cpu=0 kernel=90 lengths=40,30,20
-span window=2 cpu=1 kernel=7 lengths=
+span window=2 cpu=0 lengths=40,30,20
+span window=2 cpu=1 lengths=
+step window=2 cpu=0 at=0x10 count=4
+step window=2 cpu=1 at=0x10 count=1
 event window=2 cpu=0 what=barrier at=0x10 count=4
 event window=2 cpu=1 what=barrier at=0x20 count=1
 event window=2 cpu=1 what=reload at=0x10 count=2
@@ -234,7 +252,7 @@ line window=2 cpu=1 physical=0x40 bytes=64 at=0xff40 loads=0 stores=3 writers=0x
         let window = observed.window(2);
         assert_eq!(window.openings(), 3);
         assert_eq!(window.median(), Some(30));
-        assert_eq!(window.kernel[&1], 7);
+        assert_eq!(window.steps[&0x10], 5);
         assert_eq!(window.reloads(), 2);
         assert_eq!(window.executed(|event| event.what == "barrier"), 5);
         assert_eq!(window.lines[&0x40].touched[1].writers, [1, 2]);
