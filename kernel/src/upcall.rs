@@ -34,8 +34,12 @@ impl Upcalls<Current> for Upcall {
         kernel::boot(info, machine, cpu, unsafe { IrqsOff::assume() })
     }
 
-    fn boot_secondary(_: &'static ArchCpu) -> Resume<Frame> {
-        panic!("a second CPU came up, but the kernel starts none")
+    fn boot_secondary(cpu: &'static ArchCpu) -> Resume<Frame> {
+        // SAFETY: the value was bound before the CPU was started.
+        let cpu = unsafe { Cpu::of(cpu) };
+        // SAFETY: interrupts are off in every upcall, and no token of this CPU is left from before
+        // it was off.
+        kernel::boot_secondary(cpu, unsafe { IrqsOff::assume() })
     }
 
     fn syscall(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
@@ -51,6 +55,10 @@ impl Upcalls<Current> for Upcall {
             match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
                 Outcome::Done(result) => sched::set_result(registers, result),
                 Outcome::Off => return sched::leave(cpu, irq),
+                Outcome::Pending(pending) => {
+                    sched::wait_pending(cpu, pending, &irq);
+                    return sched::leave(cpu, irq);
+                }
             }
         }
         if cpu.work() == Work::NONE {

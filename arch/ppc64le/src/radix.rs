@@ -4,14 +4,16 @@
 //! executable, constants read-only, guard pages absent, everything else writable and never
 //! executable. Built in real mode, where the same pointers work; never changed afterwards.
 
+use crate::boot_memory;
 use crate::cpu::PHYSICAL_MAP;
 use crate::entry_bits::{self, KernelPage, LEVELS};
 use crate::hcall::{self, Call, Status};
 use crate::pid::{self, Pid};
 use crate::spr;
 use crate::stack;
+use crate::tree::Grant;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
-use arch_contract::boot::{MAX_RANGES, PhysRange, TooManyRanges, reserve};
+use arch_contract::boot::{MAX_RANGES, PhysRange};
 use arch_contract::pte::{Entry, Leaf};
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -46,12 +48,6 @@ impl core::fmt::Display for RadixError {
     }
 }
 
-impl From<TooManyRanges> for RadixError {
-    fn from(_: TooManyRanges) -> Self {
-        Self::NoRoom
-    }
-}
-
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;
@@ -80,6 +76,9 @@ pub fn image() -> [PhysRange; 2] {
 
 /// What a page of RAM is for the kernel. `None`: it must fault.
 fn page_kind(at: u64) -> Option<KernelPage> {
+    if stack::is_guard(at | PHYSICAL_MAP) {
+        return None;
+    }
     if at < physical(&raw const __vectors_end) {
         return Some(KernelPage::ReadExecute);
     }
@@ -92,7 +91,7 @@ fn page_kind(at: u64) -> Option<KernelPage> {
     if at < physical(&raw const __rodata_end) {
         return Some(KernelPage::Read);
     }
-    (!stack::is_guard(at | PHYSICAL_MAP)).then_some(KernelPage::ReadWrite)
+    Some(KernelPage::ReadWrite)
 }
 
 /// Memory for the tables, zeroed as it is handed out.
@@ -120,9 +119,14 @@ fn slot(table: PhysAddr, index: usize) -> *mut u64 {
     ((table.0 | PHYSICAL_MAP) as *mut u64).wrapping_add(index)
 }
 
-/// Maps `range` of RAM under `root` with the largest leaves that fit.
-fn map(root: PhysAddr, range: PhysRange, arena: &mut Arena) -> Result<(), RadixError> {
-    let special = image();
+/// Maps `range` of RAM under `root` with the largest leaves that fit; what touches `special` page by
+/// page.
+fn map(
+    root: PhysAddr,
+    range: PhysRange,
+    special: &[PhysRange],
+    arena: &mut Arena,
+) -> Result<(), RadixError> {
     let mut at = range.start.0;
     while at < range.end().0 {
         let (mut table, mut level) = (root, 0);
@@ -159,42 +163,47 @@ fn map(root: PhysAddr, range: PhysRange, arena: &mut Arena) -> Result<(), RadixE
 }
 
 /// Builds the kernel's tree and registers the process table. Memory for it is cut out of `free`.
+/// `stacks` is where the other CPUs' stacks lie; `gtse` says whether the guest may broadcast
+/// invalidations.
 ///
 /// # Safety
 /// Translation is off, `ram` is RAM, and what is in `free` is used by nobody.
 pub unsafe fn build(
     ram: &ArrayVec<PhysRange, MAX_RANGES>,
     free: &mut ArrayVec<PhysRange, MAX_RANGES>,
+    stacks: PhysRange,
+    gtse: Grant,
 ) -> Result<(), RadixError> {
     const ROOT: u64 = entry_bits::ROOT_BYTES;
-    // Two roots and the process table, then a few tables for each range's ends and the image.
+    // Two roots and the process table, then a few tables for each range's ends, for the image and
+    // for the stacks.
     let total: u64 = ram.iter().map(|range| range.len).sum();
-    let tables = 8 + 4 * ram.len() as u64 + (total >> LEVELS[0].shift);
+    let tables = 8 + 4 * ram.len() as u64 + (total >> LEVELS[0].shift) + (stacks.len >> LEVELS[2].shift);
     let bytes = (2 * ROOT + PROCESS_TABLE_BYTES + tables * PAGE_SIZE).next_multiple_of(ROOT);
-    let fitting = |range: &&PhysRange| range.start.0.next_multiple_of(ROOT) + bytes <= range.end().0;
-    let range = free.iter().rev().find(fitting).ok_or(RadixError::NoRoom)?;
-    let start = (range.end().0 - bytes) & !(ROOT - 1);
-    reserve(free, PhysRange { start: PhysAddr(start), len: bytes })?;
-    let mut arena = Arena { next: start, end: start + bytes };
+    let kept = boot_memory::keep(free, bytes, ROOT).ok_or(RadixError::NoRoom)?;
+    let mut arena = Arena { next: kept.start.0, end: kept.end().0 };
 
     let process_table = arena.table(PROCESS_TABLE_BYTES)?;
     let root = arena.table(ROOT)?;
     let empty = arena.table(ROOT)?;
+    let [vectors, image] = image();
     for range in ram {
-        map(root, *range, &mut arena)?;
+        map(root, *range, &[vectors, image, stacks], &mut arena)?;
     }
     PROCESS_TABLE.store(process_table.0, Ordering::Relaxed);
     EMPTY_ROOT.store(empty.0, Ordering::Relaxed);
     set_process_root(Pid::KERNEL, Some(root));
     set_process_root(Pid::EMPTY, None);
 
-    // Modify and register; radix; the guest may broadcast invalidations. Size: log2 of the bytes,
-    // less 12 (PAPR, H_REGISTER_PROC_TBL).
-    const FLAGS: u64 = 0x1d;
+    // Modify and register; radix. Size: log2 of the bytes, less 12 (PAPR, H_REGISTER_PROC_TBL).
+    const FLAGS: u64 = 0x1c;
+    const GTSE: u64 = 1;
+    // A hypervisor that says nothing was not asked, and takes the guest's word.
+    let flags = if gtse == Grant::Refused { FLAGS } else { FLAGS | GTSE };
     let size = u64::from(PROCESS_TABLE_BYTES.ilog2() - 12);
     // SAFETY: the table is aligned to its size and valid from here on.
     let (status, _) =
-        unsafe { hcall::call(Call::RegisterProcessTable, [FLAGS, process_table.0, 0, size]) };
+        unsafe { hcall::call(Call::RegisterProcessTable, [flags, process_table.0, 0, size]) };
     if status == Status::SUCCESS { Ok(()) } else { Err(RadixError::Refused(status)) }
 }
 

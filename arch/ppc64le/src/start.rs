@@ -6,21 +6,25 @@
 //! kernel's own translations are there; then the way leads only forward, to the first user thread.
 
 use crate::cas::{self, Negotiation};
-use crate::cpu::{Cpu, Firmware, Machine, PHYSICAL_MAP};
+use crate::broadcast::Broadcast;
+use crate::cpu::{Cpu, Cpus, Firmware, Machine, PHYSICAL_MAP};
 use crate::hcall::{self, Call, Status};
-use crate::pid::Pid;
+use crate::kernel_fault::{self, Registers};
+use crate::rtas::CpuCalls;
 use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
+use crate::trap::Frame;
 use crate::tree::{self, Handover, Offer, Platform};
-use crate::{Ppc64le, console, kernel_fault, machine, of, of_tree, radix, time, user, xics};
-use arch_contract::addr::PhysAddr;
-use arch_contract::boot::{BootInfo, PhysRange, normalize, reserve};
+use crate::{Ppc64le, boot_memory, console, machine, of, of_tree, radix, secondary, time, xics};
+use arch_contract::addr::{PAGE_SIZE, PhysAddr};
+use arch_contract::boot::{BootInfo, HardwareCpu, PhysRange, normalize, reserve};
 use arch_contract::irq::Interrupt;
+use arch_contract::ret::Resume;
 use arch_contract::upcalls::Upcalls;
 use core::arch::global_asm;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU64, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 global_asm!(
     // Makes the CPU little-endian and 64-bit if it is big-endian. The first word is a no-op
@@ -96,7 +100,8 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn spandrel_go_virtual(to: extern "C" fn(*const ()) -> !, found: *const (), msr: u64) -> !;
+    #[link_name = "spandrel_go_virtual"]
+    pub(crate) fn go_virtual(to: extern "C" fn(*const ()) -> !, argument: *const (), msr: u64) -> !;
     fn spandrel_enter_user(resume: u64, cpu: *const ()) -> !;
     static __vectors_start: u8;
     static __vectors_end: u8;
@@ -123,25 +128,18 @@ impl<T> Once<T> {
 }
 
 static MACHINE: Once<Machine> = Once::new();
-static BOOT_CPU: Once<Cpu> = Once::new();
-
-/// Where a trap with translation off finds its stack.
-#[unsafe(no_mangle)]
-static spandrel_real_stack: AtomicU64 = AtomicU64::new(0);
 
 /// What real mode found out, for the code that goes on translated.
 struct Found {
     handover: Handover,
     firmware: Firmware,
     info: BootInfo,
+    /// Where the `Cpu`s are to be.
+    cpus: PhysAddr,
 }
 
 /// Called by the image's first instructions with what firmware left in r3 to r5.
 pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
-    spandrel_real_stack.store(stack::top(Use::NonMaskable), core::sync::atomic::Ordering::Relaxed);
-    // SPRG3 is readable in user mode.
-    // SAFETY: the register has no meaning to the machine.
-    unsafe { spr::write::<{ number::SPRG3 }>(0) };
     let (handover, firmware) = match r5 {
         0 => (from_blob::<U>(r3), Firmware::FlattenedTree),
         entry => {
@@ -154,6 +152,8 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
         }
     };
     // Not before: firmware lives in low memory, and has its own vectors there, until it is quiesced.
+    // SAFETY: we are the boot CPU, and the vectors follow.
+    unsafe { kernel_fault::report_early(stack::top(0, Use::Fault)) };
     copy_vectors();
     if let Some(terminal) = handover.console {
         console::select(terminal.unit);
@@ -176,8 +176,16 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
     {
         U::boot_failure(format_args!("the initrd at {:?} does not lie in memory", initrd.start));
     }
-    // SAFETY: translation is off; the map is the machine's RAM, and what is used was cut out.
-    if let Err(error) = unsafe { radix::build(&ram, &mut free) } {
+    let count = handover.cpus.len();
+    let bytes = (count * size_of::<Cpu>()) as u64;
+    // SAFETY: translation is off; what is used was cut out of the map; this is the only CPU.
+    let stacks = unsafe { stack::place(&mut free, count) };
+    let cpus = boot_memory::keep(&mut free, bytes.next_multiple_of(PAGE_SIZE), PAGE_SIZE);
+    let (Some(cpus), Some(stacks)) = (cpus, stacks) else {
+        U::boot_failure(format_args!("no room for {count} CPUs: give the machine more memory"));
+    };
+    // SAFETY: as above, and the map is the machine's RAM.
+    if let Err(error) = unsafe { radix::build(&ram, &mut free, stacks, handover.invalidation.gtse) } {
         U::boot_failure(format_args!("{error}"));
     }
     take_interrupts_here::<U>();
@@ -189,13 +197,11 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
         initrd,
         cpus: handover.cpus.clone(),
     };
-    let found = Found { handover, firmware, info };
-    // Off PID 0, whose low quadrant would be the kernel's tables.
-    // SAFETY: the empty tree's process-table entry is valid; translation is off.
-    unsafe { spr::write::<{ number::PIDR }>(Pid::EMPTY.get()) };
+    let found = Found { handover, firmware, info, cpus: cpus.start };
+    secondary::prepare_translation();
     // SAFETY: the kernel's tables map the image at its own addresses, where `go_on` lies; the stack
     // with `found` stays, since this frame is never left.
-    unsafe { spandrel_go_virtual(go_on::<U>, (&raw const found).cast(), msr::KERNEL) }
+    unsafe { go_virtual(go_on::<U>, (&raw const found).cast(), msr::KERNEL) }
 }
 
 /// Puts the vectors where they are linked to run. Real mode, so that address is 0.
@@ -304,8 +310,8 @@ fn require_features<U: Upcalls<Ppc64le>>(handover: &Handover) {
 
 /// Little-endian handlers, at the translated vectors, before the first interrupt can come.
 fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
-    const LITTLE_ENDIAN: [u64; 4] = [1, 4, 0, 0];
-    const VECTORS_TRANSLATED: [u64; 4] = [3, 3, 0, 0];
+    const LITTLE_ENDIAN: [u64; 2] = [1, 4];
+    const VECTORS_TRANSLATED: [u64; 2] = [3, 3];
     for (name, arguments) in [("little-endian", LITTLE_ENDIAN), ("relocated", VECTORS_TRANSLATED)] {
         // SAFETY: decides how interrupts are taken; they are off, and the vectors are in place.
         let (status, _) = unsafe { hcall::call(Call::SetMode, arguments) };
@@ -321,17 +327,15 @@ fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
 /// Goes on with translation on.
 extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
     // SAFETY: `boot` left it on the stack below us, whole, and nobody else has it.
-    let Found { handover, firmware, info } = unsafe { found.cast::<Found>().read() };
-    let user_pages = user::close();
-    // SAFETY: only `scv` is let through of the facilities; what it does is in place.
-    unsafe { spr::write::<{ number::FSCR }>(spr::FSCR_SCV) };
-    let server = handover.cpus[0];
+    let Found { handover, firmware, info, cpus } = unsafe { found.cast::<Found>().read() };
+    let user_pages = secondary::restrict_user();
     if let Err(status) = xics::open() {
         U::boot_failure(format_args!(
             "the hypervisor has no XICS (H_CPPR: {}): use ic-mode=xics or ic-mode=dual",
             status.0
         ));
     }
+    let first = core::ptr::with_exposed_provenance_mut::<Cpu>((cpus.0 | PHYSICAL_MAP) as usize);
     let machine = Machine {
         timebase: handover.timebase,
         decrementer_max: u64::MAX >> (65 - handover.decrementer_bits),
@@ -339,33 +343,48 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
         console_interrupt: console_interrupt(&handover),
         user_pages,
         firmware,
+        // SAFETY: room for so many was kept, and they are made below, before anyone has the machine.
+        cpus: unsafe { Cpus::new(first, handover.cpus.len()) },
+        cpu_calls: CpuCalls::find(&handover.rtas),
+        broadcast: Broadcast::find(handover.invalidation),
         typed: [AtomicU64::new(0), AtomicU64::new(0)],
         typed_count: AtomicUsize::new(0),
     };
     // SAFETY: the boot CPU comes by here once.
     let machine = unsafe { MACHINE.set(machine) };
+    for (index, server) in handover.cpus.iter().enumerate() {
+        // SAFETY: kept for it, aligned to a page and so to a `Cpu`; nobody refers to it yet.
+        unsafe { first.add(index).write(new_cpu::<U>(index, *server, machine)) };
+    }
+    let cpu = machine.cpus.get(0);
+    cpu.on.store(true, Ordering::Relaxed);
+    // SAFETY: entry code finds the `Cpu` there from now on.
+    unsafe { spr::write::<{ number::SPRG0 }>(core::ptr::from_ref(cpu) as u64) };
+    time::disarm(cpu);
+    enter_user(U::boot(info, machine, cpu), cpu)
+}
+
+fn new_cpu<U: Upcalls<Ppc64le>>(index: usize, server: HardwareCpu, machine: &'static Machine) -> Cpu {
     let toc;
     // SAFETY: reads r2.
     unsafe { core::arch::asm!("mr {}, 2", out(reg) toc, options(nomem, nostack, preserves_flags)) };
-    let cpu = Cpu {
+    Cpu {
         frame: Cell::new(core::ptr::null_mut()),
-        stack: stack::top(Use::Main),
+        stack: stack::top(index, Use::Main),
         toc,
-        fault_stack: stack::top(Use::Fault),
         scratch: [const { Cell::new(0) }; 3],
-        faulted: UnsafeCell::new(kernel_fault::Registers::ZERO),
+        faulted: UnsafeCell::new(Registers::new(stack::top(index, Use::Fault))),
         upper: Cell::new(core::ptr::null()),
         machine,
         on_interrupt: U::interrupt as fn(&'static Cpu, Interrupt),
         server,
         armed: Cell::new(false),
-    };
-    // SAFETY: as above.
-    let cpu = unsafe { BOOT_CPU.set(cpu) };
-    // SAFETY: entry code finds the `Cpu` there from now on.
-    unsafe { spr::write::<{ number::SPRG0 }>(core::ptr::from_ref(cpu) as u64) };
-    time::disarm(cpu);
-    let resume = U::boot(info, machine, cpu);
+        on: AtomicBool::new(false),
+    }
+}
+
+/// Enters user mode for the first time on this CPU.
+pub(crate) fn enter_user(resume: Resume<Frame>, cpu: &'static Cpu) -> ! {
     // SAFETY: the frame is a user thread's, by the maker of a `Resume`.
     unsafe { spandrel_enter_user(resume.frame().as_ptr() as u64, core::ptr::from_ref(cpu).cast()) }
 }
@@ -377,6 +396,6 @@ fn console_interrupt(handover: &Handover) -> Option<u32> {
     xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
     // A plain terminal signals whether asked or not and knows no modes, so a refusal means nothing.
     // SAFETY: the terminal may signal from now on; interrupts are off.
-    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1, 0, 0]) };
+    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1]) };
     Some(source)
 }

@@ -93,6 +93,37 @@ impl Platform {
     }
 }
 
+/// Whether the hypervisor lets the guest do something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grant {
+    /// The tree does not say.
+    Unsaid,
+    Given,
+    Refused,
+}
+
+/// Who runs the guest, as far as it matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hypervisor {
+    Unknown,
+    Kvm,
+}
+
+/// How translations may be invalidated on all CPUs at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invalidation {
+    /// By `tlbie` (guest translation shootdown enable, option vector 5).
+    pub gtse: Grant,
+    /// By H_RPT_INVALIDATE.
+    pub hypercall: Grant,
+    pub hypervisor: Hypervisor,
+}
+
+impl Invalidation {
+    const UNSAID: Self =
+        Self { gtse: Grant::Unsaid, hypercall: Grant::Unsaid, hypervisor: Hypervisor::Unknown };
+}
+
 /// RTAS calls by name. `None`: the firmware has no such call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RtasTokens {
@@ -100,6 +131,8 @@ pub struct RtasTokens {
     pub os_term: Option<u32>,
     pub set_xive: Option<u32>,
     pub start_cpu: Option<u32>,
+    pub stop_self: Option<u32>,
+    pub query_cpu_stopped_state: Option<u32>,
 }
 
 /// A terminal of the hypervisor.
@@ -128,6 +161,7 @@ pub struct Handover {
     pub console: Option<Terminal>,
     pub rtas: RtasTokens,
     pub platform: Platform,
+    pub invalidation: Invalidation,
     /// `ibm,pa-features` says that the CPU walks radix trees; `None` if it says nothing.
     pub cpu_radix: Option<bool>,
 }
@@ -159,6 +193,7 @@ pub fn read(blob: &[u8]) -> Result<Handover, TreeError> {
         match node.name.split('@').next().unwrap_or("") {
             "chosen" => pass.chosen(node)?,
             "rtas" => pass.rtas(node),
+            "hypervisor" => pass.hypervisor(node),
             _ => match text(node, "device_type") {
                 Some("memory") => pass.memory(node)?,
                 Some("cpu") => pass.cpu(node)?,
@@ -185,6 +220,7 @@ impl Pass {
                 console: None,
                 rtas: RtasTokens::default(),
                 platform: Platform::UNSAID,
+                invalidation: Invalidation::UNSAID,
                 cpu_radix: None,
             },
             // What the specification says where the root says nothing.
@@ -221,13 +257,27 @@ impl Pass {
                     self.stdout = self.stdout.or(unit_of_path(property.value));
                 }
                 "ibm,arch-vec-5-platform-support" => self.out.platform = Platform::parse(property.value),
+                // The vector that was agreed on, by its byte numbers.
+                "ibm,architecture-vec-5" => {
+                    let radix_options = property.value.get(26).copied().unwrap_or(0);
+                    self.out.invalidation.gtse = granted(radix_options & 0x40 != 0);
+                }
                 _ => {}
             }
         }
         Ok(())
     }
 
+    fn hypervisor(&mut self, node: FdtNode) {
+        if value(node, "compatible").is_some_and(|list| lists(list, "linux,kvm")) {
+            self.out.invalidation.hypervisor = Hypervisor::Kvm;
+        }
+    }
+
     fn rtas(&mut self, node: FdtNode) {
+        if let Some(list) = value(node, "ibm,hypertas-functions") {
+            self.out.invalidation.hypercall = granted(lists(list, "hcall-rpt-invalidate"));
+        }
         let tokens = &mut self.out.rtas;
         for property in node.properties() {
             let token = word(property.value, 0);
@@ -236,6 +286,8 @@ impl Pass {
                 "ibm,os-term" => tokens.os_term = token,
                 "ibm,set-xive" => tokens.set_xive = token,
                 "start-cpu" => tokens.start_cpu = token,
+                "stop-self" => tokens.stop_self = token,
+                "query-cpu-stopped-state" => tokens.query_cpu_stopped_state = token,
                 _ => {}
             }
         }
@@ -325,6 +377,15 @@ fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
 fn text<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a str> {
     let value = value(node, name)?;
     core::str::from_utf8(value.strip_suffix(&[0])?).ok()
+}
+
+/// Whether a property that is a list of strings has `entry`.
+fn lists(value: &[u8], entry: &str) -> bool {
+    value.split(|&byte| byte == 0).any(|string| string == entry.as_bytes())
+}
+
+fn granted(yes: bool) -> Grant {
+    if yes { Grant::Given } else { Grant::Refused }
 }
 
 fn word(value: &[u8], index: usize) -> Option<u32> {
