@@ -16,6 +16,7 @@ pub struct Features {
     pub smap: bool,
     pub umip: bool,
     pub pages_1g: bool,
+    pub pcid: bool,
     pub serialize: bool,
     /// Ticks of the TSC per second, where CPUID says so.
     pub tsc_hz: Option<u64>,
@@ -64,6 +65,7 @@ impl Features {
             smap: structured.is_some_and(|info| info.has_smap()),
             umip: structured.is_some_and(|info| info.has_umip()),
             pages_1g: extended.has_1gib_pages(),
+            pcid: basic.has_pcid(),
             serialize: has_serialize(),
             tsc_hz: rates
                 .and_then(|info| info.tsc_frequency())
@@ -93,6 +95,7 @@ impl fmt::Display for Features {
             (self.smap, " smap"),
             (self.umip, " umip"),
             (self.pages_1g, " 1g-pages"),
+            (self.pcid, " pcid"),
             (self.serialize, " serialize"),
         ];
         for (_, name) in found.iter().filter(|(there, _)| *there) {

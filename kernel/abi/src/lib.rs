@@ -18,6 +18,11 @@
 //! says otherwise. Vector registers are preserved.
 #![no_std]
 
+pub mod membarrier;
+pub mod rseq;
+pub mod testing;
+pub mod trace;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 macro_rules! numbers {
@@ -36,6 +41,7 @@ macro_rules! numbers {
         }
     };
 }
+pub(crate) use numbers;
 
 numbers! {
     /// The system calls. In the signatures, a handle's rights are in brackets.
@@ -90,6 +96,54 @@ numbers! {
     /// `process_priority(process [MANAGE], priority)`. 0–255, at most the caller's own; higher
     /// runs first. Errors: `BadArgument`.
     ProcessPriority = 17,
+    /// `thread_start(process [MANAGE], entry, stack, argument) -> thread`. Starts a thread at
+    /// `entry` with stack pointer `stack` (16-byte aligned) and `argument` as its first argument;
+    /// all other registers are zero. It has the process's priority, may run on the CPUs that the
+    /// caller may run on, and has no budget of its own. The handle has all rights. Errors:
+    /// `NoMemory`, `TableFull`, `Gone`, `BadAddress` (entry or stack is not a user's).
+    ThreadStart = 18,
+    /// `thread_exit()`. Ends the calling thread. When the last thread of a process ends, the
+    /// process ends with status 0. Does not return.
+    ThreadExit = 19,
+    /// `thread_wait(thread [WAIT])`. Waits until it has ended. Errors: `BadArgument` for the caller.
+    ThreadWait = 20,
+    /// `thread_affinity(thread [MANAGE], set) -> set before`. Bit n of a set is CPU n. Takes effect
+    /// before the call returns: a thread that runs on a CPU outside the set has left it. A set of 0
+    /// only asks. [`Handle::NONE`] is the calling thread. Errors: `BadArgument` if no CPU of the
+    /// set is on.
+    ThreadAffinity = 21,
+    /// `thread_priority(thread [MANAGE], priority)`. 0–255, at most the caller's own; higher runs
+    /// first. [`Handle::NONE`] is the calling thread. Errors: `BadArgument`.
+    ThreadPriority = 22,
+    /// `thread_budget(thread [MANAGE], budget, period)`. At most `budget` nanoseconds of CPU time
+    /// in each `period`; a thread that has used its budget waits for the next period. 0 and 0 take
+    /// the limit away. [`Handle::NONE`] is the calling thread. Errors: `BadArgument` (budget above
+    /// period, or below [`MIN_BUDGET`](crate::MIN_BUDGET)).
+    ThreadBudget = 23,
+    /// `membarrier(command, flags, cpu) -> value`. See [`membarrier`].
+    Membarrier = 24,
+    /// `rseq_register(address)`. See [`rseq`]. Address 0 ends it. Errors: `BadArgument` (not
+    /// aligned to the area's size, or there is a registration and `address` is not 0),
+    /// `BadAddress` (not writable memory that is mapped).
+    RseqRegister = 25,
+    /// `code_publish(address, length)`. The writer's part of code modification: what this thread
+    /// wrote to the range before is what any CPU fetches after it has serialized, which
+    /// [`membarrier`]'s `PRIVATE_EXPEDITED_SYNC_CORE` makes every thread of the process do. At most
+    /// [`MAX_PUBLISH`](crate::MAX_PUBLISH) bytes; the caller calls again for the rest. Errors:
+    /// `BadArgument` (too long), `BadAddress` (not wholly mapped).
+    CodePublish = 26,
+    /// `cpus(machine [READ]) -> set` of the CPUs that are on. Bit n is CPU n.
+    Cpus = 27,
+    /// `cpu_power(machine [MANAGE], cpu, 0 or 1)`. Turns a CPU off or on, and returns when it is.
+    /// What was queued there moves elsewhere. CPU 0 stays on. Errors: `BadArgument` (no such CPU,
+    /// or CPU 0 off, or some thread may run nowhere else), `NotSupported` (the machine refused).
+    CpuPower = 28,
+    /// `quiesce(machine [MANAGE])`. Waits until every process that had ended when the call was made
+    /// is taken apart: for whoever compares free memory.
+    Quiesce = 29,
+    /// `test(operation, …)`. Exists only in kernels built for testing, else `BadCall`. See
+    /// [`testing`].
+    Test = 30,
 }
 
 numbers! {
@@ -119,6 +173,8 @@ numbers! {
     Gone = 11,
     /// The machine cannot do this.
     NotSupported = 12,
+    /// Something must be registered first.
+    NotRegistered = 13,
 }
 
 numbers! {
@@ -184,6 +240,10 @@ pub const MAX_NAME: usize = 64;
 pub const STACK_BYTES: u64 = 128 * 1024;
 /// The smallest page, in bytes.
 pub const PAGE_BYTES: u64 = 4096;
+/// The smallest budget of a thread, in nanoseconds.
+pub const MIN_BUDGET: u64 = 10_000;
+/// Most bytes of one `code_publish`.
+pub const MAX_PUBLISH: u64 = 64 * 1024;
 /// The priority of a process whose maker asked for none.
 pub const DEFAULT_PRIORITY: u64 = 100;
 
@@ -278,6 +338,8 @@ impl ExitReport {
 //   @spandrel failed               a panic, a kernel fault, or unusable boot input
 // and may hold
 //   @spandrel frame ADDRESS        one line per backtrace entry, hexadecimal, innermost first
+//   @spandrel trace CPU RECORDS    in test kernels, before the end: `trace::Record`s of one CPU,
+//                                  oldest first, 64 hexadecimal digits each; many lines
 
 /// What every protocol line starts with.
 pub const PROTOCOL: &str = "@spandrel ";

@@ -9,7 +9,7 @@ use crate::sync::{AtomicU64, Ordering};
 use arch_contract::irq::IrqsOff;
 use arch_model::{Config, Machine};
 use boot_image::archive::Archive;
-use boot_image::command_line::Log;
+use boot_image::command_line::{Log, Tracing};
 
 /// Refuses one allocation, of frames or of the heap, and counts them. Part of [`Memory`] in test
 /// builds.
@@ -55,7 +55,7 @@ pub(crate) fn kernel_cpu(config: Config) -> &'static Cpu {
     let (machine, cpus) = Machine::new(config);
     let memory = Memory::boot(machine, &machine.boot_info("", None), None).expect("enough RAM");
     let archive = Archive::new(EMPTY_ARCHIVE).unwrap_or_else(|error| panic!("{error}"));
-    kernel::place(memory, machine, archive, Log::Quiet, cpus[0]).expect("enough RAM")
+    kernel::place(memory, machine, archive, (Log::Quiet, Tracing::Off), cpus[0]).expect("enough RAM")
 }
 
 /// A token: in the model, interrupts come in windows only.

@@ -1,0 +1,81 @@
+//! What kernels built for testing offer beside the ABI: scripted races, and counts.
+//!
+//! A script is a user program that says which CPU is to stop at which point of the kernel, brings
+//! the others where it wants them, and lets go. All of it is absent from an ordinary kernel.
+
+crate::numbers! {
+    /// Operations of `test`.
+    Operation:
+    /// `(point, cpu, how)`: the next time CPU `cpu` passes [`Point`] `point`, it stops there until
+    /// released. `how`: 0 stops and serves the requests of other CPUs meanwhile, 1 stops deaf, with
+    /// interrupts off.
+    Arm = 0,
+    /// `(cpu) -> 1` if it stands at a point.
+    Stopped = 1,
+    /// `(cpu)`: lets it go on.
+    Release = 2,
+    /// `(cpu, kind, slices)`: queues a kernel task on `cpu` that runs `slices` slices. Kind 0 uses no
+    /// mm, kind 1 uses the caller's. It has the caller's priority.
+    Task = 3,
+    /// `(cpu, counter) -> value` of a [`Counter`].
+    Count = 4,
+    /// `(value)`: a mark in the trace.
+    Mark = 5,
+    /// `()`: the caller's CPU stays in the kernel with interrupts off, deaf, until released.
+    Stick = 6,
+    /// `(count)`: at most so many hardware ids (or slots per CPU) are used from now on.
+    LimitIds = 7,
+    /// `() -> id` of the caller's address space.
+    Context = 8,
+    /// `(cpu) -> id` of what its MMU holds, 0 for the kernel's tables; bit 62 set: lazily; bit 63:
+    /// switching.
+    Loaded = 9,
+    /// `(cpu) -> 1` if it idles.
+    Idle = 10,
+}
+
+crate::numbers! {
+    /// Where a CPU can be stopped.
+    Point:
+    /// In a switch, `loaded` says switching, before the tables are loaded.
+    Switching = 0,
+    /// After an adopted mm became current, before the task is polled.
+    TaskUsesMm = 1,
+    /// membarrier, between the barrier (a) and the first sample.
+    MembarrierBeforeSample = 2,
+    /// membarrier, after the last sample.
+    MembarrierSampled = 3,
+    /// A flush, after the generation was raised, before the CPUs are sampled.
+    FlushBeforeSample = 4,
+    /// On the way to user mode, after the memory context is right, before what is owed is looked at.
+    BeforeReturn = 5,
+    /// A CPU has left user code for a task or for idle.
+    BecameLazy = 6,
+    /// A teardown, before it looks which CPUs hold the mm.
+    TeardownScan = 7,
+}
+
+crate::numbers! {
+    /// What each CPU counts.
+    Counter:
+    /// Table-base or PID writes.
+    Reloads = 0,
+    /// Executions of full-barrier sites.
+    Barriers = 1,
+    /// Core serializations on the way to user mode.
+    CoreSyncs = 2,
+    /// Interrupts from other CPUs taken.
+    Interrupts = 3,
+    /// Threads pulled from other CPUs.
+    Pulls = 4,
+    /// Invalidations, partial or whole.
+    Flushes = 5,
+    /// `exit_lazy_tlb` calls.
+    LazyExits = 6,
+    /// Restarted sequences.
+    Restarts = 7,
+    /// Reuses of retired hardware ids after a flush of everything, on all CPUs together.
+    Rollovers = 8,
+    /// Interrupts sent for a teardown, on all CPUs together.
+    TeardownInterrupts = 9,
+}
