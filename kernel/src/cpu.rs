@@ -4,19 +4,26 @@
 //! of the memory context) is atomic or under a leaf lock. `&mut Cpu` does not exist: an interrupt
 //! in a window, and later a request of another CPU, work on the same value.
 
+use crate::cpuset::CpuId;
+use crate::hotplug::Refused;
 use crate::kernel::Kernel;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::print::Machine;
+use crate::request::Inbox;
 use crate::sched;
-use crate::sched::context::Words;
+use crate::sched::context::{Held, Words};
 use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Standing, Thread};
+use crate::trace::{self, Trace};
+use abi::testing::Counter;
+use abi::trace::Kind;
 use arch_contract::Base;
+use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::Interrupt;
-use arch_contract::ret::CoreSyncOwed;
+use arch_contract::ret::{CoreSyncOwed, Return};
 use arch_contract::time::{Nanos, Time};
 use arch_current::Current;
 use core::cell::Cell;
@@ -39,6 +46,10 @@ impl Work {
     /// The core must serialize before the next user instruction (`RET-2`). Only the way to user
     /// mode takes it off.
     pub const CORE_SYNC: Self = Self(8);
+    /// The current thread's restartable sequence must start over.
+    pub const RSEQ: Self = Self(16);
+    /// This CPU is to go off.
+    pub const GO_OFF: Self = Self(32);
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -52,7 +63,12 @@ impl Work {
 pub struct Cpu {
     arch: &'static ArchCpu,
     pub kernel: &'static Kernel,
+    pub number: CpuId,
     pub(crate) words: Words,
+    /// What goes with `words` and is nobody else's business.
+    pub(crate) held: Held,
+    pub(crate) inbox: Inbox,
+    pub(crate) refused: Refused,
     pub(crate) run_queue: Leaf<RunQueue>,
     /// Who sleeps, by due time.
     pub(crate) timers: Leaf<Queue>,
@@ -66,15 +82,21 @@ pub struct Cpu {
     pub(crate) task_slice_left: Cell<u64>,
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
+    pub(crate) trace: Trace,
 }
 
 impl Cpu {
-    pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel) -> Result<Self, NoMemory> {
+    pub fn try_new(arch: &'static ArchCpu, kernel: &'static Kernel, number: CpuId) -> Result<Self, NoMemory> {
         let charged = Charged { memory: kernel.memory, budget: kernel.root.clone() };
+        let trace = Trace::try_new(charged.clone(), number.get().into(), kernel.tracing)?;
         Ok(Self {
             arch,
             kernel,
+            number,
             words: Words::new(),
+            held: Held::new(),
+            inbox: Inbox::new(),
+            refused: Refused::new(),
             run_queue: Leaf::new(RunQueue::try_new(charged)?),
             timers: Leaf::new(Queue::new()),
             current: Cell::new(None),
@@ -83,6 +105,7 @@ impl Cpu {
             slice_end: Cell::new(Nanos(0)),
             task_slice_left: Cell::new(sched::SLICE),
             armed: Cell::new(None),
+            trace,
         })
     }
 
@@ -111,9 +134,21 @@ impl Cpu {
         self.kernel.rate.nanos(Current::now(self.arch))
     }
 
-    /// Serves the requests other CPUs have addressed to this one. Takes no lock. There are none
-    /// before another CPU is started, and none is started yet.
-    pub fn serve(&self) {}
+    /// The one way to a full barrier in generic code.
+    #[inline(always)]
+    pub fn full_barrier(&self, site: Site) {
+        Current::full_barrier(self.arch, site);
+        trace::event(self, Kind::Barrier, site as u64, 0);
+        trace::count(self, Counter::Barriers);
+    }
+
+    /// Makes the core serialize before the next user instruction on this CPU, if its returns to
+    /// user mode do not do so anyway.
+    pub fn owe_core_sync(&self) {
+        if !Current::user_return_serializes(self.arch) {
+            self.add_work(Work::CORE_SYNC);
+        }
+    }
 
     /// The thread whose user code this CPU runs, or ran when it entered the kernel.
     pub fn current(&self) -> Option<Ref<Thread>> {
@@ -182,8 +217,8 @@ impl Cpu {
         match interrupt {
             Interrupt::Timer => self.add_work(Work::TIMER),
             Interrupt::Console => self.add_work(Work::CONSOLE),
-            // Nobody sends any while one CPU runs.
-            Interrupt::Ipi | Interrupt::Spurious => {}
+            Interrupt::Ipi => self.serve(),
+            Interrupt::Spurious => {}
         }
     }
 }

@@ -5,8 +5,11 @@
 
 use crate::console::Console;
 use crate::cpu::Cpu;
+use crate::cpuset::{CpuId, CpuSet, SharedSet};
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
+use crate::mm::heap::Charged;
+use crate::mm::ids::HardwareIds;
 use crate::mm::memory::Memory;
 use crate::object::Ref;
 use crate::panic;
@@ -14,19 +17,23 @@ use crate::print::{self, Machine, Text};
 use crate::program;
 use crate::provoke;
 use crate::sched;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, atomic::AtomicPtr};
 use crate::thread::Frame;
 use crate::time::Rate;
+use crate::trace;
+use abi::trace::Kind;
 use arch_contract::Base;
-use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE};
-use arch_contract::context::ContextId;
+use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE, MAX_CPUS};
+use arch_contract::context::{ContextId, Contexts};
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::Paging;
 use arch_contract::ret::Resume;
+use arch_contract::smp::Smp;
 use arch_contract::time::Time;
+use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use boot_image::archive::Archive;
-use boot_image::command_line::{self, Log};
+use boot_image::command_line::{self, Log, Tracing};
 use core::fmt::Write;
 
 /// The kernel.
@@ -40,8 +47,26 @@ pub struct Kernel {
     pub archive: Archive<'static>,
     pub console: Console,
     pub log: Log,
+    pub tracing: Tracing,
+    /// The machine's numbers for address spaces.
+    pub ids: HardwareIds,
+    #[cfg(test)]
+    pub lifetime: tests::Chosen,
+    /// By number; null where the machine has none. Written while the boot CPU is alone.
+    cpus: [AtomicPtr<Cpu>; MAX_CPUS],
+    /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
+    /// when it has let go of everything.
+    online: SharedSet,
+    /// Whether all CPUs have been on together.
+    complete: AtomicBool,
     processes: AtomicU64,
     contexts: AtomicU64,
+    requests: AtomicU64,
+    /// Address spaces that are being taken apart.
+    teardowns: AtomicU64,
+    teardown_interrupts: AtomicU64,
+    /// Calls that wait for all of them.
+    hurries: AtomicU64,
 }
 
 impl Kernel {
@@ -54,6 +79,87 @@ impl Kernel {
     pub fn next_context(&self) -> Option<ContextId> {
         ContextId::new(self.contexts.fetch_add(1, Ordering::Relaxed) + 1)
     }
+
+    /// The next number of a request that is waited for.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The CPUs that are on.
+    #[inline]
+    pub fn online(&self) -> CpuSet {
+        self.online.load()
+    }
+
+    /// The CPU with this number, on or off, if the machine has one.
+    pub fn any_cpu(&self, number: CpuId) -> Option<&'static Cpu> {
+        // Acquire: pairs with the release in `add_cpu`.
+        let cpu = self.cpus[number.index()].load(Ordering::Acquire);
+        // SAFETY: null, or a CPU's value, which lives for ever.
+        unsafe { cpu.as_ref() }
+    }
+
+    fn add_cpu(&self, cpu: &'static Cpu) {
+        let at = &self.cpus[cpu.number.index()];
+        // Release: the value is complete. Pairs with the acquire in `any_cpu`.
+        at.store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Release);
+    }
+
+    /// This CPU is on, from now on: others may ask it and put work into its queue.
+    pub(crate) fn set_online(&self, cpu: &Cpu) {
+        trace::event(cpu, Kind::Online, 0, 0);
+        self.online.join(cpu.number);
+    }
+
+    /// This CPU is off: nobody asks it anything any more.
+    pub(crate) fn set_offline(&self, cpu: &Cpu) {
+        trace::event(cpu, Kind::Offline, 0, 0);
+        self.online.leave(cpu.number);
+    }
+
+    pub(crate) fn teardown_begins(&self) {
+        self.teardowns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn teardown_ended(&self) {
+        // Release: the memory is back. Pairs with the acquire in `teardowns`.
+        self.teardowns.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Address spaces that are being taken apart.
+    pub fn teardowns(&self) -> u64 {
+        self.teardowns.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_teardown_interrupt(&self) {
+        self.teardown_interrupts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// CPUs that were interrupted by teardowns.
+    pub fn teardown_interrupts(&self) -> u64 {
+        self.teardown_interrupts.load(Ordering::Relaxed)
+    }
+
+    /// Whether teardowns should not wait for CPUs to move on by themselves: somebody waits for
+    /// them, or memory is short.
+    pub fn is_hurried(&self) -> bool {
+        self.hurries.load(Ordering::Relaxed) != 0 || self.memory.is_short()
+    }
+
+    /// Somebody waits for all teardowns, or waits no more.
+    pub(crate) fn hurry(&self, waiting: Waiting) {
+        match waiting {
+            Waiting::Begins => self.hurries.fetch_add(1, Ordering::Relaxed),
+            Waiting::Ends => self.hurries.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+}
+
+/// See [`Kernel::hurry`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    Begins,
+    Ends,
 }
 
 /// Takes the machine over from the architecture's entry code, loads init and enters it.
@@ -68,6 +174,9 @@ pub fn boot(
         Ok(options) => options,
         Err(error) => refuse(format_args!("command line: {error}")),
     };
+    if options.tracing == Tracing::On && !trace::ENABLED {
+        refuse(format_args!("trace=on wants a kernel built for testing: `tools/x trace` makes one"));
+    }
     if options.log == Log::Normal {
         let mut out = Text(Some(machine));
         // Writing to the console cannot fail.
@@ -93,12 +202,11 @@ pub fn boot(
         Ok(memory) => memory,
         Err(NoMemory) => refuse(format_args!("too little memory: give the machine more, or raise mem=")),
     };
-    let cpu = match place(memory, machine, archive, options.log, arch) {
+    let cpu = match place(memory, machine, archive, (options.log, options.tracing), arch) {
         Ok(cpu) => cpu,
         Err(NoMemory) => refuse(format_args!("too little memory for the kernel itself")),
     };
     Current::bind(arch, (&raw const *cpu).cast());
-
     if let Some(provoke) = options.provoke {
         provoke::now(provoke);
     }
@@ -110,7 +218,62 @@ pub fn boot(
     if let Err(NoMemory) = started {
         refuse(format_args!("too little memory to load `{}`", options.init));
     }
+    if let Err(NoMemory) = start_others(cpu, info.cpus.len(), &irq) {
+        refuse(format_args!(
+            "too little memory for {} CPUs: give the machine more, or fewer CPUs",
+            info.cpus.len()
+        ));
+    }
     sched::leave(cpu, irq)
+}
+
+/// Makes the other CPUs' values and starts them. They come when they come: each takes work as soon
+/// as it is on.
+fn start_others(cpu: &'static Cpu, count: usize, irq: &IrqsOff) -> Result<(), NoMemory> {
+    let kernel = cpu.kernel;
+    place_others(kernel, count)?;
+    for other in (1..count as u64).filter_map(CpuId::new).filter_map(|number| kernel.any_cpu(number)) {
+        if let Err(error) = Current::start_cpu(cpu.arch(), other.arch(), irq) {
+            note(kernel, format_args!("CPU {} does not start: {error}", other.number));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the values of all CPUs but the first.
+pub(crate) fn place_others(kernel: &'static Kernel, count: usize) -> Result<(), NoMemory> {
+    for index in 1..count {
+        let Some(number) = CpuId::new(index as u64) else { break };
+        let arch = Current::cpu(kernel.machine, index);
+        let other = place_cpu(kernel, arch, number)?;
+        Current::bind(arch, (&raw const *other).cast());
+        kernel.add_cpu(other);
+    }
+    Ok(())
+}
+
+/// A CPU that was started begins here.
+pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
+    cpu.held.forget();
+    Current::flush_local_all(cpu.arch(), &irq);
+    let kernel = cpu.kernel;
+    kernel.set_online(cpu);
+    cpu.serve();
+    let there =
+        (0..MAX_CPUS as u64).filter_map(CpuId::new).filter(|number| kernel.any_cpu(*number).is_some());
+    if there.count() as u32 == kernel.online().len() && !kernel.complete.swap(true, Ordering::Relaxed) {
+        note(kernel, format_args!("{} CPUs", kernel.online().len()));
+    }
+    sched::leave(cpu, irq)
+}
+
+#[inline(never)]
+fn place_cpu(
+    kernel: &'static Kernel,
+    arch: &'static <Current as Base>::Cpu,
+    number: CpuId,
+) -> Result<&'static Cpu, NoMemory> {
+    Ok(forever(Ref::try_new(kernel.memory, Some(&kernel.root), Cpu::try_new(arch, kernel, number)?)?))
 }
 
 /// Makes the kernel and its first CPU. Out of line: its values need the stack only once.
@@ -119,23 +282,39 @@ pub(crate) fn place(
     memory: &'static Memory,
     machine: &'static Machine,
     archive: Archive<'static>,
-    log: Log,
+    (log, tracing): (Log, Tracing),
     arch: &'static <Current as Base>::Cpu,
 ) -> Result<&'static Cpu, NoMemory> {
+    let root = Budget::root(memory)?;
+    let ids = HardwareIds::try_new(Current::tags(machine), Charged { memory, budget: root.clone() })?;
     let kernel = Kernel {
         machine,
         memory,
-        root: Budget::root(memory)?,
+        root,
         rate: Rate::new(Current::now(arch), Current::ticks_per_second(machine)),
         archive,
         console: Console::new(),
         log,
+        tracing,
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),
+        ids,
+        #[cfg(test)]
+        lifetime: tests::Chosen::default(),
+        cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
+        online: SharedSet::new(),
+        complete: AtomicBool::new(false),
+        requests: AtomicU64::new(0),
+        teardowns: AtomicU64::new(0),
+        teardown_interrupts: AtomicU64::new(0),
+        hurries: AtomicU64::new(0),
     };
     let root = kernel.root.clone();
     let kernel = forever(Ref::try_new(memory, Some(&root), kernel)?);
-    Ok(forever(Ref::try_new(memory, Some(&root), Cpu::try_new(arch, kernel)?)?))
+    let cpu = place_cpu(kernel, arch, CpuId::BOOT)?;
+    kernel.add_cpu(cpu);
+    kernel.set_online(cpu);
+    Ok(cpu)
 }
 
 /// Gives a reference up for good.
@@ -149,5 +328,28 @@ fn forever<T>(value: Ref<T>) -> &'static T {
 pub fn note(kernel: &Kernel, text: core::fmt::Arguments<'_>) {
     if kernel.log == Log::Normal {
         print::line(Some(kernel.machine), text);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::sched::lifetime::Policy;
+    use crate::sync::{AtomicU8, Ordering};
+
+    /// The lifetime policy of a host test's kernel.
+    #[derive(Default)]
+    pub struct Chosen(AtomicU8);
+
+    impl Chosen {
+        pub fn set(&self, policy: Policy) {
+            self.0.store(policy as u8, Ordering::Relaxed);
+        }
+        pub fn get(&self) -> Policy {
+            match self.0.load(Ordering::Relaxed) {
+                0 => Policy::Hazard,
+                1 => Policy::Refcount,
+                _ => Policy::Shootdown,
+            }
+        }
     }
 }

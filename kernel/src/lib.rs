@@ -15,6 +15,7 @@
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
 //! | [`kernel`], [`cpu`] | the two values that all state hangs off |
 //! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
+//! | [`trace`] | what kernels built for testing record |
 //! | [`refuse`] | the global allocator of an image: there is none |
 //!
 //! Calls into architecture code read `Current::hook(…)`; the hooks and their contracts are in
@@ -28,16 +29,22 @@ extern crate std;
 pub mod cap;
 pub mod console;
 pub mod cpu;
+pub mod cpuset;
 pub mod fault;
+pub mod hotplug;
 pub mod kernel;
+pub mod membarrier;
 pub mod mm;
 pub mod object;
 pub mod panic;
+pub mod pending;
 pub mod print;
 pub mod process;
 pub mod program;
 mod provoke;
 pub mod refuse;
+pub mod rendezvous;
+pub mod request;
 pub mod sched;
 pub mod sync;
 pub mod syscall;
@@ -45,6 +52,7 @@ pub mod syscall;
 mod tests;
 pub mod thread;
 pub mod time;
+pub mod trace;
 pub mod upcall;
 
 pub use upcall::Upcall;

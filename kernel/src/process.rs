@@ -14,12 +14,14 @@ use crate::mm::memory::Memory;
 use crate::mm::space::{Progress, Space};
 use crate::object::Ref;
 use crate::program;
-use crate::sched::context;
+use crate::rendezvous::{self, Point};
+use crate::sched::lifetime::{self, Teardown, Verdict};
 use crate::sched::queue::{Entry, Priority, Queue, Runnable};
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Lock, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Leaf, Lock, Ordering};
 use crate::thread::Thread;
 use abi::{Error, ExitReport};
 use arch_contract::irq::IrqsOff;
+use arch_contract::time::Nanos;
 use arrayvec::ArrayString;
 
 /// A program's name.
@@ -40,6 +42,8 @@ pub struct Process {
     teardown_floor: AtomicU8,
     pub(crate) teardown_entry: Entry,
     teardown_queued: AtomicBool,
+    /// What its teardown knows of the CPUs that still have it loaded.
+    teardown: Leaf<Option<Teardown>>,
     /// Whether the machine ends when it does.
     init: AtomicBool,
     /// Nanoseconds its ended threads have run.
@@ -82,6 +86,7 @@ impl Process {
             teardown_floor: AtomicU8::new(0),
             teardown_entry: Entry::new(),
             teardown_queued: AtomicBool::new(false),
+            teardown: Leaf::new(None),
             init: AtomicBool::new(false),
             past_time: AtomicU64::new(0),
         };
@@ -183,6 +188,7 @@ impl Process {
 
     fn queue_teardown(this: &Ref<Self>, cpu: &Cpu) {
         if !this.teardown_queued.swap(true, Ordering::Relaxed) {
+            cpu.kernel.teardown_begins();
             cpu.make_ready(Runnable::Teardown(this.clone()));
         }
     }
@@ -212,14 +218,35 @@ impl Process {
     }
 
     /// One slice of taking it apart: first what it could name, then its memory. `CTX-9`: the
-    /// address space is off every CPU before its first table is freed.
-    pub fn teardown_slice(this: &Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Progress {
+    /// address space is loaded nowhere before its first table is freed.
+    pub fn teardown_slice(this: &Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Slice {
         let capability = this.table.lock(cpu).take_last();
         if capability.is_some() {
             drop(capability);
-            return Progress::More;
+            return Slice::More;
         }
-        context::drop_everywhere(cpu, this.space.id(), irq);
-        this.space.teardown_step(cpu, TEARDOWN_PAGES, irq)
+        rendezvous::point(cpu, Point::TeardownScan);
+        if let Verdict::Wait(until) =
+            lifetime::is_loaded_nowhere(cpu, &this.space, &mut this.teardown.lock(), irq)
+        {
+            return Slice::Wait(until);
+        }
+        match this.space.teardown_step(cpu, TEARDOWN_PAGES) {
+            Progress::More => Slice::More,
+            Progress::Done => {
+                cpu.kernel.teardown_ended();
+                Slice::Done
+            }
+        }
     }
+}
+
+/// How a slice of a teardown ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Slice {
+    More,
+    Done,
+    /// Some CPU has it loaded: look again then.
+    Wait(Nanos),
 }

@@ -22,6 +22,7 @@ use crate::thread::Thread;
 use abi::{Ending, Error, ExitReport, MAX_GRANTS, PAGE_BYTES, Rights, STACK_BYTES, initial};
 use arch_contract::addr::VirtAddr;
 use arch_contract::boot::Boot;
+use arch_contract::irq::IrqsOff;
 use arch_contract::pte::{Paging, Protection};
 use arch_contract::trap::Traps;
 use arch_current::Current;
@@ -52,7 +53,7 @@ pub struct Request {
 /// that. For kernel tasks.
 pub async fn load(kernel: &'static Kernel, request: Request) -> Result<Ref<Process>, Error> {
     let program = find(kernel, &request.name)?;
-    let process = make(kernel, &request)?;
+    let process = slices(|cpu, irq| Poll::Ready(make(cpu, &request, irq))).await?;
     match fill(&process, &program, &request).await {
         Ok(()) => Ok(process),
         Err(error) => {
@@ -77,12 +78,13 @@ fn find(kernel: &'static Kernel, name: &Name) -> Result<Program<'static>, Error>
 }
 
 /// An empty process with its grants.
-fn make(kernel: &'static Kernel, request: &Request) -> Result<Ref<Process>, Error> {
+fn make(cpu: &Cpu, request: &Request, irq: &IrqsOff) -> Result<Ref<Process>, Error> {
+    let kernel = cpu.kernel;
     let memory = kernel.memory;
     let no_memory = |NoMemory| Error::NoMemory;
     let budget = Budget::child(memory, &request.budget, request.memory).map_err(no_memory)?;
     let id = kernel.next_context().ok_or(Error::NoMemory)?;
-    let space = Space::new(memory, budget.clone(), id).map_err(|_| Error::NoMemory)?;
+    let space = Space::new(cpu, memory, budget.clone(), id, irq).map_err(|_| Error::NoMemory)?;
     let number = kernel.next_process();
     Process::try_new(memory, budget, number, request.name, space, request.priority).map_err(no_memory)
 }
@@ -181,7 +183,7 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
         (Object::Console, Rights::READ | Rights::WRITE),
         (Object::Timer, Rights::READ | Rights::WAIT),
         (Object::Archive, Rights::READ | Rights::EXECUTE),
-        (Object::Machine, Rights::MANAGE),
+        (Object::Machine, Rights::READ | Rights::MANAGE),
     ];
     let request = Request {
         name: short,

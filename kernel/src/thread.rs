@@ -7,6 +7,7 @@
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
+use crate::pending::Pending;
 use crate::print::Machine;
 use crate::process::Process;
 use crate::sched::queue::{Entry, Priority};
@@ -36,6 +37,8 @@ pub enum Standing {
     WaitingFor(Ref<Process>),
     /// In the timer queue; makes its call again.
     Sleeping,
+    /// In the timer queue, again and again, until what its call waits for has happened.
+    Pending(Pending),
     /// A kernel task works for it and stores the result of the call.
     InTask,
     /// A kernel task works for it; when that is done it ends instead of returning.

@@ -152,8 +152,7 @@ pub enum Did {
 
 impl Switched {
     /// No switch lay on this step.
-    pub const NOTHING: Self =
-        Self { core_serialized: Did::No, reloaded: Did::No, flushed: Did::No };
+    pub const NOTHING: Self = Self { core_serialized: Did::No, reloaded: Did::No, flushed: Did::No };
 }
 
 /// The hooks.

@@ -11,6 +11,15 @@ pub enum StartError {
     NotImplemented(crate::NotImplemented),
 }
 
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Refused(code) => write!(f, "the machine refuses ({code})"),
+            Self::NotImplemented(missing) => write!(f, "{} is not implemented", missing.0.id()),
+        }
+    }
+}
+
 /// What is known of another CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PowerState {

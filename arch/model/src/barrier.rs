@@ -1,5 +1,6 @@
 //! Barriers and core serialization: logged, so that tests can ask where they stood.
 
+use crate::cpu::Fence;
 use crate::{Cpu, Event, Model};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
@@ -9,6 +10,9 @@ use std::sync::atomic::{Ordering, fence};
 impl Barriers for Model {
     fn full_barrier(cpu: &Cpu, site: Site) {
         fence(Ordering::SeqCst);
+        if site == Site::EnterUserMm {
+            cpu.fence.set(Fence::Entered);
+        }
         cpu.machine.log(Some(cpu), Event::FullBarrier(site));
     }
 

@@ -1,20 +1,17 @@
 //! Memory contexts, strictly: what is loaded is checked against what still exists.
 
-use crate::cpu::{Cpu, Loaded};
+use crate::cpu::{Cpu, Fence, Loaded};
 use crate::events::Event;
-use crate::profile::Tags;
+use crate::tlb::Tag;
 use crate::{Machine, Model};
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::CoreSync;
 use arch_contract::context::{
-    ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, OutOfHardwareIds, Previously, Switched,
+    ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
+    Tags,
 };
 use arch_contract::irq::IrqsOff;
 use hashbrown::HashMap;
-
-/// The tag of a translation: reused as soon as it is free, so that what was not flushed shows.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct HardwareId(u16);
 
 /// The port's part of an address space.
 pub struct Mm {
@@ -22,45 +19,17 @@ pub struct Mm {
     pub(crate) hardware: HardwareId,
 }
 
-/// The address spaces that exist, and the machine's table of their roots.
-pub(crate) struct Ids {
-    taken: Vec<bool>,
-    live: HashMap<ContextId, (HardwareId, PhysAddr)>,
-}
-
-impl Ids {
-    pub(crate) fn new(count: u16) -> Self {
-        Self { taken: vec![false; count.into()], live: HashMap::new() }
-    }
-
-    fn take(&mut self, id: ContextId, root: PhysAddr) -> Result<HardwareId, OutOfHardwareIds> {
-        let free = self.taken.iter().position(|taken| !taken).ok_or(OutOfHardwareIds)?;
-        self.taken[free] = true;
-        let hardware = HardwareId(free as u16);
-        assert!(self.live.insert(id, (hardware, root)).is_none(), "{id:?} was given twice");
-        Ok(hardware)
-    }
-
-    fn give_back(&mut self, id: ContextId) -> HardwareId {
-        let (hardware, _) = self.live.remove(&id).expect("CTX-9: retired twice");
-        self.taken[usize::from(hardware.0)] = false;
-        hardware
-    }
-
-    /// Where the tables of `id` are.
-    pub(crate) fn root(&self, id: ContextId) -> Option<(HardwareId, PhysAddr)> {
-        self.live.get(&id).copied()
-    }
-}
+/// The address spaces that exist: the machine's table of their roots.
+pub(crate) type Live = HashMap<ContextId, (HardwareId, PhysAddr)>;
 
 impl Machine {
-    fn ids(&self) -> std::sync::MutexGuard<'_, Ids> {
-        self.ids.lock().expect("no test panicked holding it")
+    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
+        self.live.lock().expect("no test panicked holding it")
     }
 
     /// Address spaces that exist.
     pub fn live_contexts(&self) -> usize {
-        self.ids().live.len()
+        self.live().len()
     }
 
     /// Silent in a test that is failing already: a second panic would end all tests.
@@ -73,16 +42,20 @@ impl Machine {
         }
     }
 
-    /// As [`assert_unheld`](Self::assert_unheld).
-    fn assert_no_translation(&self, hardware: HardwareId) {
-        if std::thread::panicking() {
+    /// `CTX-11`, `CTX-12`: nobody else has `mm`'s hardware id, and no CPU remembers who had.
+    fn assert_fresh(&self, live: &Live, mm: &Mm) {
+        let Tags::Global { first, count } = Model::tags(self) else {
+            assert_eq!(mm.hardware, HardwareId(0), "ids are each CPU's own here");
             return;
-        }
-        for (number, shared) in self.shared.iter().enumerate() {
-            let translations = shared.translations.lock().expect("no test panicked holding it");
+        };
+        let hardware = mm.hardware;
+        assert!((first..first + count).contains(&hardware.0), "{hardware:?} is out of range");
+        assert!(!live.values().any(|(other, _)| *other == hardware), "CTX-11: {hardware:?} is shared");
+        let tag = self.tag(mm, Slot(0));
+        for number in 0..self.config.cpus {
             assert!(
-                !translations.any_of(hardware),
-                "CTX-12: CPU {number} still has translations of a freed hardware id"
+                !self.translations(number).any_of(tag),
+                "CTX-12: CPU {number} still has translations of a former user of {hardware:?}"
             );
         }
     }
@@ -91,51 +64,52 @@ impl Machine {
 impl Contexts for Model {
     type Mm = Mm;
 
-    fn new_mm(machine: &Machine, root: PhysAddr, id: ContextId) -> Result<Mm, OutOfHardwareIds> {
-        let hardware = machine.ids().take(id, root)?;
+    fn tags(machine: &Machine) -> Tags {
+        machine.config.profile.tags(machine.config.hardware_ids)
+    }
+
+    fn new_mm(machine: &Machine, root: PhysAddr, id: ContextId, hardware: HardwareId) -> Mm {
+        let mm = Mm { id, hardware };
+        let mut live = machine.live();
+        machine.assert_fresh(&live, &mm);
+        assert!(live.insert(id, (hardware, root)).is_none(), "{id:?} was given twice");
+        drop(live);
         machine.log(None, Event::NewMm(id));
-        Ok(Mm { id, hardware })
+        mm
     }
 
-    unsafe fn discard_mm(machine: &Machine, mm: &Mm) {
-        machine.log(None, Event::DiscardMm(mm.id));
+    unsafe fn retire_mm(machine: &Machine, mm: &Mm) {
+        machine.log(None, Event::RetireMm(mm.id));
         machine.assert_unheld(mm.id);
-        machine.assert_no_translation(mm.hardware);
-        machine.ids().give_back(mm.id);
-    }
-
-    unsafe fn retire_mm(cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
-        let machine = cpu.machine;
-        machine.log(Some(cpu), Event::RetireMm(mm.id));
-        machine.assert_unheld(mm.id);
-        cpu.translations().forget_all(mm.hardware);
-        machine.assert_no_translation(mm.hardware);
-        machine.ids().give_back(mm.id);
+        machine.live().remove(&mm.id).expect("CTX-9: retired twice");
     }
 
     unsafe fn switch_mm(cpu: &Cpu, from: Previously, to: &Loadable<'_, Mm>, _irq: &IrqsOff) -> Switched {
         let machine = cpu.machine;
         let (id, profile) = (to.id(), machine.config.profile);
         assert_eq!(to.mm().id, id, "the id is not the one the mm was made with");
-        assert!(machine.ids().root(id).is_some(), "CTX-9: {id:?} is loaded after it was retired");
+        assert!(machine.live().contains_key(&id), "CTX-9: {id:?} is loaded after it was retired");
         machine.log(Some(cpu), Event::SwitchMm { from, to: id });
+        let fence = cpu.fence.replace(Fence::UsedBySwitch);
+        assert_eq!(fence, Fence::Entered, "CTX-3: no full barrier (e) before the switch to {id:?}");
+        let tag = machine.tag(to.mm(), to.slot());
         // `from` is a hint; what is held decides. `CTX-2`
-        if cpu.loaded() == Loaded::Mm(id) {
-            return Switched::NOTHING;
+        let reload = cpu.loaded() != Loaded::Mm(id) || cpu.tag.get() != tag;
+        // Without tags a load forgets what was there before.
+        let flush = to.stale() == Stale::Everything
+            || reload && matches!(Self::tags(machine), Tags::PerCpu { slots: 1 });
+        if flush {
+            cpu.translations().forget_all(tag);
         }
+        if !reload {
+            return Switched { flushed: if flush { Did::Yes } else { Did::No }, ..Switched::NOTHING };
+        }
+        cpu.tag.set(tag);
         cpu.set_loaded(Loaded::Mm(id));
-        let tlb_current = match profile.tags() {
-            Tags::Tagged => Did::No,
-            Tags::Untagged => {
-                cpu.translations().forget_everything();
-                Did::Yes
-            }
-        };
         Switched {
-            full_barrier: profile.switch_is_barrier(),
             core_serialized: profile.switch_serializes(),
             reloaded: Did::Yes,
-            tlb_current,
+            flushed: if flush { Did::Yes } else { Did::No },
         }
     }
 
@@ -144,6 +118,7 @@ impl Contexts for Model {
         assert_eq!(cpu.lazy.get(), None, "CTX-6: a lazy episode begins inside another");
         assert_eq!(cpu.loaded(), Loaded::Mm(held), "CTX-2: a lazy episode of what is not loaded");
         cpu.lazy.set(Some(held));
+        cpu.fence.set(Fence::None);
     }
 
     fn exit_lazy_tlb(
@@ -156,33 +131,29 @@ impl Contexts for Model {
         cpu.machine.log(Some(cpu), Event::ExitLazy { left: left.0, now: now.id });
         assert_eq!(cpu.lazy.take(), Some(left.0), "CTX-7: not the episode that was begun");
         assert_eq!(cpu.loaded(), Loaded::Mm(now.id), "CTX-7: before the switch");
+        assert_ne!(cpu.fence.take(), Fence::None, "BAR-5: no full barrier (e) since the episode began");
         CoreSync::NotDone
     }
 
     fn drop_lazy(cpu: &Cpu, left: LeftLazy, _irq: &IrqsOff) {
-        let machine = cpu.machine;
-        machine.log(Some(cpu), Event::DropLazy(left.0));
+        cpu.machine.log(Some(cpu), Event::DropLazy(left.0));
         assert_eq!(cpu.lazy.take(), Some(left.0), "CTX-7: not the episode that was begun");
         if cpu.loaded() == Loaded::Mm(left.0) {
             cpu.set_loaded(Loaded::Kernel);
-        }
-        if let Some((hardware, _)) = machine.ids().root(left.0) {
-            cpu.translations().forget_all(hardware);
         }
     }
 }
 
 impl Cpu {
-    fn set_loaded(&self, loaded: Loaded) {
-        let shared = &self.machine.shared[self.number as usize];
-        *shared.loaded.lock().expect("no test panicked holding it") = loaded;
+    pub(crate) fn set_loaded(&self, loaded: Loaded) {
+        *self.machine.shared(self.number).loaded.lock().expect("no test panicked holding it") = loaded;
     }
 
-    /// The tag and the root that a walk on this CPU uses.
-    pub(crate) fn walk_from(&self) -> Option<(HardwareId, PhysAddr)> {
+    /// Whose tables a walk on this CPU uses, the tag of what it finds, and where they are.
+    pub(crate) fn walk_from(&self) -> Option<(ContextId, Tag, PhysAddr)> {
         match self.loaded() {
             Loaded::Kernel => None,
-            Loaded::Mm(id) => self.machine.ids().root(id),
+            Loaded::Mm(id) => self.machine.live().get(&id).map(|(_, root)| (id, self.tag.get(), *root)),
         }
     }
 }

@@ -12,7 +12,6 @@ use arch_contract::tlb::Freed;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     NewMm(ContextId),
-    DiscardMm(ContextId),
     RetireMm(ContextId),
     SwitchMm { from: Previously, to: ContextId },
     EnterLazy(ContextId),
@@ -24,7 +23,11 @@ pub enum Event {
     ReturnToUser { owed: Owed, reload: Reload },
     Flush { id: ContextId, start: VirtAddr, pages: u64, freed: Freed },
     FlushMm(ContextId),
+    FlushAll,
+    Broadcast { id: ContextId, start: VirtAddr, pages: u64, freed: Freed },
     SetDeadline(Option<Ticks>),
+    StartCpu { target: u32 },
+    StopCpu,
     SendIpi { target: u32 },
     Window,
     Wait,

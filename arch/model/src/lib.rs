@@ -4,7 +4,9 @@
 //! The idea is to be *worse* than real machines in what they permit and *stricter* in what they
 //! forbid. Translations are cached whenever they are used and leave the cache only through the
 //! flush hooks, so a forgotten flush shows. Nothing serializes or fences unless the [`Profile`]
-//! says that this machine's instruction does. Hardware ids are reused as soon as they are free.
+//! says that this machine's instruction does. A translation that is found under a tag that has
+//! changed hands, a hardware id that is taken while a CPU still remembers its former user, a load
+//! without the barrier before it: each ends the run with a message that names the clause.
 //! A physical address outside RAM, a retired address space that is loaded, or one that is retired
 //! while a CPU holds it, ends the run with a message that names the clause. Time stands still
 //! but for [`Machine::advance`] and a halt, which jumps to the next thing that can end it; where
@@ -15,11 +17,16 @@
 //! itself: it sets registers in a [`Frame`] and calls the upcalls. What the hooks did, in order, is
 //! in [`Machine::events`].
 //!
+//! Or every CPU is a host thread ([`Pace::Threads`]): each makes its own upcalls, and waits where
+//! [`Cpu::wait_for_start`] and the halt let it.
+//!
 //! One file per trait of the contract, plus the [`profile`], the [`events`] and the [`cpu`].
 
 pub mod cpu;
 pub mod events;
 pub mod profile;
+
+mod halt;
 
 mod barrier;
 mod boot;
@@ -36,10 +43,13 @@ mod trap;
 mod user;
 mod vector;
 
+use std::sync::atomic::Ordering;
+
 pub use context::Mm;
 pub use cpu::Cpu;
 pub use events::Event;
-pub use machine::{Config, Machine, PowerOff, RAM_BASE};
+pub use halt::Ended;
+pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};
 pub use profile::Profile;
 pub use pte::KERNEL_ENTRY;
 pub use trap::Frame;
@@ -61,10 +71,11 @@ impl arch_contract::Base for Model {
     }
 
     fn upper(cpu: &Cpu) -> *const () {
-        cpu.upper.get()
+        cpu.upper()
     }
 
     fn bind(cpu: &Cpu, upper: *const ()) {
-        cpu.upper.set(upper);
+        // Release: what `upper` leads to is written before any CPU finds it.
+        cpu.upper.store(upper.cast_mut(), Ordering::Release);
     }
 }

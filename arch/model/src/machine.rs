@@ -1,8 +1,9 @@
 //! The simulated machine: RAM, the clock, the console, and what all CPUs can see.
 
-use crate::context::Ids;
+use crate::context::Live;
 use crate::cpu::{Cpu, Loaded};
 use crate::events::{Event, Logged};
+use crate::halt::Halts;
 use crate::profile::Profile;
 use crate::tlb::Translations;
 use crate::{Frame, Model};
@@ -10,6 +11,7 @@ use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{BootInfo, HardwareCpu, PhysRange, reserve};
 use arch_contract::irq::Interrupt;
 use arch_contract::machine::{Power, Verdict};
+use arch_contract::smp::PowerState;
 use arch_contract::time::Ticks;
 use arch_contract::upcalls::Upcalls;
 use arrayvec::{ArrayString, ArrayVec};
@@ -17,10 +19,20 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 /// Where RAM starts. Not 0, so that a physical address that was never set is outside it.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x10_0000);
+
+/// Who plays the CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Pace {
+    /// One host thread plays all of them, one upcall at a time.
+    #[default]
+    Script,
+    /// Each is a host thread.
+    Threads,
+}
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -30,13 +42,25 @@ pub struct Config {
     pub ram: u64,
     /// 1 to 64.
     pub cpus: u32,
-    /// Address spaces that can exist at once. Small, so that ids are reused soon.
+    /// Numbers for address spaces: slots of a CPU, or ids of the machine, as the profile says.
+    /// Small, so that they are reused soon.
     pub hardware_ids: u16,
+    /// What [`Tlb::broadcast_from`](arch_contract::tlb::Tlb::broadcast_from) says, where the
+    /// profile has a broadcast.
+    pub broadcast_from: Option<u32>,
+    pub pace: Pace,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { profile: Profile::default(), ram: 4 << 20, cpus: 1, hardware_ids: 64 }
+        Self {
+            profile: Profile::default(),
+            ram: 4 << 20,
+            cpus: 1,
+            hardware_ids: 64,
+            broadcast_from: Some(1),
+            pace: Pace::Script,
+        }
     }
 }
 
@@ -49,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) loaded: Mutex<Loaded>,
     pub(crate) translations: Mutex<Translations>,
     pub(crate) ipi: AtomicBool,
+    pub(crate) power: Mutex<PowerState>,
 }
 
 /// Bytes in and out, and whether the next arrival interrupts.
@@ -69,8 +94,12 @@ pub struct Machine {
     pub(crate) clock: AtomicU64,
     pub(crate) console: Mutex<Console>,
     events: Mutex<Vec<Logged>>,
-    pub(crate) ids: Mutex<Ids>,
-    pub(crate) shared: Vec<Shared>,
+    pub(crate) live: Mutex<Live>,
+    shared: Vec<Shared>,
+    cpus: OnceLock<Box<[Cpu]>>,
+    pub(crate) halts: Mutex<Halts>,
+    /// Something that a halted CPU should look at.
+    pub(crate) news: Condvar,
     interrupt: OnceLock<fn(&'static Cpu, Interrupt)>,
     watcher: OnceLock<Watcher>,
 }
@@ -98,7 +127,7 @@ impl Machine {
         let Some(ram) = NonNull::new(ram) else { handle_alloc_error(layout) };
         let cpus = config.cpus;
         let machine: &'static Self = Box::leak(Box::new(Self {
-            ids: Mutex::new(Ids::new(config.hardware_ids)),
+            live: Mutex::default(),
             ram,
             clock: AtomicU64::new(0),
             console: Mutex::default(),
@@ -108,13 +137,20 @@ impl Machine {
                     loaded: Mutex::new(Loaded::Kernel),
                     translations: Mutex::default(),
                     ipi: AtomicBool::new(false),
+                    power: Mutex::new(PowerState::Stopped),
                 })
                 .collect(),
+            cpus: OnceLock::new(),
+            halts: Mutex::default(),
+            news: Condvar::new(),
             interrupt: OnceLock::new(),
             watcher: OnceLock::new(),
             config,
         }));
-        (machine, (0..cpus).map(|number| Cpu::leak(machine, number)).collect())
+        let made = (0..cpus).map(|number| Cpu::new(machine, number)).collect();
+        let _ = machine.cpus.set(made);
+        machine.set_power(0, PowerState::Started);
+        (machine, machine.cpus().iter().collect())
     }
 
     /// Names the kernel whose [`Upcalls::interrupt`] the interrupt windows call. The other upcalls
@@ -181,9 +217,22 @@ impl Machine {
         &self.config
     }
 
+    /// All CPUs, the boot CPU first.
+    pub fn cpus(&self) -> &[Cpu] {
+        self.cpus.get().expect("made with the machine")
+    }
+
+    pub(crate) fn shared(&self, number: u32) -> &Shared {
+        &self.shared[number as usize]
+    }
+
+    pub(crate) fn translations(&self, number: u32) -> MutexGuard<'_, Translations> {
+        self.shared(number).translations.lock().expect("no test panicked holding it")
+    }
+
     /// What CPU `number` holds.
     pub fn loaded(&self, number: u32) -> Loaded {
-        *self.shared[number as usize].loaded.lock().expect("no test panicked holding it")
+        *self.shared(number).loaded.lock().expect("no test panicked holding it")
     }
 
     /// Has `watcher` look at the kernel's state at every event: the log says in which order hooks
@@ -208,11 +257,13 @@ impl Machine {
     /// Lets time pass.
     pub fn advance(&self, ticks: u64) {
         self.clock.fetch_add(ticks, Ordering::SeqCst);
+        self.nudge();
     }
 
     /// Types on the console now.
     pub fn type_in(&self, bytes: &[u8]) {
         self.console().input.extend(bytes);
+        self.nudge();
     }
 
     /// Types on the console at `at`. Calls must be in order of their times.
@@ -225,7 +276,7 @@ impl Machine {
         String::from_utf8_lossy(&core::mem::take(&mut self.console().output)).into_owned()
     }
 
-    pub(crate) fn console(&self) -> std::sync::MutexGuard<'_, Console> {
+    pub(crate) fn console(&self) -> MutexGuard<'_, Console> {
         self.console.lock().expect("no test panicked holding it")
     }
 }
@@ -251,6 +302,7 @@ impl Power for Model {
 const _: fn() = || {
     fn sync<T: Sync>() {}
     sync::<Machine>();
+    sync::<Cpu>();
     // A frame is plain registers.
     fn send<T: Send>() {}
     send::<Frame>();

@@ -1,6 +1,7 @@
 //! The way back to user mode: settles a debt of core serialization where no return instruction of
 //! this profile does.
 
+use crate::cpu::Fence;
 use crate::{Cpu, Event, Frame, Model};
 use arch_contract::barrier::Barriers;
 use arch_contract::irq::IrqsOff;
@@ -20,6 +21,7 @@ impl Return for Model {
         irq: &IrqsOff,
     ) -> Resume<Frame> {
         assert_eq!(cpu.lazy.get(), None, "CTX-7: user mode is entered inside a lazy episode");
+        cpu.fence.set(Fence::None);
         if owed.core_sync == CoreSyncOwed::Yes && !Self::user_return_serializes(cpu) {
             Self::core_sync(cpu, irq);
         }

@@ -1,34 +1,96 @@
-//! Other CPUs. All of them exist from the start; the test decides which one acts.
+//! Other CPUs. All of them exist from the start; who plays their users runs them once started.
 
-use crate::{Cpu, Event, Model};
+use crate::cpu::{Fence, Loaded};
+use crate::{Cpu, Event, Machine, Model};
 use arch_contract::NotImplemented;
 use arch_contract::boot::HardwareCpu;
-use arch_contract::clauses::Clause;
 use arch_contract::irq::IrqsOff;
-use arch_contract::smp::{Smp, StartError};
+use arch_contract::smp::{PowerState, Smp, StartError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
+
+/// What [`Smp::stop_cpu`] unwinds with.
+struct CpuOff;
+
+impl Machine {
+    fn power(&self, number: u32) -> PowerState {
+        *self.shared(number).power.lock().expect("no test panicked holding it")
+    }
+
+    pub(crate) fn set_power(&self, number: u32, state: PowerState) {
+        *self.shared(number).power.lock().expect("no test panicked holding it") = state;
+    }
+}
+
+impl Cpu {
+    /// Whether it was started and has not stopped since.
+    pub fn is_started(&self) -> bool {
+        self.machine.power(self.number) == PowerState::Started
+    }
+
+    /// Makes an upcall on this CPU. `None`: the kernel stopped the CPU instead of answering; it
+    /// counts as stopped from here on.
+    pub fn upcall<R>(&self, upcall: impl FnOnce() -> R) -> Option<R> {
+        self.spins.set(0);
+        match catch_unwind(AssertUnwindSafe(upcall)) {
+            Ok(answer) => Some(answer),
+            Err(payload) if payload.is::<CpuOff>() => {
+                self.machine.set_power(self.number, PowerState::Stopped);
+                None
+            }
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
 
 impl Smp for Model {
     fn hardware_id(cpu: &Cpu) -> HardwareCpu {
         HardwareCpu(cpu.number)
     }
 
-    /// Not there yet: a run has one kernel CPU.
-    fn start_cpu(_cpu: &Cpu, _target: HardwareCpu, _irq: &IrqsOff) -> Result<(), StartError> {
-        Err(StartError::NotImplemented(NotImplemented(Clause::Smp3)))
+    fn cpu(machine: &'static Machine, index: usize) -> &'static Cpu {
+        &machine.cpus()[index]
     }
 
-    /// # Panics
-    /// If the machine has no such CPU.
-    fn send_ipi(cpu: &Cpu, target: HardwareCpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
-        cpu.machine.log(Some(cpu), Event::SendIpi { target: target.0 });
-        let shared = cpu.machine.shared.get(target.0 as usize);
-        let shared = shared.unwrap_or_else(|| panic!("an IPI to {target:?}, which does not exist"));
-        shared.ipi.store(true, Ordering::SeqCst);
+    /// As a reset leaves a CPU: nothing cached, nothing armed, nothing pending.
+    fn start_cpu(cpu: &Cpu, target: &'static Cpu, _irq: &IrqsOff) -> Result<(), StartError> {
+        let machine = cpu.machine;
+        machine.log(Some(cpu), Event::StartCpu { target: target.number });
+        assert!(!target.is_started(), "CPU {} is started twice", target.number);
+        assert!(!target.upper().is_null(), "CPU {} is started unbound", target.number);
+        target.translations().forget_everything();
+        target.deadline.set(None);
+        target.fence.set(Fence::None);
+        machine.shared(target.number).ipi.store(false, Ordering::SeqCst);
+        machine.set_power(target.number, PowerState::Started);
+        machine.nudge();
         Ok(())
     }
 
-    fn relax(_cpu: &Cpu) {
-        core::hint::spin_loop();
+    /// Unwinds to [`Cpu::upcall`].
+    fn stop_cpu(cpu: &Cpu, _irq: IrqsOff) -> ! {
+        cpu.machine.log(Some(cpu), Event::StopCpu);
+        assert_eq!(cpu.loaded(), Loaded::Kernel, "SMP-3: CPU {} stops with an mm", cpu.number);
+        cpu.deadline.set(None);
+        cpu.lazy.set(None);
+        resume_unwind(Box::new(CpuOff))
+    }
+
+    fn power_state(cpu: &Cpu, target: &Cpu) -> PowerState {
+        cpu.machine.power(target.number)
+    }
+
+    /// A request to a stopped CPU goes nowhere.
+    fn send_ipi(cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
+        cpu.machine.log(Some(cpu), Event::SendIpi { target: target.number });
+        if target.is_started() {
+            cpu.machine.shared(target.number).ipi.store(true, Ordering::SeqCst);
+            cpu.machine.nudge();
+        }
+        Ok(())
+    }
+
+    fn relax(cpu: &Cpu) {
+        cpu.spin();
     }
 }

@@ -1,59 +1,157 @@
 //! Cached translations: filled by every use, emptied by the flush hooks alone.
+//!
+//! A machine finds a translation by its tag, and the tag alone: a slot of the CPU, or the hardware
+//! id. The model also remembers which address space each was made for, so that one that is used
+//! under a tag that has changed hands shows at once.
 
-use crate::context::{HardwareId, Mm};
+use crate::context::Mm;
+use crate::machine::Machine;
 use crate::{Cpu, Event, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::context::{Cached, ContextId, Contexts, Slot, Tags};
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::Protection;
 use arch_contract::tlb::{Freed, Tlb};
 use hashbrown::HashMap;
 use std::sync::MutexGuard;
 
-/// What one CPU has cached.
+/// What a CPU compares when it looks a translation up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Tag(u32);
+
+/// A translation, and whose it is.
+#[derive(Clone, Copy)]
+struct Translation {
+    owner: ContextId,
+    to: (PhysAddr, Protection),
+}
+
+/// What one CPU has cached: pages, and where the last tables on the way to them are. As long as the
+/// latter is there, a walk does not look at the tables above.
 #[derive(Default)]
-pub(crate) struct Translations(HashMap<(HardwareId, VirtAddr), (PhysAddr, Protection)>);
+pub(crate) struct Translations {
+    pages: HashMap<(Tag, VirtAddr), Translation>,
+    tables: HashMap<(Tag, VirtAddr), PhysAddr>,
+}
+
+/// Bytes that one last table covers.
+const TABLE_SPAN: u64 = 512 * PAGE_SIZE;
+
+fn span(page: VirtAddr) -> VirtAddr {
+    VirtAddr(page.0 & !(TABLE_SPAN - 1))
+}
 
 impl Translations {
-    pub(crate) fn find(&self, of: HardwareId, page: VirtAddr) -> Option<(PhysAddr, Protection)> {
-        self.0.get(&(of, page)).copied()
+    /// What is cached for `page` under `tag`, as a user of `user` finds it.
+    ///
+    /// # Panics
+    /// If it was made for another address space: `CTX-4`.
+    pub(crate) fn find(&self, tag: Tag, page: VirtAddr, user: ContextId) -> Option<(PhysAddr, Protection)> {
+        let Translation { owner, to } = *self.pages.get(&(tag, page))?;
+        assert_eq!(
+            owner, user,
+            "CTX-4: {page} is translated for {user:?} as it was for {owner:?}, under {tag:?}"
+        );
+        Some(to)
     }
 
-    pub(crate) fn keep(&mut self, of: HardwareId, page: VirtAddr, to: (PhysAddr, Protection)) {
-        self.0.insert((of, page), to);
+    pub(crate) fn keep(&mut self, tag: Tag, page: VirtAddr, owner: ContextId, to: (PhysAddr, Protection)) {
+        self.pages.insert((tag, page), Translation { owner, to });
     }
 
-    pub(crate) fn any_of(&self, of: HardwareId) -> bool {
-        self.0.keys().any(|(hardware, _)| *hardware == of)
+    /// Where the last table for `page` was when it was last looked for.
+    pub(crate) fn find_table(&self, tag: Tag, page: VirtAddr) -> Option<PhysAddr> {
+        self.tables.get(&(tag, span(page))).copied()
     }
 
-    pub(crate) fn forget_all(&mut self, of: HardwareId) {
-        self.0.retain(|(hardware, _), _| *hardware != of);
+    pub(crate) fn keep_table(&mut self, tag: Tag, page: VirtAddr, table: PhysAddr) {
+        self.tables.insert((tag, span(page)), table);
+    }
+
+    pub(crate) fn any_of(&self, tag: Tag) -> bool {
+        self.pages.keys().chain(self.tables.keys()).any(|(other, _)| *other == tag)
+    }
+
+    pub(crate) fn forget_all(&mut self, tag: Tag) {
+        self.pages.retain(|(other, _), _| *other != tag);
+        self.tables.retain(|(other, _), _| *other != tag);
     }
 
     pub(crate) fn forget_everything(&mut self) {
-        self.0.clear();
+        *self = Self::default();
+    }
+
+    fn forget(&mut self, tag: Tag, start: VirtAddr, pages: u64, freed: Freed) {
+        let end = start.0.saturating_add(pages.saturating_mul(PAGE_SIZE));
+        self.pages.retain(|(other, page), _| *other != tag || page.0 < start.0 || page.0 >= end);
+        if freed == Freed::Tables {
+            self.tables.retain(|(other, at), _| *other != tag || at.0 < span(start).0 || at.0 >= end);
+        }
+    }
+}
+
+impl Machine {
+    /// The tag under which a CPU that gave `mm` the slot `slot` has it cached.
+    ///
+    /// # Panics
+    /// If the slot is out of this machine's range.
+    pub(crate) fn tag(&self, mm: &Mm, slot: Slot) -> Tag {
+        match Model::tags(self) {
+            Tags::PerCpu { slots } => {
+                assert!(slot.0 < slots, "CTX-4: {slot:?} of {slots}");
+                Tag(slot.0.into())
+            }
+            Tags::Global { .. } => Tag(mm.hardware.0),
+        }
     }
 }
 
 impl Cpu {
     pub(crate) fn translations(&self) -> MutexGuard<'_, Translations> {
-        self.machine.shared[self.number as usize].translations.lock().expect("no test panicked holding it")
+        self.machine.translations(self.number)
     }
 }
 
 impl Tlb for Model {
-    fn flush_local(cpu: &Cpu, mm: &Mm, start: VirtAddr, pages: u64, freed: Freed, _irq: &IrqsOff) {
-        cpu.machine.log(Some(cpu), Event::Flush { id: mm.id, start, pages, freed });
-        let end = start.0 + pages * PAGE_SIZE;
-        cpu.translations()
-            .0
-            .retain(|(hardware, page), _| *hardware != mm.hardware || page.0 < start.0 || page.0 >= end);
+    fn flush_local(
+        cpu: &Cpu,
+        target: Cached<'_, Mm>,
+        start: VirtAddr,
+        pages: u64,
+        freed: Freed,
+        _irq: &IrqsOff,
+    ) {
+        cpu.machine.log(Some(cpu), Event::Flush { id: target.mm.id, start, pages, freed });
+        cpu.translations().forget(cpu.machine.tag(target.mm, target.slot), start, pages, freed);
     }
 
-    fn flush_local_mm(cpu: &Cpu, mm: &Mm, _irq: &IrqsOff) {
-        cpu.machine.log(Some(cpu), Event::FlushMm(mm.id));
-        cpu.translations().forget_all(mm.hardware);
+    fn flush_local_mm(cpu: &Cpu, target: Cached<'_, Mm>, _irq: &IrqsOff) {
+        cpu.machine.log(Some(cpu), Event::FlushMm(target.mm.id));
+        cpu.translations().forget_all(cpu.machine.tag(target.mm, target.slot));
+    }
+
+    fn flush_local_all(cpu: &Cpu, _irq: &IrqsOff) {
+        cpu.machine.log(Some(cpu), Event::FlushAll);
+        cpu.translations().forget_everything();
     }
 
     const FLUSH_CEILING: u64 = 32;
+
+    fn broadcast_from(machine: &Machine) -> Option<u32> {
+        machine.config.broadcast_from.filter(|_| machine.config.profile.broadcasts())
+    }
+
+    fn broadcast(cpu: &Cpu, mm: &Mm, start: VirtAddr, pages: u64, freed: Freed, _irq: &IrqsOff) {
+        let machine = cpu.machine;
+        assert!(Self::broadcast_from(machine).is_some(), "TLB-3: this machine has no broadcast");
+        machine.log(Some(cpu), Event::Broadcast { id: mm.id, start, pages, freed });
+        let tag = machine.tag(mm, Slot(0));
+        for number in 0..machine.config.cpus {
+            let mut translations = machine.translations(number);
+            match pages > Self::FLUSH_CEILING {
+                true => translations.forget_all(tag),
+                false => translations.forget(tag, start, pages, freed),
+            }
+        }
+    }
 }

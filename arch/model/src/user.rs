@@ -1,12 +1,14 @@
 //! Touching user memory: through cached translations, else by a walk that caches what it finds.
 
 use crate::cpu::UserWindow;
+use crate::tlb::{Tag, Translations};
 use crate::{Cpu, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::pte::{Entry, Paging, Protection};
 use arch_contract::trap::{Access, Fault, FaultCause};
 use arch_contract::user::{UserAccess, UserFault};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 fn allows(protection: Protection, access: Access) -> bool {
     match access {
@@ -17,35 +19,59 @@ fn allows(protection: Protection, access: Access) -> bool {
 }
 
 impl Cpu {
-    /// Translates as the MMU does: what is cached wins, however old it is.
-    fn translate(&self, at: VirtAddr, access: Access) -> Option<PhysAddr> {
-        let (hardware, root) = self.walk_from()?;
+    /// Translates as the MMU does, what is cached wins however old it is, and calls `touch` with
+    /// `len` bytes of RAM, all of one page. The cache is locked meanwhile: an invalidation from
+    /// another CPU waits for accesses that are under way, as a machine's does.
+    fn touch<R>(
+        &self,
+        at: VirtAddr,
+        len: usize,
+        access: Access,
+        touch: impl FnOnce(NonNull<u8>) -> R,
+    ) -> Option<R> {
+        let (id, tag, root) = self.walk_from()?;
         let page = at.page();
-        let cached = self.translations().find(hardware, page);
-        let (frame, protection) = match cached {
+        let mut cached = self.translations();
+        let (frame, protection) = match cached.find(tag, page, id) {
             Some(found) => found,
             None => {
-                let found = self.walk(root, page)?;
-                self.translations().keep(hardware, page, found);
+                let found = self.walk(tag, root, page, &mut cached)?;
+                cached.keep(tag, page, id, found);
                 found
             }
         };
-        allows(protection, access).then_some(PhysAddr(frame.0 + (at.0 - page.0)))
+        let found = PhysAddr(frame.0 + (at.0 - page.0));
+        allows(protection, access).then(|| touch(self.machine.at(found, len)))
     }
 
-    fn walk(&self, root: PhysAddr, page: VirtAddr) -> Option<(PhysAddr, Protection)> {
+    fn walk(
+        &self,
+        tag: Tag,
+        root: PhysAddr,
+        page: VirtAddr,
+        cached: &mut Translations,
+    ) -> Option<(PhysAddr, Protection)> {
         if page < Model::USER_START || page >= Model::USER_END {
             return None;
         }
-        let mut table = root;
-        for (number, level) in Model::LEVELS.iter().enumerate() {
+        let last = Model::LEVELS.len() - 1;
+        let (first, mut table) = match cached.find_table(tag, page) {
+            Some(table) => (last, table),
+            None => (0, root),
+        };
+        for (number, level) in Model::LEVELS.iter().enumerate().skip(first) {
             let slot = self.machine.at(PhysAddr(table.0 + 8 * level.index(page) as u64), 8).cast::<u64>();
-            // SAFETY: `at` gives the address of eight bytes of RAM; entries are aligned.
-            let bits = unsafe { slot.read_volatile() };
-            match Model::decode(bits, number) {
+            // SAFETY: `at` gives the address of eight bytes of RAM; entries are aligned, and only
+            // ever accessed as atomics once another CPU can walk them.
+            let slot = unsafe { AtomicU64::from_ptr(slot.as_ptr()) };
+            // Acquire: pairs with the release of `write_entry`. `PTE-4`
+            match Model::decode(slot.load(Ordering::Acquire), number) {
                 Entry::Absent => return None,
                 Entry::Table(next) => table = next,
                 Entry::Leaf { at, protection, .. } => {
+                    if number == last {
+                        cached.keep_table(tag, page, table);
+                    }
                     let inside = page.0 & ((1 << level.shift) - 1);
                     return Some((PhysAddr(at.0 + inside), protection));
                 }
@@ -54,31 +80,54 @@ impl Cpu {
         None
     }
 
-    /// A user instruction at `pc` that touches the byte at `at`: its address in RAM, or the fault
-    /// it takes. For tests that play the user.
-    fn user_access(&self, pc: VirtAddr, at: VirtAddr, access: Access) -> Result<NonNull<u8>, Fault> {
-        match self.translate(at, access) {
-            Some(found) => Ok(self.machine.at(found, 1)),
-            None => Err(Fault { cause: FaultCause::Page(access), pc, address: Some(at) }),
-        }
+    /// A user instruction at `pc` that touches `len` bytes at `at`, or the fault it takes. For
+    /// tests that play the user.
+    fn user_access<R>(
+        &self,
+        pc: VirtAddr,
+        at: VirtAddr,
+        len: usize,
+        access: Access,
+        touch: impl FnOnce(NonNull<u8>) -> R,
+    ) -> Result<R, Fault> {
+        let fault = Fault { cause: FaultCause::Page(access), pc, address: Some(at) };
+        self.touch(at, len, access, touch).ok_or(fault)
     }
 
     /// A user's load of one byte.
     pub fn user_load(&self, pc: VirtAddr, at: VirtAddr) -> Result<u8, Fault> {
         // SAFETY: a byte of RAM.
-        self.user_access(pc, at, Access::Read).map(|byte| unsafe { byte.read_volatile() })
+        self.user_access(pc, at, 1, Access::Read, |byte| unsafe { byte.read_volatile() })
     }
 
     /// A user's store of one byte.
     pub fn user_store(&self, pc: VirtAddr, at: VirtAddr, value: u8) -> Result<(), Fault> {
         // SAFETY: a byte of RAM.
-        self.user_access(pc, at, Access::Write).map(|byte| unsafe { byte.write_volatile(value) })
+        self.user_access(pc, at, 1, Access::Write, |byte| unsafe { byte.write_volatile(value) })
+    }
+
+    /// A user's access, an atomic one, to the aligned word at `at`.
+    ///
+    /// # Panics
+    /// If it is not aligned.
+    pub fn user_word<R>(
+        &self,
+        pc: VirtAddr,
+        at: VirtAddr,
+        access: Access,
+        touch: impl FnOnce(&AtomicU64) -> R,
+    ) -> Result<R, Fault> {
+        assert!(at.is_aligned(8), "{at} is not aligned");
+        self.user_access(pc, at, 8, access, |word| {
+            // SAFETY: eight aligned bytes of RAM, which live as long as the machine.
+            touch(unsafe { AtomicU64::from_ptr(word.cast().as_ptr()) })
+        })
     }
 
     /// A user's fetch of the instruction at `pc`.
     pub fn user_fetch(&self, pc: VirtAddr) -> Result<u8, Fault> {
         // SAFETY: a byte of RAM.
-        self.user_access(pc, pc, Access::Execute).map(|byte| unsafe { byte.read_volatile() })
+        self.user_access(pc, pc, 1, Access::Execute, |byte| unsafe { byte.read_volatile() })
     }
 
     /// Calls `each` with every piece of `len` bytes at `start` that lies in one page: its address
@@ -95,8 +144,8 @@ impl Cpu {
         while done < len {
             let at = VirtAddr(start.0 + done as u64);
             let piece = (len - done).min((PAGE_SIZE - at.0 % PAGE_SIZE) as usize);
-            let found = self.translate(at, access).ok_or(UserFault { address: at })?;
-            each(self.machine.at(found, piece), done, piece);
+            let touched = self.touch(at, piece, access, |ram| each(ram, done, piece));
+            touched.ok_or(UserFault { address: at })?;
             done += piece;
         }
         Ok(())

@@ -17,7 +17,7 @@ impl Cpu {
     /// The registers of whoever has the units on; `None` while they are off. For tests that play
     /// the user.
     pub fn vectors(&self) -> Option<Words> {
-        *self.vectors.borrow()
+        self.vectors.get()
     }
 
     /// Sets the registers.
@@ -25,7 +25,7 @@ impl Cpu {
     /// # Panics
     /// If the units are off: a real machine would trap.
     pub fn set_vectors(&self, words: Words) {
-        *self.vectors.borrow_mut().as_mut().expect("the vector units are off") = words;
+        self.vectors.with(|held| *held.as_mut().expect("the vector units are off") = words);
     }
 }
 
@@ -40,21 +40,21 @@ impl Vector for Model {
     }
 
     unsafe fn load(cpu: &Cpu, frame: &mut Frame, area: NonNull<u8>, _irq: &IrqsOff) {
-        assert_eq!(*cpu.vectors.borrow(), None, "FPU-2: the units still hold another's state");
+        assert_eq!(cpu.vectors.get(), None, "FPU-2: the units still hold another's state");
         // SAFETY: the caller's obligation: an initialized area.
         let words = unsafe { area.cast::<Words>().read() };
-        *cpu.vectors.borrow_mut() = Some(words);
+        cpu.vectors.set(Some(words));
         frame.vectors_on = true;
     }
 
     unsafe fn save(cpu: &Cpu, frame: &mut Frame, area: NonNull<u8>, _irq: &IrqsOff) {
-        let words = cpu.vectors.borrow_mut().take().expect("FPU-1: nothing is loaded");
+        let words = cpu.vectors.take().expect("FPU-1: nothing is loaded");
         // SAFETY: the caller's obligation: the thread's own area.
         unsafe { area.cast::<Words>().write(words) };
         frame.vectors_on = false;
     }
 
     fn discard(cpu: &Cpu, _irq: &IrqsOff) {
-        *cpu.vectors.borrow_mut() = None;
+        cpu.vectors.set(None);
     }
 }

@@ -1,14 +1,19 @@
 //! The simulated machine itself: a model that forgives finds nothing.
 
+use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
-use arch_contract::boot::{BootInfo, HardwareCpu};
+use arch_contract::barrier::{Barriers, Site};
+use arch_contract::boot::BootInfo;
 use arch_contract::console::Console;
-use arch_contract::context::{ContextId, Contexts, Did, LeftLazy, Loadable, Previously};
+use arch_contract::context::{
+    Cached, ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Slot, Stale,
+    Switched, Tags,
+};
 use arch_contract::irq::{Interrupt, Interrupts, IrqsOff};
 use arch_contract::machine::{Power, Verdict};
 use arch_contract::pte::{Entry, Paging, Protection, Usage};
 use arch_contract::ret::Resume;
-use arch_contract::smp::Smp;
+use arch_contract::smp::{PowerState, Smp};
 use arch_contract::time::{Ticks, Time};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_contract::trap::Trap;
@@ -87,15 +92,35 @@ fn space(machine: &Machine, id: u64) -> (Mm, ContextId) {
         set(machine, table - 1, level, Entry::Table(frame(table)));
     }
     set(machine, 3, 3, leaf(4, Protection::ReadWrite));
-    let id = ContextId::new(id).unwrap();
-    (Model::new_mm(machine, frame(0), id).unwrap(), id)
+    new_mm(machine, 0, id)
 }
 
-fn switch(cpu: &Cpu, mm: &Mm, id: ContextId) -> arch_contract::context::Switched {
-    // SAFETY: the tests keep `mm` alive; the id is its own.
-    let to = unsafe { Loadable::new(mm, id) };
+/// An address space with the tables at `root`; its hardware id is `id`, where there are any.
+fn new_mm(machine: &Machine, root: u64, id: u64) -> (Mm, ContextId) {
+    let hardware = match Model::tags(machine) {
+        Tags::Global { .. } => id as u32,
+        Tags::PerCpu { .. } => 0,
+    };
+    let id = ContextId::new(id).unwrap();
+    (Model::new_mm(machine, frame(root), id, HardwareId(hardware)), id)
+}
+
+/// Loads `mm` as if all that is cached under its slot or id were still right.
+fn switch(cpu: &Cpu, mm: &Mm, id: ContextId) -> Switched {
+    Model::full_barrier(cpu, Site::EnterUserMm);
+    load(cpu, mm, id, Slot(0), Stale::Nothing)
+}
+
+fn load(cpu: &Cpu, mm: &Mm, id: ContextId, slot: Slot, stale: Stale) -> Switched {
+    // SAFETY: the tests keep `mm` alive; the id is its own; where they lie about what is stale, the
+    // model has to find it.
+    let to = unsafe { Loadable::new(mm, id, slot, stale) };
     // SAFETY: as above.
     unsafe { Model::switch_mm(cpu, Previously::Kernel, &to, &irqs_off()) }
+}
+
+fn cached(mm: &Mm) -> Cached<'_, Mm> {
+    Cached { mm, slot: Slot(0) }
 }
 
 /// `TLB-2`, the positive control: without a flush the old translation goes on working.
@@ -108,31 +133,99 @@ fn tlb_2_a_forgotten_flush_shows() {
     cpu.user_store(PC, PAGE, 5).unwrap();
     set(machine, 3, 3, Entry::Absent);
     assert_eq!(cpu.user_load(PC, PAGE), Ok(5), "the cache forgets by itself");
-    Model::flush_local(cpu, &mm, PAGE, 1, Freed::PagesOnly, &irqs_off());
+    Model::flush_local(cpu, cached(&mm), PAGE, 1, Freed::PagesOnly, &irqs_off());
     assert!(cpu.user_load(PC, PAGE).is_err());
     // Protection is cached too.
     set(machine, 3, 3, leaf(4, Protection::ReadWrite));
     cpu.user_store(PC, PAGE, 6).unwrap();
     set(machine, 3, 3, leaf(4, Protection::Read));
     cpu.user_store(PC, PAGE, 7).unwrap();
-    Model::flush_local_mm(cpu, &mm, &irqs_off());
+    Model::flush_local_mm(cpu, cached(&mm), &irqs_off());
     assert!(cpu.user_store(PC, PAGE, 8).is_err());
     assert!(cpu.user_fetch(PAGE).is_err());
     assert_eq!(cpu.user_load(PC, PAGE), Ok(7));
 }
 
-/// `CTX-12`: translations of another CPU under an id that is given up end the run.
-#[test]
-#[should_panic(expected = "CTX-12")]
-fn ctx_12_an_id_with_translations_is_not_given_up() {
+/// Retires an address space of which CPU 1 has a translation, and takes its hardware id again.
+fn take_again(before: impl FnOnce(&Cpu)) {
     let (machine, cpus) = machine(Config { cpus: 2, ..Config::default() });
     let (mm, id) = space(machine, 1);
     let _ = switch(cpus[1], &mm, id);
     cpus[1].user_load(PC, PAGE).unwrap();
-    let other = Model::new_mm(machine, frame(0), ContextId::new(2).unwrap()).unwrap();
-    let _ = switch(cpus[1], &other, ContextId::new(2).unwrap());
-    // SAFETY: none: this is the mistake that the model has to find.
-    unsafe { Model::retire_mm(cpus[0], &mm, &irqs_off()) };
+    let (other, other_id) = new_mm(machine, 0, 2);
+    let _ = switch(cpus[1], &other, other_id);
+    // SAFETY: it is loaded nowhere.
+    unsafe { Model::retire_mm(machine, &mm) };
+    before(cpus[1]);
+    Model::new_mm(machine, frame(0), ContextId::new(3).unwrap(), HardwareId(1));
+}
+
+/// `CTX-12`: an id under which a CPU still has something ends the run when it is taken again.
+#[test]
+#[should_panic(expected = "CTX-12")]
+fn ctx_12_an_id_with_translations_is_not_taken() {
+    take_again(|_| {});
+}
+
+#[test]
+fn ctx_12_after_a_flush_of_everything_it_is() {
+    take_again(|cpu| Model::flush_local_all(cpu, &irqs_off()));
+}
+
+/// `CTX-4`: a slot that changes hands keeps nothing of its former owner, if the load says so.
+#[test]
+fn ctx_4_a_slot_that_changes_hands() {
+    for stale in [Stale::Everything, Stale::Nothing] {
+        let (machine, cpus) = machine(Config { profile: Profile::X86Fred, ..Config::default() });
+        let (a, a_id) = space(machine, 1);
+        let (b, b_id) = new_mm(machine, 0, 2);
+        let _ = switch(cpus[0], &a, a_id);
+        cpus[0].user_load(PC, PAGE).unwrap();
+        Model::full_barrier(cpus[0], Site::EnterUserMm);
+        let flushed = load(cpus[0], &b, b_id, Slot(0), stale).flushed;
+        assert_eq!(flushed == Did::Yes, stale == Stale::Everything);
+        let used = std::panic::catch_unwind(|| cpus[0].user_load(PC, PAGE));
+        assert_eq!(used.is_ok(), stale == Stale::Everything, "CTX-4: found under a slot of another");
+    }
+}
+
+/// `CTX-3`: each load has its own full barrier (e) before it.
+#[test]
+#[should_panic(expected = "CTX-3")]
+fn ctx_3_no_load_without_a_barrier() {
+    let (machine, cpus) = machine(Config::default());
+    let (a, a_id) = space(machine, 1);
+    let (b, b_id) = new_mm(machine, 0, 2);
+    let _ = switch(cpus[0], &a, a_id);
+    let _ = load(cpus[0], &b, b_id, Slot(0), Stale::Nothing);
+}
+
+/// `BAR-5`: nor does a lazy episode end without one.
+#[test]
+#[should_panic(expected = "BAR-5")]
+fn bar_5_no_end_of_an_episode_without_a_barrier() {
+    let (machine, cpus) = machine(Config::default());
+    let (mm, id) = space(machine, 1);
+    let switched = switch(cpus[0], &mm, id);
+    Model::enter_lazy_tlb(cpus[0], id, &irqs_off());
+    let now = NowUser { mm: &mm, id };
+    let _ = Model::exit_lazy_tlb(cpus[0], LeftLazy(id), now, switched, &irqs_off());
+}
+
+/// `TLB-3`: a broadcast reaches a CPU that does nothing for it.
+#[test]
+fn tlb_3_a_broadcast_reaches_every_cpu() {
+    for profile in Profile::ALL.into_iter().filter(|profile| profile.broadcasts()) {
+        for pages in [1, Model::FLUSH_CEILING + 1] {
+            let (machine, cpus) = machine(Config { profile, cpus: 2, ..Config::default() });
+            let (mm, id) = space(machine, 1);
+            let _ = switch(cpus[1], &mm, id);
+            cpus[1].user_load(PC, PAGE).unwrap();
+            set(machine, 3, 3, Entry::Absent);
+            Model::broadcast(cpus[0], &mm, PAGE, pages, Freed::PagesOnly, &irqs_off());
+            assert!(cpus[1].user_load(PC, PAGE).is_err());
+        }
+    }
 }
 
 /// `CTX-9`: what a CPU holds, lazily too, is not retired.
@@ -143,8 +236,8 @@ fn ctx_9_what_is_held_is_not_retired() {
     let (mm, id) = space(machine, 1);
     let _ = switch(cpus[0], &mm, id);
     Model::enter_lazy_tlb(cpus[0], id, &irqs_off());
-    // SAFETY: none, as above.
-    unsafe { Model::retire_mm(cpus[0], &mm, &irqs_off()) };
+    // SAFETY: none: this is the mistake that the model has to find.
+    unsafe { Model::retire_mm(machine, &mm) };
 }
 
 #[test]
@@ -157,7 +250,7 @@ fn ctx_9_after_drop_lazy_it_is() {
     Model::drop_lazy(cpus[0], LeftLazy(id), &irqs_off());
     assert!(cpus[0].user_load(PC, PAGE).is_err());
     // SAFETY: it is loaded nowhere now.
-    unsafe { Model::retire_mm(cpus[0], &mm, &irqs_off()) };
+    unsafe { Model::retire_mm(machine, &mm) };
     assert_eq!(machine.live_contexts(), 0);
 }
 
@@ -168,20 +261,24 @@ fn ctx_4_switches_say_what_they_did() {
         let (machine, cpus) = machine(Config { profile, ..Config::default() });
         let cpu = cpus[0];
         let (a, a_id) = space(machine, 1);
-        let (b, b_id) = (Model::new_mm(machine, frame(8), ContextId::new(2).unwrap()).unwrap(), 2);
-        let b_id = ContextId::new(b_id).unwrap();
-        let first = switch(cpu, &a, a_id);
+        let (b, b_id) = new_mm(machine, 8, 2);
+        let slot = |n| Slot(n * u16::from(profile == Profile::X86Fred));
+        let load = |mm, id, n| {
+            Model::full_barrier(cpu, Site::EnterUserMm);
+            load(cpu, mm, id, slot(n), Stale::Nothing)
+        };
+        let first = load(&a, a_id, 0);
         cpu.user_load(PC, PAGE).unwrap();
-        let second = switch(cpu, &b, b_id);
+        let second = load(&b, b_id, 1);
         assert!(cpu.user_load(PC, PAGE).is_err(), "{profile:?}: another's translation");
         assert_eq!(first, second);
         assert_eq!(second.reloaded, Did::Yes);
-        assert_eq!(switch(cpu, &b, b_id).reloaded, Did::No, "{profile:?}: the hint was believed");
-        assert_eq!(second.full_barrier, profile.switch_is_barrier());
+        assert_eq!(load(&b, b_id, 1).reloaded, Did::No, "{profile:?}: the hint was believed");
+        assert_eq!(second.flushed == Did::Yes, profile == Profile::X86, "{profile:?}");
         assert_eq!(second.core_serialized, profile.switch_serializes());
     }
     let nothing = Profile::Minimal;
-    assert_eq!((nothing.switch_is_barrier(), nothing.switch_serializes()), (Did::No, Did::No));
+    assert_eq!(nothing.switch_serializes(), Did::No);
     assert!(!nothing.user_return_serializes());
 }
 
@@ -246,13 +343,52 @@ fn console_input() {
 fn smp_2_ipis_stay_pending() {
     let (_, cpus) = machine(Config { cpus: 2, ..Config::default() });
     let mut irq = irqs_off();
+    Model::bind(cpus[1], NonNull::<()>::dangling().as_ptr());
+    Model::start_cpu(cpus[0], cpus[1], &irq).unwrap();
     for target in [1, 1, 0] {
-        Model::send_ipi(cpus[0], HardwareCpu(target), &irq).unwrap();
+        Model::send_ipi(cpus[0], cpus[target], &irq).unwrap();
     }
     Model::window(cpus[1], &mut irq);
     assert_eq!(seen(), [Interrupt::Ipi]);
     Model::wait(cpus[0], &mut irq);
     assert_eq!(seen(), [Interrupt::Ipi]);
+}
+
+/// `SMP-3`: a CPU that comes up has nothing cached and nothing pending, and can stop and come again.
+#[test]
+fn smp_3_cpus_start_clean_and_stop() {
+    let (machine, cpus) = machine(Config { cpus: 2, ..Config::default() });
+    let [boot, cpu] = [cpus[0], cpus[1]];
+    let mut irq = irqs_off();
+    Model::bind(cpu, NonNull::<()>::dangling().as_ptr());
+    let (mm, id) = space(machine, 1);
+    for _ in 0..2 {
+        assert_eq!(Model::power_state(boot, cpu), PowerState::Stopped);
+        Model::send_ipi(boot, cpu, &irq).unwrap();
+        Model::start_cpu(boot, cpu, &irq).unwrap();
+        assert_eq!(Model::power_state(boot, cpu), PowerState::Started);
+        Model::window(cpu, &mut irq);
+        assert_eq!(seen(), [], "what was sent before it started is not for it");
+        set(machine, 3, 3, leaf(4, Protection::ReadWrite));
+        let _ = switch(cpu, &mm, id);
+        assert!(cpu.user_load(PC, PAGE).is_ok());
+        set(machine, 3, 3, Entry::Absent);
+        Model::enter_lazy_tlb(cpu, id, &irq);
+        Model::drop_lazy(cpu, LeftLazy(id), &irq);
+        assert_eq!(cpu.upcall(|| Model::stop_cpu(cpu, irqs_off())), None::<()>);
+    }
+    Model::start_cpu(boot, cpu, &irq).unwrap();
+    let _ = switch(cpu, &mm, id);
+    assert!(cpu.user_load(PC, PAGE).is_err(), "a translation survived");
+}
+
+#[test]
+#[should_panic(expected = "SMP-3")]
+fn smp_3_a_cpu_with_an_mm_does_not_stop() {
+    let (machine, cpus) = machine(Config::default());
+    let (mm, id) = space(machine, 1);
+    let _ = switch(cpus[0], &mm, id);
+    cpus[0].upcall(|| Model::stop_cpu(cpus[0], irqs_off()));
 }
 
 /// `USR-2`, `USR-3`: a copy stops at the page that is not there and says which; what is not the

@@ -1,7 +1,7 @@
 //! The kernel's command line: options, then ` -- `, then the arguments for init.
 //!
 //! ```text
-//! init=NAME  mem=MIB  log=quiet|normal|verbose  provoke=panic|fault|overflow  --  ARGUMENT…
+//! init=NAME  mem=MIB  log=quiet|normal|verbose  provoke=panic|fault|overflow  trace=on|off  --  ARGUMENT…
 //! ```
 //! Words are separated by blanks. A word may hold `'…'`, inside which everything stands for
 //! itself, `"…"`, inside which only `\` does not, and `\c`, which is the character `c`; so any
@@ -33,6 +33,14 @@ pub enum Provoke {
     Overflow,
 }
 
+/// Whether the event trace is recorded, and printed at the end. Only kernels built for testing can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Tracing {
+    On,
+    #[default]
+    Off,
+}
+
 /// The options, with nothing left to check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -42,6 +50,7 @@ pub struct Options<'a> {
     pub mem: Option<u64>,
     pub log: Log,
     pub provoke: Option<Provoke>,
+    pub tracing: Tracing,
     arguments: &'a str,
 }
 
@@ -54,6 +63,7 @@ pub enum OptionError<'a> {
     BadLog(&'a str),
     BadInit(&'a str),
     BadProvoke(&'a str),
+    BadTrace(&'a str),
     Quoted(&'a str),
     Unterminated(&'a str),
     Zero,
@@ -69,8 +79,15 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
     if line.contains('\0') {
         return Err(OptionError::Zero);
     }
-    let mut options = Options { init: "init", mem: None, log: Log::default(), provoke: None, arguments: "" };
-    let (mut init, mut log) = (false, false);
+    let mut options = Options {
+        init: "init",
+        mem: None,
+        log: Log::default(),
+        provoke: None,
+        tracing: Tracing::default(),
+        arguments: "",
+    };
+    let (mut init, mut log, mut trace) = (false, false, false);
     let mut rest = line;
     loop {
         let (word, after) = next_word(rest).map_err(OptionError::Unterminated)?;
@@ -114,6 +131,14 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
                     _ => return Err(OptionError::BadProvoke(word)),
                 };
                 options.provoke.replace(provoke).is_some()
+            }
+            "trace" => {
+                options.tracing = match value {
+                    "on" => Tracing::On,
+                    "off" => Tracing::Off,
+                    _ => return Err(OptionError::BadTrace(word)),
+                };
+                core::mem::replace(&mut trace, true)
             }
             _ => return Err(OptionError::Unknown(word)),
         };
@@ -266,8 +291,8 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 /// What every error about an option ends with.
-const KNOWN: &str = "options: init=NAME mem=MIB log=quiet|normal|verbose provoke=panic|fault|overflow, \
-                     then -- and arguments for init";
+const KNOWN: &str = "options: init=NAME mem=MIB log=quiet|normal|verbose provoke=panic|fault|overflow \
+                     trace=on|off, then -- and arguments for init";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -287,6 +312,7 @@ impl fmt::Display for OptionError<'_> {
             Self::BadProvoke(word) => {
                 write!(f, "{}: panic, fault or overflow is wanted; {KNOWN}", Shown(word))
             }
+            Self::BadTrace(word) => write!(f, "{}: on or off is wanted; {KNOWN}", Shown(word)),
             Self::Quoted(word) => {
                 write!(f, "{}: quotes are only understood after `--`; {KNOWN}", Shown(word))
             }

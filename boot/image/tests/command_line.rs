@@ -1,6 +1,6 @@
 //! The kernel's command line: what it accepts, what it says, and that quoting is lossless.
 
-use boot_image::command_line::{Log, OptionError, Quoted, TooLong, parse};
+use boot_image::command_line::{Log, OptionError, Quoted, TooLong, Tracing, parse};
 use proptest::prelude::*;
 
 fn arguments(line: &str) -> Vec<String> {
@@ -16,6 +16,8 @@ fn options() {
     assert_eq!((options.init, options.mem, options.log), ("init", None, Log::Normal));
     let options = parse("  log=quiet mem=64\tinit=hello ").unwrap();
     assert_eq!((options.init, options.mem, options.log), ("hello", Some(64), Log::Quiet));
+    assert_eq!(options.tracing, Tracing::Off);
+    assert_eq!(parse("trace=on").unwrap().tracing, Tracing::On);
 }
 
 #[test]
@@ -41,6 +43,8 @@ fn mistakes() {
     assert_eq!(parse("log=loud"), Err(OptionError::BadLog("log=loud")));
     assert_eq!(parse("provoke=trouble"), Err(OptionError::BadProvoke("provoke=trouble")));
     assert_eq!(parse("provoke=panic provoke=fault"), Err(OptionError::Repeated("provoke=fault")));
+    assert_eq!(parse("trace"), Err(OptionError::BadTrace("trace")));
+    assert_eq!(parse("trace=on trace=on"), Err(OptionError::Repeated("trace=on")));
     assert_eq!(parse("init="), Err(OptionError::BadInit("init=")));
     assert_eq!(parse("'mem=1'"), Err(OptionError::Quoted("'mem=1'")));
     assert_eq!(parse("-- 'a"), Err(OptionError::Unterminated("'a")));

@@ -1,7 +1,10 @@
 //! The event trace: what test kernels record, and what the host checks and draws.
 //!
 //! Each CPU writes into a ring of its own, so that recording orders nothing between CPUs. Records
-//! of different CPUs are merged by time; the clocks of CPUs agree as far as `TIME-1` says.
+//! of different CPUs are merged by time; the clocks of CPUs agree as far as `TIME-1` says. So an
+//! event that lets another CPU go on is recorded before the store that shows it, and one that
+//! follows from another CPU after the load that saw it: the merged order then has every cause
+//! before its effects.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -24,7 +27,9 @@ crate::numbers! {
     Current = 1,
     /// The MMU goes from mm `a` to mm `b`; `loaded` says switching.
     SwitchBegin = 2,
-    /// It holds mm `a` now. `b`: bit 0 reloaded, bit 1 the core serialized, bit 2 all was flushed.
+    /// It holds mm `a` now. `b`: bit 0 reloaded, bit 1 the core serialized, bit 2 all that was cached
+    /// of it, or under its number, was forgotten; bits 16–31 the slot plus one, if this machine has
+    /// numbers per CPU.
     SwitchEnd = 3,
     /// A lazy episode of mm `a` begins.
     LazyEnter = 4,
@@ -54,7 +59,8 @@ crate::numbers! {
     Generation = 16,
     /// This CPU has no translation of mm `a` older than generation `b`.
     Seen = 17,
-    /// A flush of mm `a` for generation `b` returned: no CPU uses what was before it.
+    /// A flush of mm `a` for generation `b` returned: no CPU uses what was before it. Bit 63 of `b`:
+    /// page-table pages go too, so that no CPU that holds the mm may walk the old ones.
     Flushed = 18,
     /// This CPU entered mm `a`'s set.
     Join = 19,
@@ -86,8 +92,12 @@ crate::numbers! {
     Online = 32,
     /// This CPU goes off.
     Offline = 33,
-    /// CPU was sampled by membarrier: set `a` of CPUs found to run mm `b`.
+    /// membarrier has looked at `current_mm` of all CPUs: set `a` of CPUs found to run mm `b`.
     Sampled = 34,
+    /// This CPU left mm `a`'s set.
+    Part = 35,
+    /// Every CPU was made to forget what it had of mm `a` before generation `b`, without its help.
+    Broadcast = 36,
 }
 
 impl Record {

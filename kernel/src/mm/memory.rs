@@ -68,6 +68,13 @@ impl Memory {
         self.frames.lock().free_bytes()
     }
 
+    /// Whether so little is left that what is only waiting to be given back should be hurried: less
+    /// than a sixteenth.
+    pub fn is_short(&self) -> bool {
+        let frames = self.frames.lock();
+        frames.free_bytes() < frames.total_bytes() / 16
+    }
+
     /// Bytes in frames that there are to give out.
     pub fn total_bytes(&self) -> u64 {
         self.frames.lock().total_bytes()

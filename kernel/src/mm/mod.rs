@@ -11,14 +11,18 @@
 //! | [`memory`] | frames and heap behind their locks: what the rest of the kernel holds |
 //! | [`budget`] | a tree of limits |
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
+//! | [`flush`] | TLB generations, and what each was raised for |
+//! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`space`] | regions, pages and tables: one user address space |
 //!
 //! Work on an address space is proportional to its size, so it comes in slices: each function that
 //! could take long takes a number of pages and says whether there is more.
 
 pub mod budget;
+pub mod flush;
 pub mod frames;
 pub mod heap;
+pub mod ids;
 pub mod list;
 pub mod memory;
 pub mod page_table;

@@ -12,17 +12,25 @@
 
 use super::NoMemory;
 use super::budget::Budget;
+use super::flush::{FlushLog, Range};
 use super::frames::Order;
 use super::heap::Charged;
+use super::ids::HardwareIds;
 use super::list::List;
 use super::memory::Memory;
 use super::page_table::{MapError, PageTable, Removed, is_user};
 use crate::cpu::Cpu;
+use crate::cpuset::{CpuSet, SharedSet};
 use crate::object::Ref;
-use crate::sync::Lock;
+use crate::rendezvous::{self, Point};
+use crate::request::{self, Kinds};
+use crate::sched::context::{self, Registrations};
+use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering};
+use crate::trace;
+use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
-use arch_contract::barrier::Barriers;
-use arch_contract::context::{ContextId, Contexts, OutOfHardwareIds};
+use arch_contract::barrier::{Barriers, Site};
+use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::{Paging, Protection};
 use arch_contract::tlb::Tlb;
@@ -119,19 +127,109 @@ pub struct Space {
     memory: &'static Memory,
     budget: Ref<Budget>,
     id: ContextId,
+    hardware: HardwareId,
+    /// Where `hardware` goes back to.
+    ids: &'static HardwareIds,
     mm: <Current as Contexts>::Mm,
+    shared: Shared,
     inner: Lock<Inner>,
+}
+
+/// What every CPU reads when it enters the space, on cache lines that are written only when it is
+/// loaded on a CPU for the first time, when something is unmapped, and by membarrier.
+#[repr(align(128))]
+struct Shared {
+    /// The CPUs that may have it loaded: a superset, since a CPU stays in when it goes on to
+    /// another space. Joined before the barrier (e).
+    set: SharedSet,
+    flushes: FlushLog,
+    /// How many sync-core membarriers there were.
+    sync_generation: AtomicU64,
+    /// [`Registrations`].
+    registrations: AtomicU32,
+    /// What membarrier commands the process may use: bits of `abi::membarrier`.
+    commands: AtomicU32,
+    /// For the refcount policy: lazy CPUs.
+    holders: AtomicU32,
 }
 
 impl Space {
     /// An empty space that any CPU may load. `id` was never used before.
-    pub fn new(memory: &'static Memory, budget: Ref<Budget>, id: ContextId) -> Result<Self, SpaceError> {
+    pub fn new(
+        cpu: &Cpu,
+        memory: &'static Memory,
+        budget: Ref<Budget>,
+        id: ContextId,
+        irq: &IrqsOff,
+    ) -> Result<Self, SpaceError> {
         let table = PageTable::new(memory, budget.clone())?;
-        let mm = Current::new_mm(memory.machine(), table.root(), id)
-            .map_err(|OutOfHardwareIds| SpaceError::NoMemory)?;
+        let hardware = cpu.kernel.ids.take(cpu, irq)?;
+        trace::event(cpu, Kind::IdTaken, id.get(), hardware.0.into());
+        let mm = Current::new_mm(memory.machine(), table.root(), id, hardware);
         let regions = List::new(Charged { memory, budget: budget.clone() });
         let inner = Inner { table: Some(table), regions, charged: 0, life: Life::Usable };
-        Ok(Self { memory, budget, id, mm, inner: Lock::new(inner) })
+        let shared = Shared {
+            set: SharedSet::new(),
+            flushes: FlushLog::new(),
+            sync_generation: AtomicU64::new(0),
+            registrations: AtomicU32::new(0),
+            commands: AtomicU32::new(0),
+            holders: AtomicU32::new(0),
+        };
+        let ids = &cpu.kernel.ids;
+        Ok(Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) })
+    }
+
+    /// Puts `cpu` into the set of CPUs that may have it loaded; whether it was not in it. Before
+    /// the barrier (e).
+    pub fn join(&self, cpu: &Cpu) -> bool {
+        let new_here = self.shared.set.join(cpu.number);
+        if new_here {
+            trace::event(cpu, Kind::Join, self.id.get(), 0);
+        }
+        new_here
+    }
+
+    /// The CPUs that may have it loaded.
+    pub fn set(&self) -> CpuSet {
+        self.shared.set.load()
+    }
+
+    pub fn flushes(&self) -> &FlushLog {
+        &self.shared.flushes
+    }
+
+    /// How many sync-core membarriers were asked for. Acquire: pairs with the release in
+    /// [`raise_sync_generation`](Self::raise_sync_generation): the code they are about is written.
+    #[inline]
+    pub fn sync_generation(&self) -> u64 {
+        self.shared.sync_generation.load(Ordering::Acquire)
+    }
+
+    /// One more. Before the barrier (a).
+    pub fn raise_sync_generation(&self) -> u64 {
+        self.shared.sync_generation.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// What stands beside `current_mm`.
+    #[inline]
+    pub fn registrations(&self) -> Registrations {
+        Registrations::from_bits(self.shared.registrations.load(Ordering::Relaxed))
+    }
+
+    /// Adds to what stands beside `current_mm` from the next entry on. A full barrier follows.
+    pub fn register(&self, registrations: Registrations) {
+        self.shared.registrations.fetch_or(registrations.bits(), Ordering::Relaxed);
+    }
+
+    /// The membarrier commands that the process may use.
+    pub(crate) fn commands(&self) -> &AtomicU32 {
+        &self.shared.commands
+    }
+
+    /// For the refcount policy.
+    pub(crate) fn holders(&self) -> &AtomicU32 {
+        &self.shared.holders
     }
 
     /// The port's part, for the context hooks.
@@ -266,15 +364,44 @@ impl Space {
         }
     }
 
-    /// Makes every CPU forget what was removed. This one is the only one yet that can hold
-    /// translations; the others' turn is here. `TLB-2`
+    /// Makes every CPU forget what was removed, and waits until all have. See [`super::flush`].
+    /// `TLB-3`
     fn flush(&self, cpu: &Cpu, start: VirtAddr, pages: u64, removed: &Removed, irq: &IrqsOff) {
         let Some(freed) = removed.freed() else { return };
-        if pages > Current::FLUSH_CEILING {
-            Current::flush_local_mm(cpu.arch(), &self.mm, irq);
-        } else {
-            Current::flush_local(cpu.arch(), &self.mm, start, pages, freed, irq);
+        let flushes = self.flushes();
+        trace::event(cpu, Kind::Generation, self.id.get(), flushes.generation() + 1);
+        let wanted = flushes.raise(Range { start, pages, freed });
+        // The entries and the generation, before the set and the words of other CPUs are read.
+        // Pairs with (e). `TLB-1`
+        cpu.full_barrier(Site::FlushSample);
+        rendezvous::point(cpu, Point::FlushBeforeSample);
+        if cpu.words.holds(self.id) {
+            context::catch_up(cpu, irq);
         }
+        let kernel = cpu.kernel;
+        let behind = |other: &Cpu| other.words.may_use_older(self.id, wanted, freed);
+        let others = self.set().and(kernel.online()).without(cpu.number);
+        let mut concerned = CpuSet::NONE;
+        for number in others.iter() {
+            if kernel.cpu(number).is_some_and(behind) {
+                concerned = concerned.with(number);
+            }
+        }
+        match Current::broadcast_from(kernel.machine) {
+            Some(enough) if concerned.len() >= enough => {
+                Current::broadcast(cpu.arch(), &self.mm, start, pages, freed, irq);
+            }
+            _ => {
+                let targets = || concerned.iter().filter_map(|number| kernel.cpu(number));
+                targets().for_each(|other| cpu.ask(other, Kinds::FLUSH, irq));
+                targets().for_each(|other| {
+                    // A CPU that goes off meanwhile has let go of everything by then.
+                    let on = || kernel.online().has(other.number);
+                    request::wait_until(cpu, || !behind(other) || !on());
+                });
+            }
+        }
+        trace::event(cpu, Kind::Flushed, self.id.get(), wanted);
     }
 
     /// Fills pages that are mapped, through the physical map and whatever they allow: for the
@@ -320,11 +447,14 @@ impl Space {
     ///
     /// The space is loaded on no CPU, not even lazily, and never will be again (`CTX-9`); no other
     /// operation on it is under way.
-    pub fn teardown_step(&self, cpu: &Cpu, max_pages: u64, irq: &IrqsOff) -> Progress {
+    pub fn teardown_step(&self, cpu: &Cpu, max_pages: u64) -> Progress {
         let mut inner = self.inner.lock(cpu);
         if inner.life == Life::Usable {
             // SAFETY: the caller's obligation, `CTX-9`.
-            unsafe { Current::retire_mm(cpu.arch(), &self.mm, irq) };
+            unsafe { Current::retire_mm(self.memory.machine(), &self.mm) };
+            self.ids.retire(self.hardware);
+            trace::event(cpu, Kind::IdRetired, self.id.get(), self.hardware.0.into());
+            trace::event(cpu, Kind::FreeTables, self.id.get(), 0);
             inner.life = Life::Retired(Current::USER_START);
         }
         inner.free_slice(&self.budget, max_pages)
@@ -403,8 +533,9 @@ impl Drop for Space {
     fn drop(&mut self) {
         let inner = self.inner.get_mut();
         if inner.life == Life::Usable {
-            // SAFETY: a space that was loaded is torn down before it is dropped.
-            unsafe { Current::discard_mm(self.memory.machine(), &self.mm) };
+            // SAFETY: a space that was loaded is torn down before it is dropped: this one was not.
+            unsafe { Current::retire_mm(self.memory.machine(), &self.mm) };
+            self.ids.give_back(self.hardware);
             inner.life = Life::Retired(Current::USER_START);
         }
         while inner.free_slice(&self.budget, u64::MAX) == Progress::More {}

@@ -13,25 +13,64 @@
 //! | A, lazy | B | `switch_mm`, `exit_lazy_tlb(left A)` |
 //! | B, lazy | B | `exit_lazy_tlb(left B)` |
 //! | B, active | B | none |
+//!
+//! # The order, and who relies on it
+//!
+//! *Leaving user code for something without an mm* ([`leave`]): barrier (d); `current_mm` = none;
+//! `loaded` = lazy; `enter_lazy_tlb`.
+//!
+//! *Entering M* ([`enter`]): barrier (d) if `current_mm` names another mm; `current_mm` = M; this CPU
+//! joins M's set; `loaded` = switching to M, or active if it holds M; barrier (e); M's generations
+//! are read; `switch_mm`; what the generations say was missed is forgotten; `loaded` = active;
+//! `exit_lazy_tlb`; and before user mode, `return_to_user`.
+//!
+//! (e) is one barrier for three askers, each of which writes, executes a full barrier, and then
+//! reads what this CPU wrote before (e). So either the asker sees this CPU, or this CPU, which reads
+//! after (e), sees what the asker wrote (store buffering: both cannot miss):
+//!
+//! | asker | writes | barrier | reads here | what this CPU reads after (e) |
+//! | --- | --- | --- | --- | --- |
+//! | a flush ([`Space`]) | the entry, the TLB generation | `FlushSample` | M's set, `loaded`, `seen` | the TLB generation |
+//! | membarrier | user data; for sync-core the code and the sync generation | (a) | M's set, `current_mm` | user data; the sync generation |
+//! | a registration | M's registrations | `Register` | M's set, `current_mm` | M's registrations |
+//!
+//! The membarrier scenarios are spelled out in [`crate::membarrier`], the flush's in
+//! [`crate::mm::flush`].
 
+use super::lifetime;
 use crate::cpu::Cpu;
+use crate::mm::flush::Missed;
 use crate::mm::space::Space;
+use crate::rendezvous::{self, Point};
 use crate::sync::{AtomicU64, Ordering};
-use arch_contract::barrier::{Barriers, CoreSync, Site};
-use arch_contract::context::{ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Switched};
+use crate::trace;
+use abi::testing::Counter;
+use abi::trace::Kind;
+use arch_contract::barrier::{CoreSync, Site};
+use arch_contract::context::{
+    Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
+};
 use arch_contract::irq::IrqsOff;
+use arch_contract::ret::Return;
+use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
+use core::cell::Cell;
+use core::ptr;
 
-/// The words of one CPU, on a cache line of their own (128 bytes covers every machine's line).
-/// Written by their CPU only, so a store needs no read-modify-write.
+/// The words of one CPU that others read, on a cache line of their own (128 bytes covers every
+/// machine's line). Written by their CPU only, so a store needs no read-modify-write, and the line
+/// moves only when another CPU asks.
 #[repr(align(128))]
 pub struct Words {
-    /// A context id, or 0 for none. Bits 48 and up are for membarrier's registrations.
+    /// A context id, or 0 for none; bits 48 and up are the mm's [`Registrations`], so that a
+    /// sampler follows no pointer to something that may be gone.
     current_mm: AtomicU64,
     /// A context id, or 0 for the kernel's own tables; bits 48 and up are a [`State`].
     loaded: AtomicU64,
     /// While `loaded` says switching: the context that is being loaded.
     loading: AtomicU64,
+    /// The TLB generation of the loaded mm up to which this CPU has forgotten what changed.
+    seen: AtomicU64,
 }
 
 const STATE_SHIFT: u32 = 48;
@@ -58,23 +97,59 @@ enum State {
     Switching = 3,
 }
 
+/// What a process has registered for that others must see at once: it stands beside `current_mm`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registrations(u16);
+
+impl Registrations {
+    pub const NONE: Self = Self(0);
+    /// Its CPUs take part in `GLOBAL_EXPEDITED`.
+    pub const GLOBAL_EXPEDITED: Self = Self(1);
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+    pub const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits as u16)
+    }
+}
+
+/// Who may run user code on a CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CurrentMm {
+    pub id: ContextId,
+    pub registrations: Registrations,
+}
+
 impl Words {
     pub const fn new() -> Self {
-        Self { current_mm: AtomicU64::new(0), loaded: AtomicU64::new(0), loading: AtomicU64::new(0) }
+        Self {
+            current_mm: AtomicU64::new(0),
+            loaded: AtomicU64::new(0),
+            loading: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+        }
     }
 
-    /// Whose user code may run on this CPU.
-    pub fn current_mm(&self) -> Option<ContextId> {
-        ContextId::new(self.current_mm.load(Ordering::Relaxed) & ID_MASK)
+    /// Whose user code may run on this CPU. For others, between two full barriers: (a) and (c).
+    pub fn current_mm(&self) -> Option<CurrentMm> {
+        let word = self.current_mm.load(Ordering::Relaxed);
+        let id = ContextId::new(word & ID_MASK)?;
+        Some(CurrentMm { id, registrations: Registrations((word >> STATE_SHIFT) as u16) })
     }
 
     /// What its MMU holds. For its own CPU, and for others that ask: two words are read, so the
     /// first is read again until both were of one state.
+    #[inline]
     pub fn loaded(&self) -> Loaded {
         self.loaded_through(|| {})
     }
 
     /// As [`loaded`](Self::loaded); `between` runs between the reads of the two words.
+    #[inline]
     fn loaded_through(&self, mut between: impl FnMut()) -> Loaded {
         loop {
             // Acquire: pairs with the release in `set_loaded`; whoever reads *lazy* or *kernel*
@@ -100,10 +175,45 @@ impl Words {
         }
     }
 
-    fn set_current_mm(&self, id: Option<ContextId>) {
-        self.current_mm.store(id.map_or(0, ContextId::get), Ordering::Relaxed);
+    /// Whether this CPU holds `id` in any way: what a teardown asks.
+    pub fn holds(&self, id: ContextId) -> bool {
+        match self.loaded() {
+            Loaded::Kernel => false,
+            Loaded::Active(held) | Loaded::Lazy(held) => held == id,
+            Loaded::Switching { from, to } => to == id || from == Some(id),
+        }
     }
 
+    /// Whether this CPU could still use what was there before generation `wanted` of `id`: what a
+    /// flusher asks after its barrier, and again until it cannot. `TLB-3`
+    pub fn may_use_older(&self, id: ContextId, wanted: u64, freed: Freed) -> bool {
+        // What a CPU holds without a user is used by the walker alone, and only tables matter to
+        // that; it compares generations before it has a user again.
+        let walked = freed == Freed::Tables;
+        match self.loaded() {
+            Loaded::Active(held) if held == id => self.seen.load(Ordering::Acquire) < wanted,
+            Loaded::Lazy(held) if held == id => walked && self.seen.load(Ordering::Acquire) < wanted,
+            // It may have read the generation before it was raised, or be about to read it: that
+            // is decided when the switch is over.
+            Loaded::Switching { to, .. } if to == id => true,
+            Loaded::Switching { from, .. } if from == Some(id) => walked,
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn set_current_mm(&self, id: Option<ContextId>, registrations: Registrations) {
+        let word = id.map_or(0, |id| id.get() | u64::from(registrations.0) << STATE_SHIFT);
+        self.current_mm.store(word, Ordering::Relaxed);
+    }
+
+    /// The store that says up to where this CPU has flushed. Release: the flush comes before it.
+    /// Pairs with the acquire in `may_use_older`.
+    fn set_seen(&self, generation: u64) {
+        self.seen.store(generation, Ordering::Release);
+    }
+
+    #[inline]
     fn set_loaded(&self, loaded: Loaded) {
         let (state, id) = match loaded {
             Loaded::Kernel => (State::Kernel, None),
@@ -123,24 +233,103 @@ impl Words {
     }
 }
 
+/// Contexts that a CPU remembers having had. A context id chooses its place by its low bits, so
+/// looking one up takes one load.
+pub const SLOTS: usize = 64;
+
+/// What one CPU knows of a context it has loaded before.
+#[derive(Clone, Copy)]
+struct Remembered {
+    /// 0: nothing.
+    id: u64,
+    /// What is cached here of it is as new as this generation.
+    seen: u64,
+}
+
+/// What a CPU keeps of its memory contexts for itself.
+pub struct Held {
+    /// The space that is loaded, in whatever state; null with the kernel's tables. It lives as long
+    /// as it is loaded (`CTX-9`), so its own CPU may follow the pointer until it has stored another
+    /// `loaded`.
+    space: Cell<*const Space>,
+    slots: [Cell<Remembered>; SLOTS],
+    /// The mm and its sync generation for which this core last serialized, or owes to.
+    synced: Cell<(u64, u64)>,
+    /// An mm that is being taken apart was asked back while it was active.
+    drop_wanted: Cell<bool>,
+    /// For the refcount policy: what the lazy episode holds a reference to.
+    pub(super) counted: Cell<*const Space>,
+}
+
+impl Held {
+    pub const fn new() -> Self {
+        Self {
+            space: Cell::new(ptr::null()),
+            slots: [const { Cell::new(Remembered { id: 0, seen: 0 }) }; SLOTS],
+            synced: Cell::new((0, 0)),
+            drop_wanted: Cell::new(false),
+            counted: Cell::new(ptr::null()),
+        }
+    }
+
+    /// Forgets everything: for a CPU that comes up with clean translations.
+    pub fn forget(&self) {
+        for slot in &self.slots {
+            slot.set(Remembered { id: 0, seen: 0 });
+        }
+        self.synced.set((0, 0));
+    }
+}
+
+impl Cpu {
+    /// What this CPU has loaded, for itself.
+    fn loaded_space(&self) -> Option<&Space> {
+        // SAFETY: `Held::space`: what is loaded lives, and only this CPU changes what that is.
+        unsafe { self.held.space.get().as_ref() }
+    }
+
+    /// The space of the user code that entered the kernel on this CPU.
+    pub fn current_space(&self) -> Option<&Space> {
+        self.words.current_mm().and_then(|_| self.loaded_space())
+    }
+
+    fn slot_of(&self, id: ContextId) -> usize {
+        (id.get() % u64::from(self.kernel.ids.slots())) as usize
+    }
+
+    /// The space as this CPU has it cached.
+    fn cached<'a>(&self, space: &'a Space) -> Cached<'a, <Current as Contexts>::Mm> {
+        Cached { mm: space.mm(), slot: Slot(self.slot_of(space.id()) as u16) }
+    }
+}
+
 /// Makes `space` the address space whose user comes next on this CPU: before user mode, and before
-/// a kernel task that uses `space` is polled.
+/// a kernel task that uses `space` is polled (`use_mm`, `CTX-8`).
 ///
 /// # Safety
-/// `space` stays alive until [`drop_everywhere`] has been called for it.
+/// `space` stays alive until [`lifetime::is_loaded_nowhere`] has said so of it.
+#[inline]
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
+    let loaded = cpu.words.loaded();
+    if loaded != Loaded::Active(space.id()) {
+        // SAFETY: the caller's obligation.
+        unsafe { enter_other(cpu, space, loaded, irq) };
+    }
+}
+
+/// # Safety
+/// As [`enter`].
+unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let words = &cpu.words;
     let to = space.id();
-    let loaded = words.loaded();
-    if loaded == Loaded::Active(to) {
-        return;
-    }
-    if words.current_mm().is_some_and(|old| old != to) {
+    if words.current_mm().is_some() {
         // (d): this CPU's user accesses under the old mm, before anyone can sample that it has
         // left. Pairs with membarrier's exit barrier (c). `BAR-4`
-        Current::full_barrier(cpu.arch(), Site::LeaveUserMm);
+        cpu.full_barrier(Site::LeaveUserMm);
     }
-    words.set_current_mm(Some(to));
+    let registrations = space.registrations();
+    trace::event(cpu, Kind::Current, to.get(), 0);
+    words.set_current_mm(Some(to), registrations);
 
     let (from, left) = match loaded {
         Loaded::Active(id) => (Some(id), None),
@@ -149,40 +338,135 @@ pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     };
     let switched = if from == Some(to) {
         words.set_loaded(Loaded::Active(to));
+        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        let generation = space.flushes().generation();
+        if words.seen.load(Ordering::Relaxed) < generation {
+            catch_up(cpu, irq);
+        }
         Switched::NOTHING
     } else {
+        let new_here = space.join(cpu);
+        trace::event(cpu, Kind::SwitchBegin, from.map_or(0, ContextId::get), to.get());
         words.set_loaded(Loaded::Switching { from, to });
-        // SAFETY: `space` outlives its being loaded, by this function's contract, and the id is
-        // the one its `Mm` was made with.
-        let loadable = unsafe { Loadable::new(space.mm(), to) };
-        let hint = from.map_or(Previously::Kernel, Previously::Mm);
-        // SAFETY: `loadable` is what the hook asks for; interrupts are off; `current_mm` names
-        // `to` and `loaded` says switching.
-        let switched = unsafe { Current::switch_mm(cpu.arch(), hint, &loadable, irq) };
-        words.set_loaded(Loaded::Active(to));
-        switched
+        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        rendezvous::point(cpu, Point::Switching);
+        // SAFETY: the caller's obligation.
+        unsafe { load(cpu, space, from, new_here, irq) }
     };
-    // (e): the store of `current_mm` above, before any user access under the new mm. Only a
-    // barrier that lies after the store counts, which is what the witness says. Pairs with
-    // membarrier's entry barrier (a). `BAR-5`
-    if switched.full_barrier == Did::No {
-        Current::full_barrier(cpu.arch(), Site::EnterUserMm);
+    let now = space.registrations();
+    if now != registrations {
+        words.set_current_mm(Some(to), now);
     }
-    let mut synced = switched.core_serialized == Did::Yes;
     if let Some(left) = left {
-        let now = NowUser { mm: space.mm(), id: to };
-        let sync = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), now, switched, irq);
-        synced |= sync == CoreSync::Done;
+        let user = NowUser { mm: space.mm(), id: to };
+        let sync = space.sync_generation();
+        let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
+        if serialized == CoreSync::Done && switched.core_serialized == Did::No {
+            // By the hook itself, hence after the generation was read.
+            cpu.held.synced.set((to.get(), sync));
+        }
+        trace::event(cpu, Kind::LazyExit, left.get(), to.get());
+        lifetime::episode_ended(cpu);
     }
-    if synced {
-        // The core serialized after everything a request could have asked for before it sampled
-        // this CPU. `RET-2`
+    compare_sync_generation(cpu, space);
+    cpu.held.drop_wanted.set(false);
+}
+
+/// Loads `space`: `loaded` says switching and (e) is done.
+///
+/// # Safety
+/// As [`enter`].
+unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool, irq: &IrqsOff) -> Switched {
+    let to = space.id();
+    let cached = cpu.cached(space);
+    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
+    let known = remembered.get();
+    // What changes after this read finds this CPU in the space's set and in `loaded`.
+    let generation = space.flushes().generation();
+    let sync = space.sync_generation();
+    let missed = match known.id == to.get() {
+        true => space.flushes().since(known.seen, generation),
+        // It was never loaded here since its hardware id was clean everywhere, so nothing is cached.
+        false if new_here && !cpu.kernel.ids.are_per_cpu() => Missed::Nothing,
+        false => Missed::Everything,
+    };
+    let stale = if matches!(missed, Missed::Everything) { Stale::Everything } else { Stale::Nothing };
+    // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
+    // `Mm` was made with. 3. `Nothing` is said only of what was flushed up to `known.seen`, and
+    // what changed since is forgotten below, before `loaded` says active.
+    let loadable = unsafe { Loadable::new(space.mm(), to, cached.slot, stale) };
+    let hint = from.map_or(Previously::Kernel, Previously::Mm);
+    // SAFETY: `loadable` is what the hook asks for.
+    let switched = unsafe { Current::switch_mm(cpu.arch(), hint, &loadable, irq) };
+    if switched.flushed == Did::No {
+        forget(cpu, &cached, &missed, irq);
+    }
+    if switched.core_serialized == Did::Yes {
+        // All that was asked up to the generation read before the switch is settled by it, and so
+        // is what this CPU owed by then. `RET-2`
         let _settled = cpu.take_core_sync();
+        cpu.held.synced.set((to.get(), sync));
     }
+    remembered.set(Remembered { id: to.get(), seen: generation });
+    trace::event(cpu, Kind::Seen, to.get(), generation);
+    cpu.words.set_seen(generation);
+    cpu.held.space.set(space);
+    let did = |did: Did, bit: u64| if did == Did::Yes { bit } else { 0 };
+    let bits = did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4);
+    trace::event(cpu, Kind::SwitchEnd, to.get(), bits);
+    // Nothing of the old space is touched after this store: its teardown may see it.
+    cpu.words.set_loaded(Loaded::Active(to));
+    if switched.reloaded == Did::Yes {
+        trace::count(cpu, Counter::Reloads);
+    }
+    switched
+}
+
+/// Arms the debt of core serialization if a request was made that this core has not serialized for
+/// since. After (e): pairs with (a). `RET-2`
+#[inline]
+fn compare_sync_generation(cpu: &Cpu, space: &Space) {
+    if Current::user_return_serializes(cpu.arch()) {
+        return;
+    }
+    let generation = space.sync_generation();
+    let wanted = (space.id().get(), generation);
+    if generation != 0 && cpu.held.synced.get() != wanted {
+        cpu.owe_core_sync();
+        cpu.held.synced.set(wanted);
+    }
+}
+
+/// Forgets on this CPU what changed in the loaded space since it last did.
+#[cold]
+pub fn catch_up(cpu: &Cpu, irq: &IrqsOff) {
+    let Some(space) = cpu.loaded_space() else { return };
+    let generation = space.flushes().generation();
+    let seen = cpu.words.seen.load(Ordering::Relaxed);
+    let cached = cpu.cached(space);
+    forget(cpu, &cached, &space.flushes().since(seen, generation), irq);
+    cpu.held.slots[usize::from(cached.slot.0)].set(Remembered { id: space.id().get(), seen: generation });
+    trace::event(cpu, Kind::Seen, space.id().get(), generation);
+    cpu.words.set_seen(generation);
+}
+
+fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Missed, irq: &IrqsOff) {
+    let cached = || Cached { mm: cached.mm, slot: cached.slot };
+    match missed {
+        Missed::Nothing => return,
+        Missed::Ranges(ranges) => {
+            for range in ranges {
+                Current::flush_local(cpu.arch(), cached(), range.start, range.pages, range.freed, irq);
+            }
+        }
+        Missed::Everything => Current::flush_local_mm(cpu.arch(), cached(), irq),
+    }
+    trace::count(cpu, Counter::Flushes);
 }
 
 /// This CPU goes on with something that uses no address space: a kernel task, or idle. Does
 /// nothing if it has no user already, so kernel → kernel passes cost nothing (`CTX-6`).
+#[inline]
 pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     let words = &cpu.words;
     if words.current_mm().is_none() {
@@ -190,26 +474,45 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     }
     // (d): this CPU's user accesses, before anyone can sample that it has left. Pairs with
     // membarrier's exit barrier (c). `BAR-4`
-    Current::full_barrier(cpu.arch(), Site::LeaveUserMm);
-    words.set_current_mm(None);
+    cpu.full_barrier(Site::LeaveUserMm);
+    trace::event(cpu, Kind::Current, 0, 0);
+    words.set_current_mm(None, Registrations::NONE);
     if let Loaded::Active(held) = words.loaded() {
+        if let Some(space) = cpu.loaded_space() {
+            lifetime::episode_begins(cpu, space);
+        }
+        trace::event(cpu, Kind::LazyEnter, held.get(), 0);
         words.set_loaded(Loaded::Lazy(held));
         Current::enter_lazy_tlb(cpu.arch(), held, irq);
+        rendezvous::point(cpu, Point::BecameLazy);
+        if cpu.held.drop_wanted.get() {
+            drop_when_lazy(cpu, irq);
+        }
     }
 }
 
-/// Makes sure that `id` is loaded on no CPU (`CTX-9`): what a teardown calls before it frees the
-/// first table. No thread of it exists any more, so nothing can load it again. This CPU is the
-/// only one yet.
-pub fn drop_everywhere(cpu: &Cpu, id: ContextId, irq: &IrqsOff) {
-    let words = &cpu.words;
-    match words.loaded() {
-        Loaded::Lazy(held) if held == id => {
+/// Lets go of what is loaded lazily; of what is active, as soon as it is lazy. What a teardown asks
+/// of a CPU, and what a CPU does before it goes off.
+pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
+    match cpu.words.loaded() {
+        Loaded::Lazy(id) => {
+            cpu.held.drop_wanted.set(false);
             Current::drop_lazy(cpu.arch(), LeftLazy(id), irq);
-            words.set_loaded(Loaded::Kernel);
+            cpu.held.space.set(ptr::null());
+            trace::event(cpu, Kind::Drop, id.get(), 0);
+            cpu.words.set_loaded(Loaded::Kernel);
+            lifetime::episode_ended(cpu);
         }
-        Loaded::Active(held) => assert!(held != id, "a kernel task runs with a dying mm active"),
-        _ => {}
+        Loaded::Active(_) => cpu.held.drop_wanted.set(true),
+        Loaded::Kernel | Loaded::Switching { .. } => {}
+    }
+}
+
+/// Stores the registrations of the current mm anew, because they changed. Pairs with the asker's
+/// `Register` barrier. `BAR-2`
+pub fn read_registrations(cpu: &Cpu) {
+    if let (Some(current), Some(space)) = (cpu.words.current_mm(), cpu.loaded_space()) {
+        cpu.words.set_current_mm(Some(current.id), space.registrations());
     }
 }
 

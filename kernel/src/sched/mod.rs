@@ -7,13 +7,14 @@
 //! ready, for the end of the slice.
 
 pub mod context;
+pub mod lifetime;
 pub mod queue;
 pub mod task;
 
 use crate::cpu::{Cpu, Work};
-use crate::mm::space::Progress;
 use crate::object::Ref;
-use crate::process::Process;
+use crate::pending::{PAUSE, Pending};
+use crate::process::{Process, Slice};
 use crate::sched::queue::{Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
@@ -33,7 +34,7 @@ pub const SLICE: u64 = 10_000_000;
 /// own, and returns when it is a user thread's.
 pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
     loop {
-        settle_work(cpu);
+        settle_work(cpu, &irq);
         if let Some(thread) = cpu.current() {
             match verdict(cpu, &thread) {
                 Verdict::Goes => {
@@ -63,8 +64,10 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             Some(Runnable::Teardown(process)) => {
                 context::leave(cpu, &irq);
                 let began = cpu.now();
-                if Process::teardown_slice(&process, cpu, &irq) == Progress::More {
-                    cpu.queue(Runnable::Teardown(process), place_after(cpu, began));
+                match Process::teardown_slice(&process, cpu, &irq) {
+                    Slice::More => cpu.queue(Runnable::Teardown(process), place_after(cpu, began)),
+                    Slice::Wait(until) => cpu.timers.lock().push_due(Runnable::Teardown(process), until.0),
+                    Slice::Done => {}
                 }
                 Current::window(cpu.arch(), &mut irq);
             }
@@ -93,8 +96,8 @@ fn place_after(cpu: &Cpu, began: Nanos) -> Place {
 
 /// The last step: memory context, then `return_to_user`, in this order, on every edge (`RET-1`).
 fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame> {
-    // SAFETY: a process's address space lives until its teardown has called `drop_everywhere`,
-    // and the teardown starts when its thread has ended.
+    // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
+    // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
@@ -103,7 +106,7 @@ fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame
 }
 
 /// Looks at what interrupts have noted.
-fn settle_work(cpu: &'static Cpu) {
+fn settle_work(cpu: &'static Cpu, irq: &IrqsOff) {
     let work = cpu.take_work();
     if work.has(Work::CONSOLE) {
         cpu.kernel.console.input_arrived(cpu);
@@ -119,12 +122,50 @@ fn settle_work(cpu: &'static Cpu) {
         }
         let sleeper = timers.pop();
         drop(timers);
-        if let Some(sleeper) = sleeper {
-            cpu.make_ready(sleeper);
+        match sleeper {
+            Some(Runnable::Thread(thread)) => wake_sleeper(cpu, thread, irq),
+            Some(other) => cpu.make_ready(other),
+            None => {}
         }
     }
     // What was made ready just now is looked at next, by `verdict`.
     cpu.take_work();
+}
+
+/// Its time has come: it is ready, or looks again at what it waits for.
+fn wake_sleeper(cpu: &Cpu, thread: Ref<Thread>, irq: &IrqsOff) {
+    if let Standing::Pending(pending) = thread.standing() {
+        match pending.look(cpu, thread.process(), irq) {
+            // SAFETY: the thread was in the timer queue, so this CPU alone has its frame.
+            Some(result) => set_result(unsafe { thread.frame().as_mut() }, result),
+            None => {
+                let due = cpu.now().0 + PAUSE;
+                cpu.timers.lock().push_due(Runnable::Thread(thread), due);
+                return;
+            }
+        }
+    }
+    cpu.make_ready(Runnable::Thread(thread));
+}
+
+/// The current thread's call waits for other CPUs: looks some time, then takes it off this CPU.
+pub fn wait_pending(cpu: &Cpu, pending: Pending, irq: &IrqsOff) {
+    let Some(thread) = cpu.current() else { return };
+    if let Some(result) = pending.look_some_time(cpu, thread.process(), irq) {
+        // SAFETY: the thread is current here.
+        set_result(unsafe { thread.frame().as_mut() }, result);
+        return;
+    }
+    if let Some(thread) = take_off(cpu, irq) {
+        thread.stand(Standing::Pending(pending));
+        let due = cpu.now().0 + PAUSE;
+        cpu.timers.lock().push_due(Runnable::Thread(thread), due);
+    }
+}
+
+/// Moves what is queued on `cpu` to other CPUs; whether all of it could be moved.
+pub fn evacuate(cpu: &Cpu, _irq: &IrqsOff) -> bool {
+    cpu.number == crate::cpuset::CpuId::BOOT
 }
 
 /// What becomes of the current thread.
@@ -251,6 +292,10 @@ pub fn kill(cpu: &Cpu, process: &Ref<Process>) {
             Standing::Reading => drop(cpu.kernel.console.readers(cpu).remove(&thread)),
             Standing::WaitingFor(other) => other.forget_waiter(cpu, &thread),
             Standing::Sleeping => drop(cpu.timers.lock().remove(&thread)),
+            Standing::Pending(pending) => {
+                pending.give_up(cpu);
+                drop(cpu.timers.lock().remove(&thread));
+            }
             Standing::InTask | Standing::InTaskDoomed => {
                 // The task uses the address space: the end waits for it.
                 thread.stand(Standing::InTaskDoomed);

@@ -14,7 +14,11 @@ pub use memory::{SLICE_PAGES, error as space_error};
 
 use crate::cap::Capability;
 use crate::cpu::Cpu;
+use crate::hotplug;
+use crate::kernel::Waiting;
+use crate::membarrier;
 use crate::object::Ref;
+use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched;
 use crate::thread::Thread;
@@ -31,6 +35,8 @@ pub enum Outcome {
     Done(Result<u64, Error>),
     /// The thread is off the CPU.
     Off,
+    /// Other CPUs were asked for something: the result comes when it has happened.
+    Pending(Pending),
 }
 
 /// Who calls.
@@ -105,6 +111,30 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::ProcessInfo => process::info(&caller, args),
         Call::PowerOff => process::power_off(&caller, args),
         Call::ProcessPriority => process::priority(&caller, args),
+        Call::Membarrier => return membarrier::call(cpu, args, irq),
+        Call::Cpus => process::machine(&caller, args[0], Rights::READ).map(|()| cpu.kernel.online().0),
+        Call::CpuPower => {
+            return outcome(process::machine(&caller, args[0], Rights::MANAGE).map(|()| match args[2] {
+                0 => hotplug::turn_off(cpu, args[1], irq),
+                1 => hotplug::turn_on(cpu, args[1]),
+                _ => Outcome::Done(Err(Error::BadArgument)),
+            }));
+        }
+        Call::Quiesce => {
+            return outcome(process::machine(&caller, args[0], Rights::MANAGE).map(|()| {
+                cpu.kernel.hurry(Waiting::Begins);
+                Outcome::Pending(Pending::Teardowns)
+            }));
+        }
+        Call::ThreadStart
+        | Call::ThreadExit
+        | Call::ThreadWait
+        | Call::ThreadAffinity
+        | Call::ThreadPriority
+        | Call::ThreadBudget
+        | Call::RseqRegister
+        | Call::CodePublish
+        | Call::Test => Err(Error::BadCall),
     };
     Outcome::Done(result)
 }

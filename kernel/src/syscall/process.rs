@@ -193,11 +193,16 @@ pub(super) fn info(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     Ok(0)
 }
 
-pub(super) fn power_off(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
-    match caller.capability(args[0], Rights::MANAGE)?.object {
-        Object::Machine => {}
-        _ => return Err(Error::WrongObject),
+/// Whether `handle` names the machine, with `rights`.
+pub(super) fn machine(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(), Error> {
+    match caller.capability(handle, rights)?.object {
+        Object::Machine => Ok(()),
+        _ => Err(Error::WrongObject),
     }
+}
+
+pub(super) fn power_off(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    machine(caller, args[0], Rights::MANAGE)?;
     let status = u8::try_from(args[1]).map_err(|_| Error::BadArgument)?;
     panic::exit(caller.cpu.machine(), status)
 }

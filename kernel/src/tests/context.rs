@@ -8,7 +8,6 @@ use arch_contract::context::{ContextId, Did, Previously};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload};
 use arch_model::Event;
 use arch_model::profile::Profile;
-use std::vec;
 use std::vec::Vec;
 
 fn id(n: u64) -> ContextId {
@@ -19,14 +18,8 @@ fn returned(reload: Reload) -> Event {
     Event::ReturnToUser { owed: Owed { core_sync: CoreSyncOwed::No }, reload }
 }
 
-/// (e), unless the switch was it.
-fn enter_barrier(profile: Profile, switched: bool) -> Vec<Event> {
-    if switched && profile.switch_is_barrier() == Did::Yes {
-        vec![]
-    } else {
-        vec![Event::FullBarrier(Site::EnterUserMm)]
-    }
-}
+const LEFT: Event = Event::FullBarrier(Site::LeaveUserMm);
+const ENTERED: Event = Event::FullBarrier(Site::EnterUserMm);
 
 /// Boots and makes a child; returns init, the child's handle and a page of init's.
 fn pair(profile: Profile) -> (Run, User, u64) {
@@ -42,9 +35,8 @@ fn pair(profile: Profile) -> (Run, User, u64) {
 fn ctx_7_first_entry() {
     for profile in Profile::ALL {
         let run = Run::boot(profile);
-        let mut expected = vec![Event::NewMm(id(1)), Event::SwitchMm { from: Previously::Kernel, to: id(1) }];
-        expected.extend(enter_barrier(profile, true));
-        expected.push(returned(Reload::Full));
+        let switch = Event::SwitchMm { from: Previously::Kernel, to: id(1) };
+        let expected = [Event::NewMm(id(1)), ENTERED, switch, returned(Reload::Full)];
         let hooks: Vec<_> =
             run.hooks().into_iter().filter(|event| !matches!(event, Event::PublishCode { .. })).collect();
         assert_eq!(hooks, expected, "{profile:?}");
@@ -69,10 +61,14 @@ fn ctx_7_idle_and_back_ends_the_episode_once() {
         let mut run = Run::boot(profile);
         run.hooks();
         run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
-        let mut expected = vec![Event::FullBarrier(Site::LeaveUserMm), Event::EnterLazy(id(1)), Event::Wait];
-        expected.extend(enter_barrier(profile, false));
-        expected.push(Event::ExitLazy { left: id(1), now: id(1) });
-        expected.push(returned(Reload::Full));
+        let expected = [
+            LEFT,
+            Event::EnterLazy(id(1)),
+            Event::Wait,
+            ENTERED,
+            Event::ExitLazy { left: id(1), now: id(1) },
+            returned(Reload::Full),
+        ];
         assert_eq!(run.hooks(), expected, "{profile:?}");
     }
 }
@@ -85,12 +81,8 @@ fn ctx_6_a_direct_switch_is_not_lazy() {
         while run.yield_to_other() == init {}
         run.hooks();
         assert_eq!(run.yield_to_other(), init);
-        let mut expected = vec![
-            Event::FullBarrier(Site::LeaveUserMm),
-            Event::SwitchMm { from: Previously::Mm(id(2)), to: id(1) },
-        ];
-        expected.extend(enter_barrier(profile, true));
-        expected.push(returned(Reload::Full));
+        let switch = Event::SwitchMm { from: Previously::Mm(id(2)), to: id(1) };
+        let expected = [LEFT, ENTERED, switch, returned(Reload::Full)];
         assert_eq!(run.hooks(), expected, "{profile:?}");
     }
 }
@@ -145,16 +137,16 @@ fn ctx_9_teardown_drops_what_it_holds_lazily() {
         run.hooks();
         run.call(Call::Exit, &[0]);
         assert_eq!(run.user(), init);
-        let mut expected = vec![
-            Event::FullBarrier(Site::LeaveUserMm),
+        let expected = [
+            LEFT,
             Event::EnterLazy(id(2)),
             Event::DropLazy(id(2)),
             Event::RetireMm(id(2)),
             Event::Wait,
+            ENTERED,
             Event::SwitchMm { from: Previously::Kernel, to: id(1) },
+            returned(Reload::Full),
         ];
-        expected.extend(enter_barrier(profile, true));
-        expected.push(returned(Reload::Full));
         assert_eq!(run.hooks(), expected, "{profile:?}");
     }
 }
@@ -171,7 +163,7 @@ fn ctx_5_bar_4_bar_5_the_words_at_every_hook() {
         }
         // SAFETY: the kernel has bound it.
         let words = unsafe { &crate::cpu::Cpu::of(cpu).words };
-        let (current, loaded) = (words.current_mm(), words.loaded());
+        let (current, loaded) = (words.current_mm().map(|mm| mm.id), words.loaded());
         match event {
             Event::SwitchMm { from, to } => {
                 assert_eq!(current, Some(to), "BAR-5: before the switch");
@@ -184,9 +176,14 @@ fn ctx_5_bar_4_bar_5_the_words_at_every_hook() {
             Event::FullBarrier(Site::LeaveUserMm) => {
                 assert_eq!(Some(loaded), current.map(Loaded::Active), "BAR-4: after the store");
             }
-            Event::FullBarrier(Site::EnterUserMm) | Event::ReturnToUser { .. } => {
-                assert_eq!(Some(loaded), current.map(Loaded::Active), "BAR-5: before the store");
+            Event::FullBarrier(Site::EnterUserMm) => {
+                let to = match loaded {
+                    Loaded::Active(to) | Loaded::Switching { to, .. } => Some(to),
+                    _ => None,
+                };
+                assert!(to.is_some() && current == to, "BAR-5, CTX-3: before the stores");
             }
+            Event::ReturnToUser { .. } => assert_eq!(Some(loaded), current.map(Loaded::Active)),
             Event::EnterLazy(held) => assert_eq!((current, loaded), (None, Loaded::Lazy(held)), "CTX-6"),
             Event::ExitLazy { now, .. } => {
                 assert_eq!((current, loaded), (Some(now), Loaded::Active(now)), "CTX-7");

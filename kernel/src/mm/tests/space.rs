@@ -44,7 +44,7 @@ fn world_with(limit: u64) -> World {
 fn world_on(cpu: &'static Cpu, limit: u64) -> World {
     let memory = cpu.kernel.memory;
     let budget = Budget::child(memory, &cpu.kernel.root, limit).unwrap();
-    let space = Space::new(memory, budget.clone(), ContextId::new(1).unwrap()).unwrap();
+    let space = Space::new(cpu, memory, budget.clone(), ContextId::new(1).unwrap(), &irqs_off()).unwrap();
     World { cpu, budget, space }
 }
 
@@ -69,8 +69,8 @@ impl World {
 
     fn teardown(&self) {
         context::leave(self.cpu, &irqs_off());
-        context::drop_everywhere(self.cpu, self.space.id(), &irqs_off());
-        while self.space.teardown_step(self.cpu, 5, &irqs_off()) == Progress::More {}
+        context::drop_when_lazy(self.cpu, &irqs_off());
+        while self.space.teardown_step(self.cpu, 5) == Progress::More {}
     }
 
     /// Loads the space on the CPU, as on the way to user mode.
@@ -370,7 +370,7 @@ fn refusing_the_nth_allocation_leaks_nothing() {
 fn life(cpu: &Cpu, id: ContextId) -> Result<(), SpaceError> {
     let memory = cpu.kernel.memory;
     let budget = Budget::child(memory, &cpu.kernel.root, u64::MAX)?;
-    let space = Space::new(memory, budget.clone(), id)?;
+    let space = Space::new(cpu, memory, budget.clone(), id, &irqs_off())?;
     let work = || -> Result<(), SpaceError> {
         for start in [HERE, VirtAddr(1 << 40), VirtAddr(END.0 - 4 * PAGE_SIZE)] {
             let region = space.reserve(cpu, Some(start), 4 * PAGE_SIZE, Protection::ReadWrite)?;
@@ -382,7 +382,7 @@ fn life(cpu: &Cpu, id: ContextId) -> Result<(), SpaceError> {
         space.reserve(cpu, None, PAGE_SIZE, Protection::Read).map(|_| ())
     };
     let result = work();
-    while space.teardown_step(cpu, 3, &irqs_off()) == Progress::More {}
+    while space.teardown_step(cpu, 3) == Progress::More {}
     result
 }
 
@@ -393,7 +393,7 @@ fn dropping_an_unused_space_gives_all_back() {
     let (memory, root) = (cpu.kernel.memory, &cpu.kernel.root);
     let (free, used) = (memory.free_bytes(), root.used());
     for n in 1..=2 * u64::from(cpu.machine().config().hardware_ids) {
-        let space = Space::new(memory, root.clone(), ContextId::new(n).unwrap()).unwrap();
+        let space = Space::new(cpu, memory, root.clone(), ContextId::new(n).unwrap(), &irqs_off()).unwrap();
         let region = space.reserve(cpu, None, 3 * PAGE_SIZE, Protection::Read).unwrap();
         populate(&space, cpu, &region).unwrap();
         drop(space);
@@ -411,13 +411,13 @@ fn ctx_9_teardown_retires_first_and_is_bounded() {
     w.enter();
     assert!((0..64).all(|page| w.load(at(page)).is_some()));
     context::leave(w.cpu, &irqs_off());
-    context::drop_everywhere(w.cpu, w.space.id(), &irqs_off());
+    context::drop_when_lazy(w.cpu, &irqs_off());
     w.cpu.machine().events();
     let memory = w.cpu.kernel.memory;
     let mut steps = 0;
     loop {
         let free = memory.free_bytes();
-        let progress = w.space.teardown_step(w.cpu, 4, &irqs_off());
+        let progress = w.space.teardown_step(w.cpu, 4);
         if steps == 0 {
             let events = w.cpu.machine().events();
             assert_eq!(events[0].event, Event::RetireMm(w.space.id()));
@@ -429,14 +429,14 @@ fn ctx_9_teardown_retires_first_and_is_bounded() {
         }
     }
     assert!(steps >= 16);
-    assert_eq!(w.space.teardown_step(w.cpu, 4, &irqs_off()), Progress::Done);
+    assert_eq!(w.space.teardown_step(w.cpu, 4), Progress::Done);
 }
 
 #[test]
 fn running_out_of_hardware_ids_is_an_error() {
     let cpu = kernel_cpu(Config { hardware_ids: 2, ..Config::default() });
     let (memory, root) = (cpu.kernel.memory, &cpu.kernel.root);
-    let new = |n| Space::new(memory, root.clone(), ContextId::new(n).unwrap());
+    let new = |n| Space::new(cpu, memory, root.clone(), ContextId::new(n).unwrap(), &irqs_off());
     let spaces = (new(1).unwrap(), new(2).unwrap());
     let used = root.used();
     assert_eq!(new(3).err(), Some(SpaceError::NoMemory));

@@ -1,0 +1,108 @@
+//! CPUs off and on again, at run time.
+//!
+//! A CPU goes off by itself, on the way out of its kernel, when it was asked to: it moves what is
+//! queued on it elsewhere, lets go of its mm, says that it is off, and looks for requests a last
+//! time. Who asks it something looks at the set of CPUs that are on after having asked, with a full
+//! barrier between; the CPU executes one between the store that takes it out of the set and its
+//! last look. So either the asker sees that it is off, or it sees the request (`SMP-3`).
+//!
+//! CPU 0 stays on: the console's interrupts go there.
+
+use crate::cpu::Cpu;
+use crate::cpuset::CpuId;
+use crate::pending::Pending;
+use crate::request::Kinds;
+use crate::sched::{self, context};
+use crate::sync::{AtomicU8, Ordering};
+use crate::syscall::Outcome;
+use abi::Error;
+use arch_contract::barrier::Site;
+use arch_contract::irq::IrqsOff;
+use arch_contract::smp::{PowerState, Smp};
+use arch_contract::time::Time;
+use arch_contract::tlb::Tlb;
+use arch_current::Current;
+
+/// Whether a CPU has answered that it cannot go off.
+pub struct Refused(AtomicU8);
+
+impl Refused {
+    pub const fn new() -> Self {
+        Self(AtomicU8::new(0))
+    }
+}
+
+/// Turns `number` on.
+pub fn turn_on(cpu: &Cpu, number: u64) -> Outcome {
+    match find(cpu, number) {
+        Some((number, _)) => Outcome::Pending(Pending::CpuOn(number)),
+        None => Outcome::Done(Err(Error::BadArgument)),
+    }
+}
+
+/// Whether `number` is on; starts it if it is off, which it may become only now.
+pub fn look_on(cpu: &Cpu, number: CpuId, irq: &IrqsOff) -> Option<Result<u64, Error>> {
+    if cpu.kernel.online().has(number) {
+        return Some(Ok(0));
+    }
+    let other = cpu.kernel.any_cpu(number)?;
+    let stopped = Current::power_state(cpu.arch(), other.arch()) == PowerState::Stopped;
+    if stopped && Current::start_cpu(cpu.arch(), other.arch(), irq).is_err() {
+        return Some(Err(Error::NotSupported));
+    }
+    None
+}
+
+/// Turns `number` off.
+pub fn turn_off(cpu: &Cpu, number: u64, irq: &IrqsOff) -> Outcome {
+    match find(cpu, number) {
+        Some((number, other)) if number != CpuId::BOOT => {
+            if cpu.kernel.online().has(number) {
+                other.refused.0.store(0, Ordering::Relaxed);
+                cpu.ask(other, Kinds::GO_OFF, irq);
+                if number == cpu.number {
+                    cpu.serve();
+                }
+            }
+            Outcome::Pending(Pending::CpuOff(number))
+        }
+        _ => Outcome::Done(Err(Error::BadArgument)),
+    }
+}
+
+fn find(cpu: &Cpu, number: u64) -> Option<(CpuId, &'static Cpu)> {
+    let number = CpuId::new(number)?;
+    Some((number, cpu.kernel.any_cpu(number)?))
+}
+
+/// Whether `number` has gone off, or has refused.
+pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
+    let other = cpu.kernel.any_cpu(number)?;
+    if other.refused.0.load(Ordering::Acquire) != 0 {
+        return Some(Err(Error::BadArgument));
+    }
+    let off = !cpu.kernel.online().has(number)
+        && Current::power_state(cpu.arch(), other.arch()) == PowerState::Stopped;
+    off.then_some(Ok(0))
+}
+
+/// This CPU was asked to go off, and has no current thread. Returns if it cannot.
+pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
+    if !sched::evacuate(cpu, &irq) {
+        // Release: pairs with the acquire in `look_off`.
+        cpu.refused.0.store(1, Ordering::Release);
+        return irq;
+    }
+    context::leave(cpu, &irq);
+    context::drop_when_lazy(cpu, &irq);
+    Current::flush_local_all(cpu.arch(), &irq);
+    Current::set_deadline(cpu.arch(), None, &irq);
+    cpu.kernel.set_offline(cpu);
+    // That this CPU is off, before the last look at the requests. Pairs with the asker's barrier
+    // before it looks at who is on. `SMP-3`
+    cpu.full_barrier(Site::Offline);
+    cpu.serve();
+    // What was queued by someone who still saw it on.
+    sched::evacuate(cpu, &irq);
+    Current::stop_cpu(cpu.arch(), irq)
+}

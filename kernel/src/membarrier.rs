@@ -1,0 +1,223 @@
+//! membarrier: making other CPUs execute a full barrier, or serialize, for the caller.
+//!
+//! One thread pays for all. A thread that does `membarrier` between two accesses is ordered against
+//! any other thread of its process as if that one had a full barrier between every two of its own
+//! accesses. The kernel interrupts the CPUs that run the process's user code now; those that do not
+//! have executed a barrier when they stopped, or will before they start. The argument is that "now"
+//! leaves no gap.
+//!
+//! # The barriers
+//! (a) [`Site::MembarrierEnter`], (c) [`Site::MembarrierExit`]: the caller's, around its look at the
+//! CPUs. (d) [`Site::LeaveUserMm`], (e) [`Site::EnterUserMm`]: between user code and the store of
+//! `current_mm`, in [`crate::sched::context`]. And one in the handler, [`Site::IpiHandler`].
+//!
+//! # Scenarios
+//! In each, T0 calls membarrier, T1 of the same process has only compiler barriers, and the
+//! forbidden outcome is the one that a full barrier in T1 would forbid. Names A to E are Linux's
+//! (`kernel/sched/membarrier.c`); F to K are ours.
+//!
+//! **A, the target runs.** T0: `x = 1; membarrier; r0 = y`. T1: `y = 1; r1 = x`. Not both 0. The CPU
+//! of T1 is sampled with `current_mm` = M and interrupted; the handler's barrier lies somewhere in
+//! T1. If it lies before `r1 = x`, the request, which came after (a), brings `x = 1`. If after, it
+//! lies after `y = 1`, and its acknowledgement, then (c), bring `y = 1` to `r0`.
+//!
+//! **B.** T0: `r0 = y; membarrier; r1 = x`. T1: `x = 1; y = 1`. Not `r0` = 1 and `r1` = 0. As A: the
+//! handler's barrier lies before `y = 1`, and then `x = 1` is before the acknowledgement and (c); or
+//! after, hence T0 saw `y` before T1's CPU acknowledged, and both stores are before it.
+//!
+//! **C, the target left for a kernel task or idle and comes back, and is not interrupted.** The
+//! sample read `current_mm` = none or another. What T1 did before it left is ordered by (d) before
+//! that store, which the sample read, which (c) orders before what T0 does next: B holds. What T1 does
+//! after it comes back is after (e), which is after the store of `current_mm` = M; the sample did not
+//! read that, so by store buffering (a)-(e) T1 sees all that T0 did before (a): A holds.
+//!
+//! **D, T1's thread ends.** Its CPU leaves by [`leave`](crate::sched::context::leave) or enters
+//! another mm: (d) as in C. The sample reads words of CPUs and follows no pointer, so it cannot meet
+//! a thread or process that is gone.
+//!
+//! **E, a kernel task uses M.** The executor makes M current by the same function as the way to user
+//! mode does: (e) lies before the task's accesses, (d) after them. The sample sees the task's CPU as
+//! it sees a thread's. If a thread of M is next on that CPU, nothing happens between: `current_mm`
+//! named M all the time, so every sample interrupted the CPU.
+//!
+//! **F, a CPU goes from M to N and back.** Two switches; each has (d) and (e). As C.
+//!
+//! **G, registration against a switch.** Registering writes the process's registrations, executes
+//! [`Site::Register`], and has each CPU that is sampled with M read them anew. A CPU that is not
+//! sampled reads them after (e). So when the registration returns, every `current_mm` that names M
+//! carries them.
+//!
+//! **H, sync-core against a switch.** The sync generation is raised before (a); a CPU that enters M
+//! compares it after (e). Either the sample sees M and the request arms the debt, or the CPU sees the
+//! new generation and arms it itself. Store buffering again. What is armed is settled on the edge to
+//! user mode, of whatever kind, and nothing takes it off but that or a serialization that lies after
+//! it was armed. `RET-2`
+//!
+//! **I, the interrupted CPU goes on with another thread of M.** The debt is the CPU's, not the
+//! thread's: the next edge to user mode settles it, whoever goes through.
+//!
+//! **J, the caller is moved to another CPU in the middle.** Its own CPU is armed too, before the
+//! sample; a thread of M that goes on there is on an edge to user mode. The caller's new CPU is
+//! either sampled or compares.
+//!
+//! **K, a CPU goes off or comes on.** One that goes off has no user mm, and serves what was asked of
+//! it after it said so. One that comes on enters M like any other.
+//!
+//! A switch between two threads of M executes no barrier, and none is needed: `current_mm` names M
+//! before and after, so every sample interrupts the CPU.
+
+use crate::cpu::{Cpu, Work};
+use crate::cpuset::{CpuId, CpuSet};
+use crate::mm::space::Space;
+use crate::pending::Pending;
+use crate::rendezvous::{self, Point};
+use crate::request::Kinds;
+use crate::sched::context::{CurrentMm, Registrations};
+use crate::sync::Ordering;
+use crate::syscall::Outcome;
+use crate::trace;
+use abi::Error;
+use abi::membarrier::{Command, FLAG_CPU};
+use abi::trace::Kind;
+use arch_contract::barrier::Site;
+use arch_contract::irq::IrqsOff;
+
+/// What this kernel supports: all that can be asked for but QUERY itself.
+const SUPPORTED: u64 = {
+    let (mut all, mut index) = (0, 0);
+    while index < Command::ALL.len() {
+        all |= Command::ALL[index] as u64;
+        index += 1;
+    }
+    all
+};
+
+/// Does the call for the current thread of `cpu`. The checks come in the order that
+/// [`abi::membarrier`] states.
+pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Outcome {
+    let [command, flags, target, ..] = args;
+    let may_flag = command == Command::PrivateExpeditedRseq as u64;
+    if flags != 0 && !(may_flag && flags == FLAG_CPU) {
+        return Outcome::Done(Err(Error::BadArgument));
+    }
+    let (Some(command), Some(space)) = (Command::from_number(command), cpu.current_space()) else {
+        return Outcome::Done(Err(Error::BadArgument));
+    };
+    let registered = |by: Command| match space.commands().load(Ordering::Relaxed) & by as u32 {
+        0 => Err(Error::NotRegistered),
+        _ => Ok(()),
+    };
+    let all = CpuSet::ALL;
+    let result = match command {
+        Command::Query => Ok(Outcome::Done(Ok(SUPPORTED))),
+        Command::GetRegistrations => Ok(Outcome::Done(Ok(space.commands().load(Ordering::Relaxed).into()))),
+        Command::Global => Ok(barrier(cpu, space, command, all, |_| true, irq)),
+        Command::GlobalExpedited => {
+            let takes_part = |mm: CurrentMm| mm.registrations.has(Registrations::GLOBAL_EXPEDITED);
+            Ok(barrier(cpu, space, command, all, takes_part, irq))
+        }
+        Command::PrivateExpedited => registered(Command::RegisterPrivateExpedited)
+            .map(|()| barrier(cpu, space, command, space.set(), |mm| mm.id == space.id(), irq)),
+        Command::PrivateExpeditedSyncCore => registered(Command::RegisterPrivateExpeditedSyncCore)
+            .map(|()| barrier(cpu, space, command, space.set(), |mm| mm.id == space.id(), irq)),
+        Command::PrivateExpeditedRseq => registered(Command::RegisterPrivateExpeditedRseq).map(|()| {
+            let among = match CpuId::new(target) {
+                _ if flags == 0 => all,
+                Some(one) => CpuSet::of(one),
+                None => CpuSet::NONE,
+            };
+            if flags != 0 && among.has(cpu.number) {
+                cpu.add_work(Work::RSEQ);
+            }
+            barrier(cpu, space, command, space.set().and(among), |mm| mm.id == space.id(), irq)
+        }),
+        Command::RegisterGlobalExpedited => Ok(register_global(cpu, space, irq)),
+        Command::RegisterPrivateExpedited
+        | Command::RegisterPrivateExpeditedSyncCore
+        | Command::RegisterPrivateExpeditedRseq => {
+            // Nothing on the switching side depends on these: (d) and (e) are always there.
+            space.commands().fetch_or(command as u32, Ordering::Relaxed);
+            Ok(Outcome::Done(Ok(0)))
+        }
+    };
+    result.unwrap_or_else(|error| Outcome::Done(Err(error)))
+}
+
+/// What each target does for `command`.
+const fn kinds(command: Command) -> Kinds {
+    match command {
+        Command::PrivateExpeditedSyncCore => Kinds::BARRIER.with(Kinds::CORE_SYNC),
+        Command::PrivateExpeditedRseq => Kinds::BARRIER.with(Kinds::RSEQ),
+        _ => Kinds::BARRIER,
+    }
+}
+
+/// (a), the sample among `among`, the requests, and (c) when they are served: at once if there are
+/// none, else when the call is completed ([`Pending`]).
+#[inline]
+fn barrier(
+    cpu: &Cpu,
+    space: &Space,
+    command: Command,
+    among: CpuSet,
+    concerned: impl Fn(CurrentMm) -> bool,
+    irq: &IrqsOff,
+) -> Outcome {
+    trace::event(cpu, Kind::MembarrierEnter, command as u64, space.id().get());
+    if command == Command::PrivateExpeditedSyncCore {
+        // Before (a), so that whoever is not sampled compares with it. Scenario H.
+        let generation = space.raise_sync_generation();
+        trace::event(cpu, Kind::SyncGeneration, space.id().get(), generation);
+        // The caller's own CPU. Scenario J.
+        cpu.owe_core_sync();
+    }
+    // (a): what the caller did before, before the words of other CPUs are read. Pairs with (e).
+    // `BAR-3`
+    cpu.full_barrier(Site::MembarrierEnter);
+    rendezvous::point(cpu, Point::MembarrierBeforeSample);
+    let mut targets = CpuSet::NONE;
+    for number in among.and(cpu.kernel.online()).without(cpu.number).iter() {
+        if let Some(other) = cpu.kernel.cpu(number)
+            && other.words.current_mm().is_some_and(&concerned)
+        {
+            targets = targets.with(number);
+        }
+    }
+    trace::event(cpu, Kind::Sampled, targets.0, space.id().get());
+    rendezvous::point(cpu, Point::MembarrierSampled);
+    if targets.is_empty() {
+        finish(cpu, command, space.id().get());
+        return Outcome::Done(Ok(0));
+    }
+    let ticket = cpu.ask_and_tell(targets, kinds(command), irq);
+    Outcome::Pending(Pending::Membarrier { ticket, command, mm: space.id() })
+}
+
+/// (c), and the end.
+pub(crate) fn finish(cpu: &Cpu, command: Command, mm: u64) {
+    // (c): the sample and the acknowledgements, before what the caller does next. Pairs with (d)
+    // and with the handler's. `BAR-3`
+    cpu.full_barrier(Site::MembarrierExit);
+    trace::event(cpu, Kind::MembarrierExit, command as u64, mm);
+}
+
+/// Scenario G.
+fn register_global(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Outcome {
+    let done = Command::RegisterGlobalExpedited as u32;
+    if space.commands().load(Ordering::Relaxed) & done != 0 {
+        return Outcome::Done(Ok(0));
+    }
+    space.register(Registrations::GLOBAL_EXPEDITED);
+    // The registration, before the words of other CPUs are read. Pairs with (e). `BAR-2`
+    cpu.full_barrier(Site::Register);
+    let mut targets = CpuSet::of(cpu.number);
+    for number in space.set().and(cpu.kernel.online()).iter() {
+        if let Some(other) = cpu.kernel.cpu(number)
+            && other.words.current_mm().is_some_and(|mm| mm.id == space.id())
+        {
+            targets = targets.with(number);
+        }
+    }
+    let ticket = cpu.ask_and_tell(targets, Kinds::REGISTRATIONS.with(Kinds::BARRIER), irq);
+    Outcome::Pending(Pending::Registration { ticket, command: done })
+}

@@ -1,0 +1,213 @@
+//! Requests from CPU to CPU.
+//!
+//! Each CPU has an [`Inbox`]: a word of [`Kinds`] that others set bits in, and two counts that tell
+//! an asker when a request is served. Requests carry no other payload. What a flush or a barrier
+//! is about, the target finds in what it has loaded: so requests merge, none can be lost for want
+//! of room, and serving one is a few loads and stores that take no lock.
+//!
+//! A request is served wherever its target is: by the interrupt in user mode and in windows, and
+//! by every wait loop of the kernel ([`Lock::lock`](crate::sync::Lock::lock)), because two CPUs that
+//! waited for each other with interrupts off would wait for ever (`TLB-5`).
+
+use crate::cpu::{Cpu, Work};
+use crate::cpuset::{CpuId, CpuSet};
+use crate::kernel::Kernel;
+use crate::sched::context;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::trace;
+use abi::trace::Kind;
+use arch_contract::barrier::Site;
+use arch_contract::irq::IrqsOff;
+use arch_contract::smp::Smp;
+use arch_contract::tlb::Tlb;
+use arch_current::Current;
+
+/// What can be asked of a CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinds(u32);
+
+impl Kinds {
+    pub const NONE: Self = Self(0);
+    /// Something was put into its run queue, or its current thread is wanted elsewhere or doomed.
+    pub const RESCHEDULE: Self = Self(1);
+    /// The generation of what it has loaded was raised.
+    pub const FLUSH: Self = Self(2);
+    /// A full barrier (`BAR-6`).
+    pub const BARRIER: Self = Self(4);
+    /// Serialize before the next user instruction (`RET-2`).
+    pub const CORE_SYNC: Self = Self(8);
+    /// Restart the current thread's restartable sequence.
+    pub const RSEQ: Self = Self(16);
+    /// Look up the registrations of the current mm again.
+    pub const REGISTRATIONS: Self = Self(32);
+    /// Let go of an mm that is loaded lazily: it is being taken apart.
+    pub const DROP: Self = Self(64);
+    /// Forget all translations of all mms: hardware ids are about to be reused (`CTX-12`).
+    pub const FLUSH_ALL: Self = Self(128);
+    /// Go off.
+    pub const GO_OFF: Self = Self(256);
+
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// What others ask of one CPU. On a cache line of its own: it is written only when something is
+/// asked.
+#[repr(align(128))]
+pub struct Inbox {
+    kinds: AtomicU32,
+    /// The number of the last request that wants to know when it is served.
+    asked: AtomicU64,
+    /// The number of the last such request that was.
+    served: AtomicU64,
+}
+
+impl Inbox {
+    pub const fn new() -> Self {
+        Self { kinds: AtomicU32::new(0), asked: AtomicU64::new(0), served: AtomicU64::new(0) }
+    }
+}
+
+/// A request to some CPUs that can be waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    number: u64,
+    targets: CpuSet,
+}
+
+impl Ticket {
+    /// Whether every target has served it, or is off: a CPU that goes off serves what was asked by
+    /// then as the last thing it does.
+    pub fn is_served(&self, kernel: &Kernel) -> bool {
+        self.targets.iter().all(|target| match kernel.cpu(target) {
+            // Acquire: pairs with the release in `serve`: what the target did for the request comes
+            // before what the asker does next.
+            Some(target) => target.inbox.served.load(Ordering::Acquire) >= self.number,
+            None => true,
+        })
+    }
+}
+
+impl Cpu {
+    /// Asks `target` without caring when: interrupts it if no request is pending there already,
+    /// since whoever made that one has sent, or is about to send, the interrupt.
+    pub fn ask(&self, target: &Cpu, kinds: Kinds, irq: &IrqsOff) {
+        trace::event(self, Kind::Request, CpuSet::of(target.number).0, kinds.0.into());
+        // Release: what this CPU wrote comes before the request. Pairs with the acquire in `serve`.
+        let before = target.inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
+        if before == 0 {
+            interrupt(self, target, irq);
+        }
+    }
+
+    /// Asks all of `targets`, and says how to learn that they have served it. This CPU may be one
+    /// of them, and serves it before this returns. CPUs that are off are left out.
+    pub fn ask_and_tell(&self, targets: CpuSet, kinds: Kinds, irq: &IrqsOff) -> Ticket {
+        let kernel = self.kernel;
+        let number = kernel.next_request();
+        trace::event(self, Kind::Request, targets.0, kinds.0.into());
+        for target in targets.iter().filter_map(|target| kernel.cpu(target)) {
+            // The kinds first, then the number, each release: who reads the number also reads the
+            // kinds, so a number is never served before its kinds.
+            target.inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
+            target.inbox.asked.fetch_max(number, Ordering::AcqRel);
+            if target.number == self.number {
+                self.serve();
+            } else {
+                // Always: the request that is pending there may have been taken between the two.
+                interrupt(self, target, irq);
+            }
+        }
+        Ticket { number, targets }
+    }
+
+    /// Serves what other CPUs ask of this one. Takes no lock, never schedules: what must be decided
+    /// is noted as [`Work`]. Callable anywhere in the kernel but in the middle of a switch.
+    #[inline]
+    pub fn serve(&self) {
+        let inbox = &self.inbox;
+        // Acquire: pairs with the releases of the askers; the number before the kinds.
+        let number = inbox.asked.load(Ordering::Acquire);
+        if inbox.kinds.load(Ordering::Relaxed) != 0 || inbox.served.load(Ordering::Relaxed) != number {
+            self.serve_up_to(number);
+        }
+    }
+
+    #[cold]
+    fn serve_up_to(&self, number: u64) {
+        let kinds = Kinds(self.inbox.kinds.swap(0, Ordering::AcqRel));
+        // SAFETY: the kernel runs with interrupts off; serving opens no window.
+        let irq = unsafe { IrqsOff::assume() };
+        if kinds.has(Kinds::FLUSH) {
+            context::catch_up(self, &irq);
+        }
+        if kinds.has(Kinds::FLUSH_ALL) {
+            Current::flush_local_all(self.arch(), &irq);
+            trace::event(self, Kind::FlushAll, 0, 0);
+        }
+        if kinds.has(Kinds::REGISTRATIONS) {
+            context::read_registrations(self);
+        }
+        if kinds.has(Kinds::DROP) {
+            context::drop_when_lazy(self, &irq);
+        }
+        if kinds.has(Kinds::BARRIER) {
+            // What user code did here before, and what the asker did before it asked, on one side;
+            // the acknowledgement and what user code does next on the other. `BAR-6`
+            self.full_barrier(Site::IpiHandler);
+        }
+        if kinds.has(Kinds::CORE_SYNC) {
+            self.owe_core_sync();
+        }
+        if kinds.has(Kinds::RSEQ) {
+            self.add_work(Work::RSEQ);
+        }
+        if kinds.has(Kinds::RESCHEDULE) {
+            self.add_work(Work::READY);
+        }
+        if kinds.has(Kinds::GO_OFF) {
+            self.add_work(Work::GO_OFF);
+        }
+        trace::event(self, Kind::Served, kinds.0.into(), number);
+        // Release: all of the above comes before the asker goes on. Pairs with the acquire in
+        // `Ticket::is_served`. Only this CPU writes it, and `number` never falls.
+        self.inbox.served.store(number, Ordering::Release);
+    }
+}
+
+fn interrupt(cpu: &Cpu, target: &Cpu, irq: &IrqsOff) {
+    if let Err(missing) = Current::send_ipi(cpu.arch(), target.arch(), irq) {
+        panic!("CPU {} cannot be interrupted: {} is not implemented", target.number, missing.0.id());
+    }
+}
+
+/// Spins until `done`, and serves meanwhile (`TLB-5`).
+pub fn wait_until(cpu: &Cpu, mut done: impl FnMut() -> bool) {
+    while !done() {
+        cpu.serve();
+        Current::relax(cpu.arch());
+    }
+}
+
+impl Kernel {
+    /// Asks every CPU that is on but `cpu` itself and waits until all have served it.
+    pub fn ask_all_others(&self, cpu: &Cpu, kinds: Kinds, irq: &IrqsOff) {
+        let others = self.online().without(cpu.number);
+        if !others.is_empty() {
+            let ticket = cpu.ask_and_tell(others, kinds, irq);
+            wait_until(cpu, || ticket.is_served(self));
+        }
+    }
+
+    /// The CPU with this number, if it is on.
+    pub fn cpu(&self, number: CpuId) -> Option<&'static Cpu> {
+        if self.online().has(number) { self.any_cpu(number) } else { None }
+    }
+}

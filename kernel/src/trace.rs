@@ -1,0 +1,140 @@
+//! What kernels built for testing record: a ring of events and a row of counts for each CPU.
+//!
+//! Recording must not order what it watches: an atomic read-modify-write or a fence in here would
+//! hide just the missing barriers that a trace is for. So each CPU writes only its own ring, with
+//! relaxed stores, takes no lock, and stamps with its own clock; the host merges by time. Causes
+//! then come before effects, if everyone keeps to one rule: **an event that lets another CPU go on
+//! is recorded before the store that shows it, an event that follows from another CPU after the
+//! load that saw it.**
+//!
+//! In an ordinary kernel all of it compiles to nothing: [`ENABLED`] is false.
+
+use crate::cpu::Cpu;
+use crate::mm::NoMemory;
+use crate::mm::heap::Charged;
+use crate::print::{self, Machine};
+use abi::testing::Counter;
+use abi::trace::{Kind, Record};
+use allocator_api2::vec::Vec;
+use arrayvec::ArrayVec;
+use boot_image::command_line::Tracing;
+use core::fmt;
+// Not through `crate::sync`: what is recorded is no part of what is modelled, and a model that
+// took each record for a step would drown in them.
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Whether this kernel records at all: it is built with `--cfg spandrel_test`, or for host tests.
+pub const ENABLED: bool = cfg!(any(test, spandrel_test));
+
+/// Records in a ring: 128 KiB. A power of two.
+const RECORDS: usize = 4096;
+/// Records in one line of the dump: the host believes lines of at most 256 bytes.
+const PER_LINE: usize = 3;
+const COUNTERS: usize = if ENABLED { Counter::ALL.len() } else { 0 };
+
+type Slot = [AtomicU64; 4];
+
+/// The ring and the counts of one CPU.
+pub struct Trace {
+    cpu: u16,
+    /// Empty unless the command line says `trace=on`.
+    ring: Vec<Slot, Charged>,
+    /// The number of the next record.
+    next: AtomicU32,
+    /// Set by the CPU that prints the rings.
+    closed: AtomicBool,
+    counts: [AtomicU64; COUNTERS],
+}
+
+impl Trace {
+    /// For CPU `cpu`; the ring is charged to `charged`'s budget.
+    pub fn try_new(charged: Charged, cpu: u16, tracing: Tracing) -> Result<Self, NoMemory> {
+        let mut ring = Vec::new_in(charged);
+        if ENABLED && tracing == Tracing::On {
+            ring.try_reserve_exact(RECORDS).map_err(|_| NoMemory)?;
+            ring.resize_with(RECORDS, Slot::default);
+        }
+        let counts = [const { AtomicU64::new(0) }; COUNTERS];
+        Ok(Self { cpu, ring, next: AtomicU32::new(0), closed: AtomicBool::new(false), counts })
+    }
+
+    fn record(&self, time: u64, kind: Kind, a: u64, b: u64) {
+        let number = self.next.load(Relaxed);
+        let Some(slot) = self.ring.get(number as usize % RECORDS) else { return };
+        if self.closed.load(Relaxed) {
+            return;
+        }
+        let record = Record::new(time, self.cpu, number, kind, a, b);
+        for (word, value) in slot.iter().zip([record.time, record.what, record.a, record.b]) {
+            word.store(value, Relaxed);
+        }
+        self.next.store(number.wrapping_add(1), Relaxed);
+    }
+
+    /// What is in the ring, oldest first. Another CPU may read it: the record that is being written
+    /// meanwhile, if there is one, is not among them once the ring is closed.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let next = self.next.load(Relaxed);
+        // The oldest slot of a full ring is the one that is written next.
+        let kept = (next as usize).min(self.ring.len().saturating_sub(1)) as u32;
+        (next - kept..next).filter_map(move |number| {
+            let [time, what, a, b] = self.ring.get(number as usize % RECORDS)?;
+            Some(Record {
+                time: time.load(Relaxed),
+                what: what.load(Relaxed),
+                a: a.load(Relaxed),
+                b: b.load(Relaxed),
+            })
+        })
+    }
+
+    /// How often it happened on this CPU.
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.counts.get(counter as usize).map_or(0, |count| count.load(Relaxed))
+    }
+}
+
+/// Records that something happened on `cpu`, the calling CPU.
+#[inline(always)]
+pub fn event(cpu: &Cpu, kind: Kind, a: u64, b: u64) {
+    if ENABLED && !cpu.trace.ring.is_empty() {
+        cpu.trace.record(cpu.now().0, kind, a, b);
+    }
+}
+
+/// Counts that something happened on `cpu`, the calling CPU.
+#[inline(always)]
+pub fn count(cpu: &Cpu, counter: Counter) {
+    if let Some(count) = cpu.trace.counts.get(counter as usize) {
+        count.store(count.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// Prints what the rings of `cpus` hold, for the host: `@spandrel trace CPU RECORDS`. They record
+/// nothing more. For the end of a run.
+pub fn dump<'a>(machine: &Machine, cpus: impl Iterator<Item = &'a Cpu> + Clone) {
+    for cpu in cpus.clone() {
+        cpu.trace.closed.store(true, Relaxed);
+    }
+    for Cpu { trace, .. } in cpus {
+        let mut records = trace.records();
+        loop {
+            let some: ArrayVec<_, PER_LINE> = records.by_ref().take(PER_LINE).collect();
+            if some.is_empty() {
+                break;
+            }
+            print::protocol(Some(machine), format_args!("trace {} {}", trace.cpu, Hex(&some)));
+        }
+    }
+}
+
+/// Records as the host reads them.
+struct Hex<'a>(&'a [Record]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|Record { time, what, a, b }| write!(f, "{time:016x}{what:016x}{a:016x}{b:016x}"))
+    }
+}
