@@ -11,10 +11,12 @@ use crate::panic;
 use crate::sched;
 use crate::syscall::{self, Outcome};
 use crate::thread::Frame;
+use crate::trace;
+use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::boot::BootInfo;
 use arch_contract::irq::{Interrupt, IrqsOff};
-use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::trap::{Trap, Traps};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::vector::Vector;
@@ -47,6 +49,7 @@ impl Upcalls<Current> for Upcall {
         let cpu = unsafe { Cpu::of(cpu) };
         // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
         let irq = unsafe { IrqsOff::assume() };
+        trace::event(cpu, Kind::UserEnter, 0, 0);
         // SAFETY: it is the current thread's frame, which this CPU alone has.
         let registers = unsafe { frame.as_mut() };
         if Current::syscall(registers).number == abi::Call::Null as u64 {
@@ -65,7 +68,7 @@ impl Upcalls<Current> for Upcall {
             let owed = Owed { core_sync: CoreSyncOwed::No };
             // SAFETY: 1. as above. 2. the memory context was not changed since the trap: only
             // `sched::leave` does. 3. only the result was written.
-            return unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) };
+            return unsafe { cpu.return_to_user(frame, owed, Reload::ResultOnly, &irq) };
         }
         sched::leave(cpu, irq)
     }
@@ -75,6 +78,7 @@ impl Upcalls<Current> for Upcall {
         let cpu = unsafe { Cpu::of(cpu) };
         // SAFETY: as in `syscall`.
         let irq = unsafe { IrqsOff::assume() };
+        trace::event(cpu, Kind::UserEnter, if matches!(trap, Trap::Interrupt(_)) { 1 } else { 2 }, 0);
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => fault::kill_current(cpu, &fault, &irq),
