@@ -12,10 +12,12 @@ use crate::panic;
 use crate::sched;
 use crate::syscall::{self, Outcome};
 use crate::thread::Frame;
+use crate::trace;
+use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::boot::BootInfo;
 use arch_contract::irq::{Interrupt, IrqsOff};
-use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::trap::{Trap, Traps};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::vector::Vector;
@@ -67,7 +69,7 @@ fn back(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame>
     };
     // SAFETY: 1. it is the current thread's frame, which this CPU alone has. 2. the memory context
     // was not changed since the trap: only `sched::leave` does. 3. only the result was written.
-    unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) }
+    unsafe { cpu.return_to_user(frame, owed, Reload::ResultOnly, &irq) }
 }
 
 const NULL: u64 = abi::Call::Null as u64;
@@ -95,6 +97,7 @@ impl Upcalls<Current> for Upcall {
         let cpu = unsafe { Cpu::of(cpu) };
         // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
         let irq = unsafe { IrqsOff::assume() };
+        trace::event(cpu, Kind::UserEnter, 0, 0);
         // SAFETY: it is the current thread's frame, which this CPU alone has.
         let registers = unsafe { frame.as_mut() };
         match Current::syscall(registers).number {
@@ -111,6 +114,7 @@ impl Upcalls<Current> for Upcall {
         let cpu = unsafe { Cpu::of(cpu) };
         // SAFETY: as in `syscall`.
         let irq = unsafe { IrqsOff::assume() };
+        trace::event(cpu, Kind::UserEnter, if matches!(trap, Trap::Interrupt(_)) { 1 } else { 2 }, 0);
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => fault::kill_current(cpu, &fault, &irq),

@@ -8,6 +8,7 @@ mod console;
 mod handle;
 mod memory;
 mod process;
+mod testing;
 mod time;
 
 pub use memory::{SLICE_PAGES, error as space_error};
@@ -22,6 +23,7 @@ use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched;
 use crate::thread::Thread;
+use crate::trace;
 use abi::{Call, Ending, Error, ExitReport, Handle, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
@@ -133,8 +135,9 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         | Call::ThreadPriority
         | Call::ThreadBudget
         | Call::RseqRegister
-        | Call::CodePublish
-        | Call::Test => Err(Error::BadCall),
+        | Call::CodePublish => Err(Error::BadCall),
+        Call::Test if trace::ENABLED => return testing::call(&caller, args),
+        Call::Test => Err(Error::BadCall),
     };
     Outcome::Done(result)
 }
