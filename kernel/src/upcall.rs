@@ -25,6 +25,35 @@ use core::ptr::NonNull;
 type ArchCpu = <Current as Base>::Cpu;
 type Machine = <Current as Base>::Machine;
 
+/// Any call but the null one, which must not pay for what this one keeps in registers.
+#[inline(never)]
+fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let registers = unsafe { frame.as_mut() };
+    match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
+        Outcome::Done(result) => sched::set_result(registers, result),
+        Outcome::Off => return sched::leave(cpu, irq),
+        Outcome::Pending(pending) => {
+            sched::wait_pending(cpu, pending, &irq);
+            return sched::leave(cpu, irq);
+        }
+    }
+    back(cpu, frame, irq)
+}
+
+/// The call is done, and `frame` is the one that it was made with: straight back, if there is
+/// nothing to look at.
+#[inline(always)]
+fn back(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    if cpu.work() != Work::NONE {
+        return sched::leave(cpu, irq);
+    }
+    let owed = Owed { core_sync: CoreSyncOwed::No };
+    // SAFETY: 1. it is the current thread's frame, which this CPU alone has. 2. the memory context
+    // was not changed since the trap: only `sched::leave` does. 3. only the result was written.
+    unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) }
+}
+
 /// The generic kernel, as the architecture calls it.
 pub struct Upcall;
 
@@ -49,25 +78,11 @@ impl Upcalls<Current> for Upcall {
         let irq = unsafe { IrqsOff::assume() };
         // SAFETY: it is the current thread's frame, which this CPU alone has.
         let registers = unsafe { frame.as_mut() };
-        if Current::syscall(registers).number == abi::Call::Null as u64 {
-            Current::set_result(registers, 0, 0);
-        } else {
-            match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
-                Outcome::Done(result) => sched::set_result(registers, result),
-                Outcome::Off => return sched::leave(cpu, irq),
-                Outcome::Pending(pending) => {
-                    sched::wait_pending(cpu, pending, &irq);
-                    return sched::leave(cpu, irq);
-                }
-            }
+        if Current::syscall(registers).number != abi::Call::Null as u64 {
+            return call(cpu, frame, irq);
         }
-        if cpu.work() == Work::NONE {
-            let owed = Owed { core_sync: CoreSyncOwed::No };
-            // SAFETY: 1. as above. 2. the memory context was not changed since the trap: only
-            // `sched::leave` does. 3. only the result was written.
-            return unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) };
-        }
-        sched::leave(cpu, irq)
+        Current::set_result(registers, 0, 0);
+        back(cpu, frame, irq)
     }
 
     fn trap(cpu: &'static ArchCpu, mut frame: NonNull<Frame>, trap: Trap) -> Resume<Frame> {

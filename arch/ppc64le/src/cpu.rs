@@ -4,6 +4,7 @@
 //! the compiler never allocates, so it stays there as long as the CPU is in the kernel.
 
 use crate::broadcast::Broadcast;
+use crate::controller::Controller;
 use crate::rtas::CpuCalls;
 use crate::trap::Frame;
 use crate::tree::Terminal;
@@ -36,6 +37,7 @@ pub struct Machine {
     /// The largest value of the decrementer that does not count as expired.
     pub(crate) decrementer_max: u64,
     pub(crate) console: Option<Terminal>,
+    pub(crate) controller: Controller,
     /// Set when the console's interrupt source is switched on.
     pub(crate) console_interrupt: Option<u32>,
     pub(crate) user_pages: UserPages,
@@ -90,7 +92,11 @@ pub struct Cpu {
     pub(crate) upper: Cell<*const ()>,
     pub(crate) machine: &'static Machine,
     pub(crate) on_interrupt: fn(&'static Cpu, Interrupt),
+    /// Which of the machine's CPUs it is.
+    pub(crate) index: usize,
     pub(crate) server: HardwareCpu,
+    /// With XIVE: how many events it has taken out of its queue.
+    pub(crate) events_taken: Cell<u64>,
     /// Set when a deadline is armed, so that running out of decrementer without one says nothing.
     pub(crate) armed: Cell<bool>,
     /// Set by whoever starts it, cleared by itself as it stops: a CPU that is on may look stopped

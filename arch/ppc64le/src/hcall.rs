@@ -19,6 +19,11 @@ pub enum Call {
     VioSignal = 0x104,
     SetMode = 0x31c,
     RegisterProcessTable = 0x37c,
+    IntGetSourceInfo = 0x3a8,
+    IntSetSourceConfig = 0x3ac,
+    IntSetQueueConfig = 0x3b8,
+    IntEsb = 0x3c8,
+    IntReset = 0x3d0,
     RptInvalidate = 0x448,
     /// RTAS without its firmware blob: QEMU and KVM take the argument block directly.
     Rtas = 0xf000,

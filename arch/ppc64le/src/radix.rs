@@ -12,7 +12,7 @@ use crate::pid::{self, Pid};
 use crate::spr;
 use crate::stack;
 use crate::tree::Grant;
-use arch_contract::addr::{PAGE_SIZE, PhysAddr};
+use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{MAX_RANGES, PhysRange};
 use arch_contract::pte::{Entry, Leaf};
 use arrayvec::ArrayVec;
@@ -94,24 +94,14 @@ fn page_kind(at: u64) -> Option<KernelPage> {
     Some(KernelPage::ReadWrite)
 }
 
-/// Memory for the tables, zeroed as it is handed out.
-struct Arena {
-    next: u64,
-    end: u64,
-}
+type FreeMap = ArrayVec<PhysRange, MAX_RANGES>;
 
-impl Arena {
-    /// `bytes` zeroed bytes, aligned to their size.
-    fn table(&mut self, bytes: u64) -> Result<PhysAddr, RadixError> {
-        let at = self.next.next_multiple_of(bytes);
-        if at + bytes > self.end {
-            return Err(RadixError::NoRoom);
-        }
-        self.next = at + bytes;
-        // SAFETY: the arena was cut out of free memory and nothing else uses it.
-        unsafe { ((at | PHYSICAL_MAP) as *mut u8).write_bytes(0, bytes as usize) };
-        Ok(PhysAddr(at))
-    }
+/// `bytes` zeroed bytes, aligned to their size.
+fn new_table(bytes: u64, free: &mut FreeMap) -> Result<PhysAddr, RadixError> {
+    let at = boot_memory::keep(free, bytes, bytes).ok_or(RadixError::NoRoom)?.start;
+    // SAFETY: it was free until now; translation is off.
+    unsafe { ((at.0 | PHYSICAL_MAP) as *mut u8).write_bytes(0, bytes as usize) };
+    Ok(at)
 }
 
 /// Pointer to entry `index` of the table at `table`.
@@ -119,76 +109,82 @@ fn slot(table: PhysAddr, index: usize) -> *mut u64 {
     ((table.0 | PHYSICAL_MAP) as *mut u64).wrapping_add(index)
 }
 
+/// The slot of level `depth` for `at` under `root`. Makes the tables on the way.
+fn slot_for(root: PhysAddr, at: u64, depth: usize, free: &mut FreeMap) -> Result<*mut u64, RadixError> {
+    let mut table = root;
+    for (level, shape) in LEVELS[..depth].iter().enumerate() {
+        let slot = slot(table, shape.index(VirtAddr(at)));
+        // SAFETY: a slot of a table of ours, used by no walker yet.
+        table = match entry_bits::decode(unsafe { slot.read() }, level) {
+            Entry::Table(next) => next,
+            _ => {
+                let next = new_table(LEVELS[level + 1].table_bytes(), free)?;
+                // SAFETY: as above.
+                unsafe { slot.write(entry_bits::encode(Entry::Table(next), level)) };
+                next
+            }
+        };
+    }
+    Ok(slot(table, LEVELS[depth].index(VirtAddr(at))))
+}
+
 /// Maps `range` of RAM under `root` with the largest leaves that fit; what touches `special` page by
 /// page.
-fn map(
-    root: PhysAddr,
-    range: PhysRange,
-    special: &[PhysRange],
-    arena: &mut Arena,
-) -> Result<(), RadixError> {
+fn map(root: PhysAddr, range: PhysRange, special: &[PhysRange], free: &mut FreeMap) -> Result<(), RadixError> {
     let mut at = range.start.0;
     while at < range.end().0 {
-        let (mut table, mut level) = (root, 0);
-        loop {
-            let shape = &LEVELS[level];
-            let size = 1 << shape.shift;
+        let fits = |&depth: &usize| {
+            let size = 1 << LEVELS[depth].shift;
             let block = PhysRange { start: PhysAddr(at), len: size };
             let uniform = size == PAGE_SIZE || !special.iter().any(|special| special.overlaps(&block));
-            let fits = at.is_multiple_of(size) && size <= range.end().0 - at;
-            let index = shape.index(arch_contract::addr::VirtAddr(at));
-            if shape.leaf != Leaf::Never && uniform && fits {
-                if let Some(page) = page_kind(at) {
-                    // SAFETY: a slot of a table in the arena, used by no walker yet.
-                    unsafe { slot(table, index).write(entry_bits::kernel_leaf(PhysAddr(at), page)) };
-                }
-                at += size;
-                break;
-            }
-            // SAFETY: as above.
-            let entry = entry_bits::decode(unsafe { slot(table, index).read() }, level);
-            table = match entry {
-                Entry::Table(next) => next,
-                _ => {
-                    let next = arena.table(LEVELS[level + 1].table_bytes())?;
-                    // SAFETY: as above.
-                    unsafe { slot(table, index).write(entry_bits::encode(Entry::Table(next), level)) };
-                    next
-                }
-            };
-            level += 1;
+            let whole = at.is_multiple_of(size) && size <= range.end().0 - at;
+            LEVELS[depth].leaf != Leaf::Never && uniform && whole
+        };
+        // Ranges are whole pages, so the last level always fits.
+        let depth = (0..LEVELS.len()).find(fits).unwrap_or(LEVELS.len() - 1);
+        if let Some(page) = page_kind(at) {
+            let slot = slot_for(root, at, depth, free)?;
+            // SAFETY: as in `slot_for`.
+            unsafe { slot.write(entry_bits::kernel_leaf(PhysAddr(at), page)) };
         }
+        at += 1 << LEVELS[depth].shift;
+    }
+    Ok(())
+}
+
+/// Maps `range`, which is device registers, page by page.
+fn map_device(root: PhysAddr, range: PhysRange, free: &mut FreeMap) -> Result<(), RadixError> {
+    for at in (range.start.0..range.end().0).step_by(PAGE_SIZE as usize) {
+        let slot = slot_for(root, at, LEVELS.len() - 1, free)?;
+        // SAFETY: as in `slot_for`.
+        unsafe { slot.write(entry_bits::kernel_leaf(PhysAddr(at), KernelPage::Device)) };
     }
     Ok(())
 }
 
 /// Builds the kernel's tree and registers the process table. Memory for it is cut out of `free`.
-/// `stacks` is where the other CPUs' stacks lie; `gtse` says whether the guest may broadcast
-/// invalidations.
+/// `stacks` is where the other CPUs' stacks lie, `devices` what is to be mapped beside RAM, each in
+/// whole pages; `gtse` says whether the guest may broadcast invalidations.
 ///
 /// # Safety
 /// Translation is off, `ram` is RAM, and what is in `free` is used by nobody.
 pub unsafe fn build(
-    ram: &ArrayVec<PhysRange, MAX_RANGES>,
-    free: &mut ArrayVec<PhysRange, MAX_RANGES>,
+    ram: &FreeMap,
+    free: &mut FreeMap,
     stacks: PhysRange,
+    devices: impl Iterator<Item = PhysRange>,
     gtse: Grant,
 ) -> Result<(), RadixError> {
     const ROOT: u64 = entry_bits::ROOT_BYTES;
-    // Two roots and the process table, then a few tables for each range's ends, for the image and
-    // for the stacks.
-    let total: u64 = ram.iter().map(|range| range.len).sum();
-    let tables = 8 + 4 * ram.len() as u64 + (total >> LEVELS[0].shift) + (stacks.len >> LEVELS[2].shift);
-    let bytes = (2 * ROOT + PROCESS_TABLE_BYTES + tables * PAGE_SIZE).next_multiple_of(ROOT);
-    let kept = boot_memory::keep(free, bytes, ROOT).ok_or(RadixError::NoRoom)?;
-    let mut arena = Arena { next: kept.start.0, end: kept.end().0 };
-
-    let process_table = arena.table(PROCESS_TABLE_BYTES)?;
-    let root = arena.table(ROOT)?;
-    let empty = arena.table(ROOT)?;
+    let process_table = new_table(PROCESS_TABLE_BYTES, free)?;
+    let root = new_table(ROOT, free)?;
+    let empty = new_table(ROOT, free)?;
     let [vectors, image] = image();
     for range in ram {
-        map(root, *range, &[vectors, image, stacks], &mut arena)?;
+        map(root, *range, &[vectors, image, stacks], free)?;
+    }
+    for range in devices {
+        map_device(root, range, free)?;
     }
     PROCESS_TABLE.store(process_table.0, Ordering::Relaxed);
     EMPTY_ROOT.store(empty.0, Ordering::Relaxed);

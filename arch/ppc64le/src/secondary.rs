@@ -9,7 +9,7 @@ use crate::cpu::{Cpu, UserPages};
 use crate::pid::Pid;
 use crate::spr::{self, msr, number};
 use crate::start::{enter_user, go_virtual};
-use crate::{Ppc64le, time, tlb, user, xics};
+use crate::{Ppc64le, time, tlb, user};
 use arch_contract::upcalls::Upcalls;
 use core::arch::global_asm;
 
@@ -79,6 +79,6 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(cpu: *const ()) -> ! {
     let _ = restrict_user();
     time::disarm(cpu);
     // The boot CPU's was opened in the same way, so there is nothing new to refuse.
-    let _ = xics::open();
+    let _ = cpu.machine.controller.open();
     enter_user(U::boot_secondary(cpu), cpu)
 }

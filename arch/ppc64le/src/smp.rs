@@ -2,7 +2,7 @@
 
 use crate::cpu::{Cpu, Machine};
 use crate::hcall::Status;
-use crate::{Ppc64le, secondary, spr, time, xics};
+use crate::{Ppc64le, secondary, spr, time};
 use arch_contract::NotImplemented;
 use arch_contract::boot::HardwareCpu;
 use arch_contract::irq::IrqsOff;
@@ -36,7 +36,7 @@ impl Smp for Ppc64le {
     fn stop_cpu(cpu: &Cpu, _irq: IrqsOff) -> ! {
         cpu.armed.set(false);
         time::disarm(cpu);
-        xics::close(cpu);
+        cpu.machine.controller.close(cpu);
         // Everything of this life before the word that it ends. Pairs with the acquire of
         // `power_state`.
         cpu.on.store(false, Ordering::Release);
@@ -54,10 +54,10 @@ impl Smp for Ppc64le {
         if !target.on.load(Ordering::Acquire) && off() { PowerState::Stopped } else { PowerState::Started }
     }
 
-    fn send_ipi(_cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
+    fn send_ipi(cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
         // PAPR promises no order between what is written here and the handler (`SMP-1`).
         spr::sync();
-        xics::send(target.server);
+        cpu.machine.controller.send(target);
         Ok(())
     }
 

@@ -124,6 +124,21 @@ impl Invalidation {
         Self { gtse: Grant::Unsaid, hypercall: Grant::Unsaid, hypervisor: Hypervisor::Unknown };
 }
 
+/// The XIVE controller (PAPR, "Interrupt Virtualization Presentation Engine"). Its node is there where
+/// it was negotiated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct XiveNode {
+    /// Physical address of the thread context's page for operating systems.
+    pub context: u64,
+    /// Sources for interrupts between CPUs.
+    pub first_ipi: u32,
+    pub ipi_count: u32,
+    /// log2 of the bytes of the smallest queue.
+    pub queue_shift: u32,
+    /// The least urgent priority that the hypervisor leaves to the guest.
+    pub priority: u8,
+}
+
 /// RTAS calls by name. `None`: the firmware has no such call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RtasTokens {
@@ -162,6 +177,7 @@ pub struct Handover {
     pub rtas: RtasTokens,
     pub platform: Platform,
     pub invalidation: Invalidation,
+    pub xive: Option<XiveNode>,
     /// `ibm,pa-features` says that the CPU walks radix trees; `None` if it says nothing.
     pub cpu_radix: Option<bool>,
 }
@@ -174,6 +190,8 @@ struct Pass {
     terminals: ArrayVec<Terminal, MAX_TERMINALS>,
     stdout: Option<u32>,
     initrd: (Option<u64>, Option<u64>),
+    /// For XIVE; it stands in the root.
+    priority: u8,
 }
 
 /// Reads a flattened tree. `blob` may be longer than the tree in it.
@@ -198,6 +216,7 @@ pub fn read(blob: &[u8]) -> Result<Handover, TreeError> {
                 Some("memory") => pass.memory(node)?,
                 Some("cpu") => pass.cpu(node)?,
                 Some("serial") => pass.terminal(node),
+                Some("power-ivpe") => pass.out.xive = xive(node, pass.priority),
                 _ => {}
             },
         }
@@ -221,6 +240,7 @@ impl Pass {
                 rtas: RtasTokens::default(),
                 platform: Platform::UNSAID,
                 invalidation: Invalidation::UNSAID,
+                xive: None,
                 cpu_radix: None,
             },
             // What the specification says where the root says nothing.
@@ -229,6 +249,7 @@ impl Pass {
             terminals: ArrayVec::new(),
             stdout: None,
             initrd: (None, None),
+            priority: 7,
         }
     }
 
@@ -239,6 +260,15 @@ impl Pass {
         if let Some(cells) = value(node, "#size-cells").and_then(|value| word(value, 0)) {
             self.size_cells = cells as usize;
         }
+        // Pairs: the first reserved priority, and how many.
+        let reserved = value(node, "ibm,plat-res-int-priorities").unwrap_or(&[]);
+        let is_free = |&priority: &u8| {
+            reserved.chunks_exact(8).all(|pair| {
+                let (first, count) = (word(pair, 0).unwrap_or(0), word(pair, 1).unwrap_or(0));
+                u32::from(priority).checked_sub(first).is_none_or(|offset| offset >= count)
+            })
+        };
+        self.priority = (0..=7).rev().find(is_free).unwrap_or(0);
     }
 
     fn chosen(&mut self, node: FdtNode) -> Result<(), TreeError> {
@@ -367,6 +397,17 @@ impl Pass {
         self.out.console = self.terminals.iter().find(named).or(self.terminals.first()).copied();
         Ok(self.out)
     }
+}
+
+/// `None`: the node does not say enough.
+fn xive(node: FdtNode, priority: u8) -> Option<XiveNode> {
+    // Two pairs of address and size: the pages for user mode and for operating systems.
+    let context = cells(value(node, "reg")?.get(16..24)?)?;
+    let ipis = value(node, "ibm,xive-lisn-ranges")?;
+    let shifts = value(node, "ibm,xive-eq-sizes")?.chunks_exact(4).filter_map(|shift| word(shift, 0));
+    // 4 KiB to 16 MiB, as there can be.
+    let queue_shift = shifts.filter(|shift| (12..=24).contains(shift)).min()?;
+    Some(XiveNode { context, first_ipi: word(ipis, 0)?, ipi_count: word(ipis, 1)?, queue_shift, priority })
 }
 
 fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
