@@ -231,17 +231,23 @@ pub fn boot(
 /// as it is on.
 fn start_others(cpu: &'static Cpu, count: usize, irq: &IrqsOff) -> Result<(), NoMemory> {
     let kernel = cpu.kernel;
+    place_others(kernel, count)?;
+    for other in (1..count as u64).filter_map(CpuId::new).filter_map(|number| kernel.any_cpu(number)) {
+        if let Err(error) = Current::start_cpu(cpu.arch(), other.arch(), irq) {
+            note(kernel, format_args!("CPU {} does not start: {error}", other.number));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the values of all CPUs but the first.
+pub(crate) fn place_others(kernel: &'static Kernel, count: usize) -> Result<(), NoMemory> {
     for index in 1..count {
         let Some(number) = CpuId::new(index as u64) else { break };
         let arch = Current::cpu(kernel.machine, index);
         let other = place_cpu(kernel, arch, number)?;
         Current::bind(arch, (&raw const *other).cast());
         kernel.add_cpu(other);
-    }
-    for other in (1..count as u64).filter_map(CpuId::new).filter_map(|number| kernel.any_cpu(number)) {
-        if let Err(error) = Current::start_cpu(cpu.arch(), other.arch(), irq) {
-            note(kernel, format_args!("CPU {} does not start: {error}", other.number));
-        }
     }
     Ok(())
 }

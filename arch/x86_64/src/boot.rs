@@ -133,7 +133,9 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     cpu.apic_id.set(apic_id);
 
     let pcids = if features.pcid { Pcids::Available } else { Pcids::Missing };
-    let found = Machine { features, pcids, rates, local_apic, io_apic, ports: power, vector: units };
+    let clock_floor = rates.floor();
+    let found =
+        Machine { features, pcids, rates, clock_floor, local_apic, io_apic, ports: power, vector: units };
     // SAFETY: nobody has a reference to it yet.
     let machine: &'static Machine = unsafe { (*MACHINE.0.get()).write(found) };
     cpu.set_machine(machine);

@@ -14,6 +14,7 @@ use arch_contract::boot::Boot;
 use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED, Power, Verdict};
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use x86::controlregs;
 use x86::io::{outb, outw};
 
@@ -22,6 +23,8 @@ pub struct Machine {
     pub(crate) features: Features,
     pub(crate) pcids: Pcids,
     pub(crate) rates: Rates,
+    /// The latest reading of the clock, where TSCs are not in step.
+    pub(crate) clock_floor: Option<AtomicU64>,
     pub(crate) local_apic: LocalApic,
     pub(crate) io_apic: IoApic,
     pub(crate) ports: PowerPorts,

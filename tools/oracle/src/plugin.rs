@@ -191,7 +191,10 @@ extern "C" fn translated(_: Id, block: *mut Block) {
                 let data = std::ptr::without_provenance_mut(data as usize);
                 qemu_plugin_register_vcpu_insn_exec_cb(instruction, callback, NO_REGISTERS, data);
             };
-            on_execution(executed, kind as u64);
+            match kind {
+                Kind::Kernel => on_execution(executed_in_kernel, at),
+                _ => on_execution(executed, kind as u64),
+            }
             if let Some(mark) = Mark::of(arch, bytes) {
                 on_execution(marked, mark.code().into());
             }
@@ -216,20 +219,27 @@ extern "C" fn translated(_: Id, block: *mut Block) {
     }
 }
 
-/// A CPU is about to execute an instruction of the kind in `data`.
+/// A CPU is about to execute the kernel instruction at `data`.
+extern "C" fn executed_in_kernel(cpu: c_uint, data: *mut c_void) {
+    let Some((state, cpu)) = find(cpu) else { return };
+    let open = state.open(cpu);
+    if let Ok(mut watched) = cpu.watched.lock() {
+        watched.counter.step(Kind::Kernel);
+        watched.windows.step(open, data.addr() as u64);
+    }
+}
+
+/// A CPU is about to execute an instruction of the kind in `data`, which is another.
 extern "C" fn executed(cpu: c_uint, data: *mut c_void) {
     let kind = match data.addr() {
         kind if kind == Kind::Entry as usize => Kind::Entry,
-        kind if kind == Kind::Kernel as usize => Kind::Kernel,
         kind if kind == Kind::Low as usize => Kind::Low,
         kind if kind == Kind::LowCall as usize => Kind::LowCall,
         _ => Kind::Other,
     };
-    let Some((state, cpu)) = find(cpu) else { return };
-    let open = if kind == Kind::Kernel { state.open(cpu) } else { 0 };
+    let Some((_, cpu)) = find(cpu) else { return };
     if let Ok(mut watched) = cpu.watched.lock() {
         watched.counter.step(kind);
-        watched.windows.step(open);
     }
 }
 

@@ -3,7 +3,8 @@
 //! | line | is |
 //! | --- | --- |
 //! | `NAME VALUE` | a count of the whole run, see [the crate](crate) |
-//! | `span window=N cpu=N kernel=COUNT lengths=A,B,…` | a CPU's kernel instructions in a window: in all, and of each time it had it open itself |
+//! | `span window=N cpu=N lengths=A,B,…` | a CPU's kernel instructions in a window, of each time it had it open itself |
+//! | `step window=N cpu=N at=ADDRESS count=COUNT` | a kernel instruction, as often as it was executed |
 //! | `event window=N cpu=N what=NAME at=ADDRESS count=COUNT` | an instruction that the contracts speak of, as often as it was executed |
 //! | `line window=N cpu=N physical=ADDRESS bytes=SIZE at=ADDRESS loads=COUNT stores=COUNT writers=A,B,…` | a shared line and one of the CPUs that touched it |
 
@@ -34,11 +35,14 @@ pub fn text(arch: Arch, counters: &[Counter], cpus: &[Windows]) -> String {
 fn add_window(text: &mut String, arch: Arch, cpus: &[Windows], window: usize) {
     for (cpu, windows) in cpus.iter().enumerate() {
         let seen = windows.seen(window);
-        if seen.kernel == 0 && seen.lengths.is_empty() {
+        if seen.steps.is_empty() && seen.lengths.is_empty() {
             continue;
         }
         let lengths = list(&seen.lengths, |length| length.to_string());
-        let _ = writeln!(text, "span window={window} cpu={cpu} kernel={} lengths={lengths}", seen.kernel);
+        let _ = writeln!(text, "span window={window} cpu={cpu} lengths={lengths}");
+        for (at, count) in &seen.steps {
+            let _ = writeln!(text, "step window={window} cpu={cpu} at={at:#x} count={count}");
+        }
         for ((event, at), count) in &seen.events {
             let what = event.name();
             let _ = writeln!(text, "event window={window} cpu={cpu} what={what} at={at:#x} count={count}");
@@ -75,7 +79,7 @@ mod tests {
     fn a_window_is_written_line_by_line() {
         let mut cpus = vec![Windows::default(); 2];
         cpus[0].begin(3);
-        cpus[0].step(8);
+        cpus[0].step(8, 0x10);
         cpus[0].event(8, Event::Reload, 0x10);
         cpus[0].end(3);
         for (cpu, windows) in cpus.iter_mut().enumerate() {
@@ -84,7 +88,8 @@ mod tests {
         cpus[0].touch(8, Access::Store, 6, 0, 0);
         let text = text(Arch::Ppc64le, &[], &cpus);
         let expected = "calls 0\n\
-            span window=3 cpu=0 kernel=1 lengths=1\n\
+            span window=3 cpu=0 lengths=1\n\
+            step window=3 cpu=0 at=0x10 count=1\n\
             event window=3 cpu=0 what=reload at=0x10 count=1\n\
             line window=3 cpu=0 physical=0x280 bytes=128 at=0xc000000000000280 loads=0 stores=1 writers=0x20\n\
             line window=3 cpu=1 physical=0x280 bytes=128 at=0xc000000000000280 loads=0 stores=1 writers=0x21\n";

@@ -1,5 +1,5 @@
-//! What one CPU does inside the windows that [marks](crate::mark) open: how many kernel instructions
-//! it executes, which of them the contracts speak of, and which cache lines the kernel touches.
+//! What one CPU does inside the windows that [marks](crate::mark) open: which kernel instructions it
+//! executes, which of them the contracts speak of, and which cache lines the kernel touches.
 //!
 //! One value per CPU, and only that CPU's thread writes it; [`shared`] compares them at the end. So
 //! nothing is locked or shared while the guest runs, and watching orders nothing between its CPUs.
@@ -34,8 +34,8 @@ pub struct Line {
 pub struct Seen {
     /// Kernel instructions of each time this CPU had the window open itself, in order.
     pub lengths: Vec<u64>,
-    /// Kernel instructions in all.
-    pub kernel: u64,
+    /// Kernel instructions: how often each was executed, by its address.
+    pub steps: HashMap<u64, u64>,
     /// Instructions that the contracts speak of: how often each was executed, by its address.
     pub events: BTreeMap<(Event, u64), u64>,
     /// Cache lines by physical address divided by their size.
@@ -64,11 +64,11 @@ impl Windows {
         }
     }
 
-    /// A kernel instruction is about to run.
+    /// The kernel instruction at `at` is about to run.
     #[inline]
-    pub fn step(&mut self, open: u32) {
+    pub fn step(&mut self, open: u32, at: u64) {
         for window in each(open) {
-            self.seen[window].kernel += 1;
+            *self.seen[window].steps.entry(at).or_default() += 1;
             if let Some(length) = &mut self.since[window] {
                 *length += 1;
             }
@@ -176,17 +176,17 @@ mod tests {
     #[test]
     fn lengths_are_those_of_this_cpus_own_openings() {
         let mut windows = Windows::default();
-        windows.step(0b1);
+        windows.step(0b1, 0x10);
         windows.begin(0);
-        windows.step(0b11);
-        windows.step(0b11);
+        windows.step(0b11, 0x10);
+        windows.step(0b11, 0x20);
         windows.end(0);
         windows.end(0);
-        windows.step(0b10);
+        windows.step(0b10, 0x20);
         assert_eq!(windows.seen(0).lengths, [2]);
-        assert_eq!(windows.seen(0).kernel, 3);
+        assert_eq!(windows.seen(0).steps, HashMap::from([(0x10, 2), (0x20, 1)]));
         assert_eq!(windows.seen(1).lengths, []);
-        assert_eq!(windows.seen(1).kernel, 3);
+        assert_eq!(windows.seen(1).steps, HashMap::from([(0x10, 1), (0x20, 2)]));
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub struct Observed {
 pub struct Window {
     /// Kernel instructions of each time a CPU had it open itself.
     pub lengths: Vec<u64>,
-    /// Kernel instructions in all, by CPU.
-    pub kernel: BTreeMap<usize, u64>,
+    /// How often each kernel instruction was executed, on all CPUs, by its address.
+    steps: BTreeMap<u64, u64>,
     pub events: Vec<Event>,
     /// The cache lines that one CPU stored to and another touched, by physical address.
     pub lines: BTreeMap<u64, Line>,
@@ -82,10 +82,8 @@ impl Observed {
         let window = self.windows.entry(fields.number("window")? as usize).or_default();
         let cpu = fields.number("cpu")? as usize;
         match kind {
-            "span" => {
-                window.kernel.insert(cpu, fields.number("kernel")?);
-                window.lengths.extend(fields.numbers("lengths")?);
-            }
+            "span" => window.lengths.extend(fields.numbers("lengths")?),
+            "step" => *window.steps.entry(fields.number("at")?).or_default() += fields.number("count")?,
             "event" => window.events.push(Event {
                 cpu,
                 what: fields.text("what")?.into(),
@@ -154,13 +152,28 @@ impl Window {
         lengths.get(lengths.len() / 2).copied()
     }
 
-    /// How often instructions of this kind were executed, at the places that count.
-    pub fn executed(&self, what: &str, counts: impl Fn(u64) -> bool) -> u64 {
-        self.events
-            .iter()
-            .filter(|event| event.what == what && counts(event.at))
-            .map(|event| event.count)
-            .sum()
+    /// Table-base or process-id writes.
+    pub fn reloads(&self) -> u64 {
+        self.executed(|event| event.what == "reload")
+    }
+
+    /// Executions of the full-barrier sites of generic code. Other instructions that happen to be
+    /// barriers, such as a lock's, are events too, and not among these.
+    pub fn full_barriers(&self, names: &Names) -> u64 {
+        self.executed(|event| event.what == "barrier" && names.is_in(event.at, "full_barrier"))
+    }
+
+    /// Core serializations for their own sake. That an interrupt's return serializes too is nobody's
+    /// doing.
+    pub fn core_syncs(&self, names: &Names) -> u64 {
+        self.executed(|event| {
+            let serializes = matches!(event.what.as_str(), "serialize" | "interrupt_return");
+            serializes && names.is_in(event.at, "core_sync")
+        })
+    }
+
+    fn executed(&self, counts: impl Fn(&Event) -> bool) -> u64 {
+        self.events.iter().filter(|event| counts(event)).map(|event| event.count).sum()
     }
 
     /// The shared lines for a person, with who did what to them.
@@ -179,6 +192,24 @@ impl Window {
             }
         }
         text
+    }
+
+    /// The kernel's instructions of one opening for a person, on average and by function, the
+    /// costliest first. What a library's function executes counts for the one of ours that it was
+    /// inlined into.
+    pub fn describe_steps(&self, names: &Names) -> String {
+        let mut functions: BTreeMap<String, u64> = BTreeMap::new();
+        for (&at, &count) in &self.steps {
+            let places = names.functions(at);
+            let ours = |place: &&String| place.contains(" at kernel/") || place.contains(" at arch/");
+            let place = places.iter().find(ours).or(places.last());
+            let function = place.and_then(|place| place.split(" at ").next());
+            *functions.entry(function.unwrap_or("?").into()).or_default() += count;
+        }
+        let mut functions: Vec<_> = functions.into_iter().collect();
+        functions.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let each = |count: u64| count as f64 / self.openings().max(1) as f64;
+        functions.iter().map(|(name, count)| format!("{:8.1} {name}\n", each(*count))).collect()
     }
 
     /// Executions of instructions of this kind for a person, by place.
@@ -203,8 +234,10 @@ mod tests {
 
     const TEXT: &str = "\
 boot 12
-span window=2 cpu=0 kernel=90 lengths=40,30,20
-span window=2 cpu=1 kernel=7 lengths=
+span window=2 cpu=0 lengths=40,30,20
+span window=2 cpu=1 lengths=
+step window=2 cpu=0 at=0x10 count=4
+step window=2 cpu=1 at=0x10 count=1
 event window=2 cpu=0 what=barrier at=0x10 count=4
 event window=2 cpu=1 what=barrier at=0x20 count=1
 event window=2 cpu=1 what=reload at=0x10 count=2
@@ -219,9 +252,9 @@ line window=2 cpu=1 physical=0x40 bytes=64 at=0xff40 loads=0 stores=3 writers=0x
         let window = observed.window(2);
         assert_eq!(window.openings(), 3);
         assert_eq!(window.median(), Some(30));
-        assert_eq!(window.kernel[&1], 7);
-        assert_eq!(window.executed("barrier", |_| true), 5);
-        assert_eq!(window.executed("barrier", |at| at == 0x20), 1);
+        assert_eq!(window.steps[&0x10], 5);
+        assert_eq!(window.reloads(), 2);
+        assert_eq!(window.executed(|event| event.what == "barrier"), 5);
         assert_eq!(window.lines[&0x40].touched[1].writers, [1, 2]);
         assert_eq!(observed.window(3), Window::default());
     }

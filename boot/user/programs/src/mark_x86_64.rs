@@ -7,5 +7,7 @@ use core::arch::asm;
 pub fn mark<const WINDOW: u32, const EDGE: u32>() {
     // SAFETY: `nop dword ptr [rax + offset]` does nothing (SDM vol. 2, NOP). Memory accesses stay
     // on their side of it.
-    unsafe { asm!(".byte 0x0f, 0x1f, 0x80", ".long {}", const 0x5350_0000 + WINDOW * 4 + EDGE, options(nostack)) };
+    unsafe {
+        asm!(".byte 0x0f, 0x1f, 0x80", ".long {}", const 0x5350_0000 + WINDOW * 4 + EDGE, options(nostack))
+    };
 }

@@ -88,6 +88,8 @@ fn yields(count: u64) {
 }
 
 fn naps(count: u64) -> Result<(), Error> {
+    // The first one is the end of what others did here before.
+    TIMER.sleep(NAP)?;
     for _ in 0..count {
         let until = TIMER.now()? + NAP;
         Window::<5>::on_this_cpu(|| TIMER.sleep_until(until))?;
@@ -111,7 +113,5 @@ fn membarrier(command: Barrier) -> Result<u64, Error> {
 fn unmap_nothing() -> Result<u64, Error> {
     let process: Handle = initial::PROCESS;
     // SAFETY: nothing of this program lies there.
-    unsafe {
-        call::call(Call::MemoryUnmap, [process.0.into(), NOWHERE, PAGES * PAGE_BYTES, 0, 0, 0])
-    }
+    unsafe { call::call(Call::MemoryUnmap, [process.0.into(), NOWHERE, PAGES * PAGE_BYTES, 0, 0, 0]) }
 }
