@@ -11,23 +11,25 @@ use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::print::Machine;
+use crate::rendezvous::Rendezvous;
 use crate::request::Inbox;
 use crate::sched;
 use crate::sched::context::{Held, Words};
 use crate::sched::balance::Balance;
 use crate::sched::ready::{Priority, Ready, Running};
 use crate::sched::timers::Timed;
-use crate::thread::Thread;
+use crate::thread::{Frame, Thread};
 use crate::trace::{self, Trace};
 use abi::testing::Counter;
 use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
-use arch_contract::irq::Interrupt;
-use arch_contract::ret::{CoreSyncOwed, Return};
+use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use arch_contract::time::{Nanos, Time};
 use arch_current::Current;
 use core::cell::Cell;
+use core::ptr::NonNull;
 
 /// The architecture's half.
 pub type ArchCpu = <Current as Base>::Cpu;
@@ -100,6 +102,7 @@ pub struct Cpu {
     /// What the one-shot timer is armed for; the end of time if it is not.
     pub(crate) armed: Cell<Nanos>,
     pub(crate) trace: Trace,
+    pub(crate) rendezvous: Rendezvous,
 }
 
 impl Cpu {
@@ -128,6 +131,7 @@ impl Cpu {
             task_slice_left: Cell::new(sched::SLICE),
             armed: Cell::new(Nanos(u64::MAX)),
             trace,
+            rendezvous: Rendezvous::new(),
         })
     }
 
@@ -162,6 +166,27 @@ impl Cpu {
         Current::full_barrier(self.arch, site);
         trace::event(self, Kind::Barrier, site as u64, 0);
         trace::count(self, Counter::Barriers);
+    }
+
+    /// The last step of every way to user mode (`RET-1`): [`Return::return_to_user`].
+    ///
+    /// # Safety
+    /// As there; and `current_mm` names the mm of the frame's thread.
+    #[inline(always)]
+    pub unsafe fn return_to_user(
+        &self,
+        frame: NonNull<Frame>,
+        owed: Owed,
+        reload: Reload,
+        irq: &IrqsOff,
+    ) -> Resume<Frame> {
+        if owed.core_sync == CoreSyncOwed::Yes {
+            trace::event(self, Kind::CoreSync, 0, 0);
+            trace::count(self, Counter::CoreSyncs);
+        }
+        trace::user_return(self, frame);
+        // SAFETY: the caller's obligation.
+        unsafe { Current::return_to_user(self.arch, frame, owed, reload, irq) }
     }
 
     /// Makes the core serialize before the next user instruction on this CPU, if its returns to
@@ -224,7 +249,10 @@ impl Cpu {
         match interrupt {
             Interrupt::Timer => self.add_work(Work::TIMER),
             Interrupt::Console => self.add_work(Work::CONSOLE),
-            Interrupt::Ipi => self.serve(),
+            Interrupt::Ipi => {
+                trace::count(self, Counter::Interrupts);
+                self.serve();
+            }
             Interrupt::Spurious => {}
         }
     }

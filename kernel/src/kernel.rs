@@ -18,7 +18,7 @@ use crate::program;
 use crate::provoke;
 use crate::sched;
 use crate::sched::affinity::Affinities;
-use crate::sync::{AtomicU64, Ordering, atomic::AtomicPtr};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, atomic::AtomicPtr};
 use crate::thread::Frame;
 use crate::time::Rate;
 use crate::trace;
@@ -59,6 +59,8 @@ pub struct Kernel {
     /// when it has let go of everything.
     online: SharedSet,
     pub affinities: Affinities,
+    /// Whether all CPUs have been on together.
+    complete: AtomicBool,
     processes: AtomicU64,
     contexts: AtomicU64,
     requests: AtomicU64,
@@ -207,6 +209,9 @@ pub fn boot(
         Err(NoMemory) => refuse(format_args!("too little memory for the kernel itself")),
     };
     Current::bind(arch, (&raw const *cpu).cast());
+    if options.tracing == Tracing::On {
+        panic::print_trace_of(cpu.kernel);
+    }
     if let Some(provoke) = options.provoke {
         provoke::now(provoke);
     }
@@ -231,13 +236,7 @@ pub fn boot(
 /// as it is on.
 fn start_others(cpu: &'static Cpu, count: usize, irq: &IrqsOff) -> Result<(), NoMemory> {
     let kernel = cpu.kernel;
-    for index in 1..count {
-        let Some(number) = CpuId::new(index as u64) else { break };
-        let arch = Current::cpu(kernel.machine, index);
-        let other = place_cpu(kernel, arch, number)?;
-        Current::bind(arch, (&raw const *other).cast());
-        kernel.add_cpu(other);
-    }
+    place_others(kernel, count)?;
     for other in (1..count as u64).filter_map(CpuId::new).filter_map(|number| kernel.any_cpu(number)) {
         if let Err(error) = Current::start_cpu(cpu.arch(), other.arch(), irq) {
             note(kernel, format_args!("CPU {} does not start: {error}", other.number));
@@ -246,13 +245,31 @@ fn start_others(cpu: &'static Cpu, count: usize, irq: &IrqsOff) -> Result<(), No
     Ok(())
 }
 
+/// Makes the values of all CPUs but the first.
+pub(crate) fn place_others(kernel: &'static Kernel, count: usize) -> Result<(), NoMemory> {
+    for index in 1..count {
+        let Some(number) = CpuId::new(index as u64) else { break };
+        let arch = Current::cpu(kernel.machine, index);
+        let other = place_cpu(kernel, arch, number)?;
+        Current::bind(arch, (&raw const *other).cast());
+        kernel.add_cpu(other);
+    }
+    Ok(())
+}
+
 /// A CPU that was started begins here.
 pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     cpu.held.forget();
     Current::flush_local_all(cpu.arch(), &irq);
-    cpu.kernel.set_online(cpu);
+    let kernel = cpu.kernel;
+    kernel.set_online(cpu);
     sched::open(cpu);
     cpu.serve();
+    let there =
+        (0..MAX_CPUS as u64).filter_map(CpuId::new).filter(|number| kernel.any_cpu(*number).is_some());
+    if there.count() as u32 == kernel.online().len() && !kernel.complete.swap(true, Ordering::Relaxed) {
+        note(kernel, format_args!("{} CPUs", kernel.online().len()));
+    }
     sched::leave(cpu, irq)
 }
 
@@ -293,6 +310,7 @@ pub(crate) fn place(
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
         affinities: Affinities::new(),
+        complete: AtomicBool::new(false),
         requests: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),
         teardown_interrupts: AtomicU64::new(0),
@@ -303,6 +321,7 @@ pub(crate) fn place(
     let cpu = place_cpu(kernel, arch, CpuId::BOOT)?;
     kernel.add_cpu(cpu);
     kernel.set_online(cpu);
+    sched::open(cpu);
     Ok(cpu)
 }
 

@@ -13,6 +13,14 @@ pub enum Freed {
     Tables,
 }
 
+/// What the machine's owner says of [`Tlb::broadcast`], over the port's own judgement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broadcasts {
+    /// Use it if the machine has it at all.
+    Use,
+    Avoid,
+}
+
 /// The hooks.
 pub trait Tlb: crate::context::Contexts {
     /// Forgets translations of `mm` for `pages` pages from `start` on this CPU; a port may forget
@@ -38,6 +46,10 @@ pub trait Tlb: crate::context::Contexts {
 
     /// Pages above which [`flush_local_mm`](Self::flush_local_mm) is the cheaper call.
     const FLUSH_CEILING: u64;
+
+    /// Overrides the port's judgement whether [`broadcast`](Self::broadcast) can be relied on. Called
+    /// at most once, at boot, before another CPU runs. Nothing to do where there is none.
+    fn set_broadcasts(_machine: &Self::Machine, _broadcasts: Broadcasts) {}
 
     /// How many *other* CPUs must be concerned for [`broadcast`](Self::broadcast) to cost less than
     /// interrupting each. `None`: this machine has no broadcast, or it cannot be relied on.

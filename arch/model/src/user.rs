@@ -118,8 +118,8 @@ impl Cpu {
         touch: impl FnOnce(&AtomicU64) -> R,
     ) -> Result<R, Fault> {
         assert!(at.is_aligned(8), "{at} is not aligned");
-        // SAFETY: eight aligned bytes of RAM, which live as long as the machine.
         self.user_access(pc, at, 8, access, |word| {
+            // SAFETY: eight aligned bytes of RAM, which live as long as the machine.
             touch(unsafe { AtomicU64::from_ptr(word.cast().as_ptr()) })
         })
     }

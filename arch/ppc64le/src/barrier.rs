@@ -10,9 +10,8 @@ use core::ptr::NonNull;
 impl Barriers for Ppc64le {
     #[inline(always)]
     fn full_barrier(_cpu: &Cpu, _site: Site) {
-        // SAFETY: orders, and changes nothing. Heavyweight: `lwsync` lets loads pass stores
-        // (Book II §4.6.3).
-        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        // Heavyweight: `lwsync` lets loads pass stores.
+        spr::sync();
     }
 
     #[inline(always)]
@@ -30,14 +29,13 @@ impl Barriers for Ppc64le {
             // SAFETY: 1. the block holds bytes of the caller's range, mapped and readable.
             unsafe { asm!("dcbst 0, {}", in(reg) block, options(nostack, preserves_flags)) };
         }
-        // SAFETY: orders, and changes nothing.
-        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        spr::sync();
         for block in (first..last).step_by(BLOCK) {
             // SAFETY: as above.
             unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };
         }
-        // SAFETY: the invalidations are complete on all CPUs before anything later here.
-        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        // The invalidations are complete on all CPUs before anything later here.
+        spr::sync();
         spr::isync();
     }
 }

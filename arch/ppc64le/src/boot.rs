@@ -26,7 +26,7 @@ impl Boot for Ppc64le {
             UserPages::Guarded => "KUAP and KUEP",
             UserPages::Open => "no KUAP",
         };
-        write!(out, "{name} (PVR {pvr:#010x}), {firmware}, radix, XICS, {guard}, ")?;
+        write!(out, "{name} (PVR {pvr:#010x}), {firmware}, radix, {}, {guard}, ", machine.controller.name())?;
         write!(out, "timebase {} MHz, ", machine.timebase / 1_000_000)?;
         match (machine.console, machine.console_interrupt) {
             (Some(_), Some(source)) => write!(out, "console interrupt {source:#x}"),

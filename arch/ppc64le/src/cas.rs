@@ -41,9 +41,7 @@ const VECTOR5: [u8; 27] = {
     bytes[0] = 26 - 1;
     // 9–12: the most CPUs this kernel knows of.
     bytes[12] = arch_contract::boot::MAX_CPUS as u8;
-    // 23: interrupts by XICS, the legacy calls. 24: radix trees. 26: the guest invalidates its own
-    // translations (GTSE).
-    bytes[23] = 0;
+    // 24: radix trees. 26: the guest invalidates its own translations (GTSE).
     bytes[24] = 0x40;
     bytes[26] = 0x40;
     bytes
@@ -70,7 +68,17 @@ const VECTOR2: [u8; 34] = {
     bytes
 };
 
-static SUPPORT: Support = Support {
+/// The interrupt controller that is asked for: byte 23 of vector 5.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Interrupts {
+    /// By hypervisor calls.
+    Xics = 0,
+    /// Natively.
+    Xive = 0x40,
+}
+
+const SUPPORT: Support = Support {
     processors: [
         processor(0xffff_0000, 0x004e_0000), // POWER9
         processor(0xffff_0000, 0x0080_0000), // POWER10
@@ -94,9 +102,11 @@ static SUPPORT: Support = Support {
 };
 
 /// Asks.
-pub fn negotiate(firmware: &mut Firmware) -> Negotiation {
+pub fn negotiate(firmware: &mut Firmware, interrupts: Interrupts) -> Negotiation {
+    let mut support = SUPPORT;
+    support.vector5[23] = interrupts as u8;
     let Some(root) = firmware.open(c"/") else { return Negotiation::Missing };
-    match firmware.method(c"ibm,client-architecture-support", root, address(&raw const SUPPORT)) {
+    match firmware.method(c"ibm,client-architecture-support", root, address(&raw const support)) {
         Ok(0) => Negotiation::Agreed,
         Ok(_) => Negotiation::Refused,
         Err(_) => Negotiation::Missing,

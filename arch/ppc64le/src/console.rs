@@ -52,7 +52,7 @@ impl Console for Ppc64le {
         if count == 0 {
             let unit = UNIT.load(Ordering::Relaxed);
             // SAFETY: takes bytes into registers; no memory is touched.
-            let (status, [len, high, low]) = unsafe { hcall::call(Call::GetTermChar, [unit.into(), 0, 0, 0]) };
+            let (status, [len, high, low, _]) = unsafe { hcall::call(Call::GetTermChar, [unit.into()]) };
             if status != Status::SUCCESS {
                 return 0;
             }

@@ -28,6 +28,8 @@ const NLB: u64 = 0x01ff_ffff_ffff_ff00;
 const NLS: u64 = 0x1f;
 const REFERENCED: u64 = 0x100;
 const CHANGED: u64 = 0x80;
+/// Attributes: non-idempotent I/O.
+const NON_IDEMPOTENT: u64 = 0x20;
 /// Encoded access authority: privileged, read, read and write, execute.
 const PRIVILEGED: u64 = 8;
 const READ: u64 = 4;
@@ -40,6 +42,8 @@ pub enum KernelPage {
     Read,
     ReadWrite,
     ReadExecute,
+    /// Device registers: accesses happen as written, in order, once each.
+    Device,
 }
 
 /// A kernel leaf. Referenced and changed are set from the start: nobody asks for them.
@@ -48,6 +52,7 @@ pub const fn kernel_leaf(at: PhysAddr, page: KernelPage) -> u64 {
         KernelPage::Read => READ,
         KernelPage::ReadWrite => READ | READ_WRITE,
         KernelPage::ReadExecute => READ | EXECUTE,
+        KernelPage::Device => READ | READ_WRITE | NON_IDEMPOTENT,
     };
     (VALID | LEAF | (at.0 & RPN) | REFERENCED | CHANGED | PRIVILEGED | access).to_be()
 }

@@ -16,10 +16,15 @@ pub enum Call {
     Ipi = 0x6c,
     Xirr = 0x74,
     Cede = 0xe0,
-    Confer = 0xe4,
     VioSignal = 0x104,
     SetMode = 0x31c,
     RegisterProcessTable = 0x37c,
+    IntGetSourceInfo = 0x3a8,
+    IntSetSourceConfig = 0x3ac,
+    IntSetQueueConfig = 0x3b8,
+    IntEsb = 0x3c8,
+    IntReset = 0x3d0,
+    RptInvalidate = 0x448,
     /// RTAS without its firmware blob: QEMU and KVM take the argument block directly.
     Rtas = 0xf000,
 }
@@ -36,25 +41,33 @@ impl Status {
     /// The hypervisor has no such call.
     pub const FUNCTION: Self = Self(-2);
     pub const PARAMETER: Self = Self(-4);
+
+    /// Whether the same call should be made again; the long-busy values (PAPR §14.5) hint at when.
+    pub const fn is_busy(self) -> bool {
+        self.0 == Self::BUSY.0 || (self.0 >= 9900 && self.0 <= 9905)
+    }
 }
 
-/// Makes a call. The three words are r4 to r6 on return.
+/// Makes a call with up to 6 arguments. The four words are r4 to r7 on return.
 ///
 /// # Safety
 /// What the call does to memory and to this CPU is sound here.
 #[inline]
-pub unsafe fn call(call: Call, arguments: [u64; 4]) -> (Status, [u64; 3]) {
-    let (status, r4, r5, r6): (i64, u64, u64, u64);
+pub unsafe fn call<const N: usize>(call: Call, arguments: [u64; N]) -> (Status, [u64; 4]) {
+    const { assert!(N <= 6) };
+    let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
+    let (status, r4, r5, r6, r7): (i64, u64, u64, u64, u64);
     // SAFETY: the caller vouches for the call's effect; all that PAPR lets it change is declared.
     unsafe {
         asm!("sc 1",
             inlateout("r3") call as u64 => status,
-            inlateout("r4") arguments[0] => r4, inlateout("r5") arguments[1] => r5,
-            inlateout("r6") arguments[2] => r6, inlateout("r7") arguments[3] => _,
-            lateout("r0") _, lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            inlateout("r4") argument(0) => r4, inlateout("r5") argument(1) => r5,
+            inlateout("r6") argument(2) => r6, inlateout("r7") argument(3) => r7,
+            inlateout("r8") argument(4) => _, inlateout("r9") argument(5) => _,
+            lateout("r0") _, lateout("r10") _, lateout("r11") _,
             lateout("r12") _, lateout("ctr") _, lateout("xer") _, lateout("cr0") _, lateout("cr1") _,
             lateout("cr5") _, lateout("cr6") _, lateout("cr7") _,
             options(nostack));
     }
-    (Status(status), [r4, r5, r6])
+    (Status(status), [r4, r5, r6, r7])
 }

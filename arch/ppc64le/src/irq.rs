@@ -6,8 +6,9 @@
 //! (see `trap_entry.rs`), stays pending since sources are level-triggered, and is found by the
 //! poll. So kernel code is interrupted nowhere, and needs no stack for it.
 
+use crate::controller::Pending;
 use crate::cpu::Cpu;
-use crate::{Ppc64le, time, xics};
+use crate::{Ppc64le, time};
 use arch_contract::irq::{Interrupt, Interrupts, IrqsOff};
 use core::arch::global_asm;
 
@@ -36,9 +37,9 @@ unsafe extern "C" {
 
 /// The external interrupt that is pending at the controller: acknowledged, ended, named.
 pub(crate) fn take_external(cpu: &Cpu) -> Interrupt {
-    match xics::accept(cpu) {
-        xics::Pending::Nothing => Interrupt::Spurious,
-        xics::Pending::Delivered(interrupt) => interrupt,
+    match cpu.machine.controller.accept(cpu) {
+        Pending::Nothing => Interrupt::Spurious,
+        Pending::Delivered(interrupt) => interrupt,
     }
 }
 
@@ -57,7 +58,7 @@ fn poll(cpu: &Cpu) -> usize {
         (cpu.on_interrupt)(cpu, Interrupt::Timer);
         delivered += 1;
     }
-    while let xics::Pending::Delivered(interrupt) = xics::accept(cpu) {
+    while let Pending::Delivered(interrupt) = cpu.machine.controller.accept(cpu) {
         (cpu.on_interrupt)(cpu, interrupt);
         delivered += 1;
     }

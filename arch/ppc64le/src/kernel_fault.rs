@@ -4,13 +4,15 @@
 //! nothing else uses, chained to the one at fault so that a backtrace goes on through it.
 
 use crate::Ppc64le;
-use crate::spr::msr;
+use crate::cpu::Cpu;
+use crate::spr::{self, msr, number};
 use crate::trap::print_registers;
 use arch_contract::machine::{Power, Verdict};
 use arch_contract::upcalls::Upcalls;
 use core::cell::UnsafeCell;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Registers at the fault. Written by assembly through `trap_entry::offset`.
 #[repr(C, align(16))]
@@ -25,21 +27,27 @@ pub struct Registers {
     pub(crate) cr: u64,
     pub(crate) dar: u64,
     pub(crate) dsisr: u64,
+    /// What the report runs on: where assembly leaves the interrupted stack for.
+    pub(crate) stack: u64,
 }
 
 impl Registers {
-    pub const ZERO: Self = Self {
-        vector: 0,
-        gpr: [0; 32],
-        srr0: 0,
-        srr1: 0,
-        lr: 0,
-        ctr: 0,
-        xer: 0,
-        cr: 0,
-        dar: 0,
-        dsisr: 0,
-    };
+    /// Nothing yet, to be reported on `stack`.
+    pub const fn new(stack: u64) -> Self {
+        Self {
+            vector: 0,
+            gpr: [0; 32],
+            srr0: 0,
+            srr1: 0,
+            lr: 0,
+            ctr: 0,
+            xer: 0,
+            cr: 0,
+            dar: 0,
+            dsisr: 0,
+            stack,
+        }
+    }
 
     fn cause(&self) -> &'static str {
         match self.vector {
@@ -73,21 +81,46 @@ impl Registers {
     }
 }
 
-/// Where a trap with translation off stores: the `Cpu` may not be there yet. One place for all
-/// CPUs; the first to come ends the run.
+/// Where the boot CPU stores before it has a [`Cpu`].
 #[repr(transparent)]
-pub struct RealMode(UnsafeCell<Registers>);
+pub struct Early(UnsafeCell<Registers>);
 
-// SAFETY: written by assembly of a trap that never returns, read by the code it calls.
-unsafe impl Sync for RealMode {}
+// SAFETY: only the boot CPU comes here, and its trap does not return.
+unsafe impl Sync for Early {}
 
-pub static REAL_MODE: RealMode = RealMode(UnsafeCell::new(Registers::ZERO));
+static EARLY: Early = Early(UnsafeCell::new(Registers::new(0)));
 
-/// Tells what happened and ends the run. A fault while telling ends it without a word more.
+/// From here on a fault with translation off is reported, on `stack`: SPRG0 leads entry code to
+/// [`EARLY`] as it will to the registers in the [`Cpu`].
+///
+/// # Safety
+/// By the boot CPU alone, before the vectors are in place.
+pub(crate) unsafe fn report_early(stack: u64) {
+    // SAFETY: nobody else refers to it.
+    unsafe { *EARLY.0.get() = Registers::new(stack) };
+    let cpu_would_be_at = (EARLY.0.get() as u64).wrapping_sub(offset_of!(Cpu, faulted) as u64);
+    // SAFETY: entry code uses the register for this alone while translation is off.
+    unsafe { spr::write::<{ number::SPRG0 }>(cpu_would_be_at) };
+}
+
+/// Tells what happened and ends the run. A fault while telling ends it without a word more; other
+/// CPUs that fault meanwhile let the first one finish.
 pub extern "C" fn on_kernel_fault<U: Upcalls<Ppc64le>>(registers: &Registers) -> ! {
-    static TELLING: AtomicBool = AtomicBool::new(false);
-    if TELLING.swap(true, Ordering::Relaxed) {
-        Ppc64le::power_off(None, Verdict::Failed);
+    /// Address of the registers that are being told of, one per CPU.
+    static TELLING: AtomicUsize = AtomicUsize::new(0);
+    let mine = core::ptr::from_ref(registers) as usize;
+    match TELLING.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => {}
+        Err(telling) if telling == mine => Ppc64le::power_off(None, Verdict::Failed),
+        Err(_) => loop {
+            spr::pause();
+        },
     }
-    U::kernel_fault(None, &|out| registers.describe(out))
+    let early = core::ptr::eq(registers, EARLY.0.get());
+    let cpu = (!early).then(|| {
+        // SAFETY: entry code found the registers in this CPU's value, which lives for ever; with
+        // translation off the same pointer works.
+        unsafe { &*(spr::read::<{ number::SPRG0 }>() as *const Cpu) }
+    });
+    U::kernel_fault(cpu, &|out| registers.describe(out))
 }

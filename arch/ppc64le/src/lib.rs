@@ -8,7 +8,10 @@
 //! Sources: Power ISA 3.0B Books II and III; LoPAPR 1.1 ("PAPR"); the 64-bit ELF V2 ABI.
 #![no_std]
 
+#[cfg(any(test, spandrel_arch = "ppc64le"))]
+mod boot_memory;
 pub mod entry_bits;
+pub mod rpt_invalidate;
 pub mod tree;
 pub mod tree_check;
 
@@ -48,6 +51,6 @@ macro_rules! on_the_machine {
 }
 
 on_the_machine! {
-    barrier boot cas console context cpu hcall irq kernel_fault machine of of_tree pid pte radix ret
-    rtas smp spr stack start time tlb trap trap_entry user vector xics
+    barrier boot broadcast cas console context controller cpu handover hcall irq kernel_fault machine of of_tree pid pte radix ret
+    rtas secondary smp spr stack start time tlb trap trap_entry user vector xics xive
 }

@@ -5,7 +5,7 @@
 //! power-off and `ibm,os-term` end the machine as far as they can say.
 
 use crate::cpu::Machine;
-use crate::{Ppc64le, console, rtas, stack, tree};
+use crate::{Ppc64le, console, rtas, spr, stack, tree};
 use arch_contract::addr::VirtAddr;
 use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED, Power, Verdict};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -36,16 +36,16 @@ impl Power for Ppc64le {
         let off = POWER_OFF.load(Ordering::Relaxed);
         if verdict == Verdict::Ended && off != 0 {
             // Both masks: nothing may power it on again.
-            let _ = rtas::call(off, &[u32::MAX, u32::MAX], 1);
+            let _ = rtas::call::<0>(off, &[u32::MAX, u32::MAX]);
         }
         let term = OS_TERM.load(Ordering::Relaxed);
         if term != 0 {
             let why = c"spandrel";
-            let _ = rtas::call(term, &[why.as_ptr() as u64 as u32], 1);
+            let _ = rtas::call::<0>(term, &[why.as_ptr() as u64 as u32]);
         }
+        // Interrupts are off, for good.
         loop {
-            // SAFETY: lowers this thread's priority: a hint. Interrupts are off, for good.
-            unsafe { core::arch::asm!("or 31, 31, 31", options(nomem, nostack)) };
+            spr::pause();
         }
     }
 

@@ -4,14 +4,16 @@
 //! executable, constants read-only, guard pages absent, everything else writable and never
 //! executable. Built in real mode, where the same pointers work; never changed afterwards.
 
+use crate::boot_memory;
 use crate::cpu::PHYSICAL_MAP;
 use crate::entry_bits::{self, KernelPage, LEVELS};
 use crate::hcall::{self, Call, Status};
 use crate::pid::{self, Pid};
 use crate::spr;
 use crate::stack;
-use arch_contract::addr::{PAGE_SIZE, PhysAddr};
-use arch_contract::boot::{MAX_RANGES, PhysRange, TooManyRanges, reserve};
+use crate::tree::Grant;
+use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::boot::{MAX_RANGES, PhysRange};
 use arch_contract::pte::{Entry, Leaf};
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -46,12 +48,6 @@ impl core::fmt::Display for RadixError {
     }
 }
 
-impl From<TooManyRanges> for RadixError {
-    fn from(_: TooManyRanges) -> Self {
-        Self::NoRoom
-    }
-}
-
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;
@@ -80,6 +76,9 @@ pub fn image() -> [PhysRange; 2] {
 
 /// What a page of RAM is for the kernel. `None`: it must fault.
 fn page_kind(at: u64) -> Option<KernelPage> {
+    if stack::is_guard(at | PHYSICAL_MAP) {
+        return None;
+    }
     if at < physical(&raw const __vectors_end) {
         return Some(KernelPage::ReadExecute);
     }
@@ -92,27 +91,17 @@ fn page_kind(at: u64) -> Option<KernelPage> {
     if at < physical(&raw const __rodata_end) {
         return Some(KernelPage::Read);
     }
-    (!stack::is_guard(at | PHYSICAL_MAP)).then_some(KernelPage::ReadWrite)
+    Some(KernelPage::ReadWrite)
 }
 
-/// Memory for the tables, zeroed as it is handed out.
-struct Arena {
-    next: u64,
-    end: u64,
-}
+type FreeMap = ArrayVec<PhysRange, MAX_RANGES>;
 
-impl Arena {
-    /// `bytes` zeroed bytes, aligned to their size.
-    fn table(&mut self, bytes: u64) -> Result<PhysAddr, RadixError> {
-        let at = self.next.next_multiple_of(bytes);
-        if at + bytes > self.end {
-            return Err(RadixError::NoRoom);
-        }
-        self.next = at + bytes;
-        // SAFETY: the arena was cut out of free memory and nothing else uses it.
-        unsafe { ((at | PHYSICAL_MAP) as *mut u8).write_bytes(0, bytes as usize) };
-        Ok(PhysAddr(at))
-    }
+/// `bytes` zeroed bytes, aligned to their size.
+fn new_table(bytes: u64, free: &mut FreeMap) -> Result<PhysAddr, RadixError> {
+    let at = boot_memory::keep(free, bytes, bytes).ok_or(RadixError::NoRoom)?.start;
+    // SAFETY: it was free until now; translation is off.
+    unsafe { ((at.0 | PHYSICAL_MAP) as *mut u8).write_bytes(0, bytes as usize) };
+    Ok(at)
 }
 
 /// Pointer to entry `index` of the table at `table`.
@@ -120,81 +109,97 @@ fn slot(table: PhysAddr, index: usize) -> *mut u64 {
     ((table.0 | PHYSICAL_MAP) as *mut u64).wrapping_add(index)
 }
 
-/// Maps `range` of RAM under `root` with the largest leaves that fit.
-fn map(root: PhysAddr, range: PhysRange, arena: &mut Arena) -> Result<(), RadixError> {
-    let special = image();
+/// The slot of level `depth` for `at` under `root`. Makes the tables on the way.
+fn slot_for(root: PhysAddr, at: u64, depth: usize, free: &mut FreeMap) -> Result<*mut u64, RadixError> {
+    let mut table = root;
+    for (level, shape) in LEVELS[..depth].iter().enumerate() {
+        let slot = slot(table, shape.index(VirtAddr(at)));
+        // SAFETY: a slot of a table of ours, used by no walker yet.
+        table = match entry_bits::decode(unsafe { slot.read() }, level) {
+            Entry::Table(next) => next,
+            _ => {
+                let next = new_table(LEVELS[level + 1].table_bytes(), free)?;
+                // SAFETY: as above.
+                unsafe { slot.write(entry_bits::encode(Entry::Table(next), level)) };
+                next
+            }
+        };
+    }
+    Ok(slot(table, LEVELS[depth].index(VirtAddr(at))))
+}
+
+/// Maps `range` of RAM under `root` with the largest leaves that fit; what touches `special` page by
+/// page.
+fn map(root: PhysAddr, range: PhysRange, special: &[PhysRange], free: &mut FreeMap) -> Result<(), RadixError> {
     let mut at = range.start.0;
     while at < range.end().0 {
-        let (mut table, mut level) = (root, 0);
-        loop {
-            let shape = &LEVELS[level];
-            let size = 1 << shape.shift;
+        let fits = |&depth: &usize| {
+            let size = 1 << LEVELS[depth].shift;
             let block = PhysRange { start: PhysAddr(at), len: size };
             let uniform = size == PAGE_SIZE || !special.iter().any(|special| special.overlaps(&block));
-            let fits = at.is_multiple_of(size) && size <= range.end().0 - at;
-            let index = shape.index(arch_contract::addr::VirtAddr(at));
-            if shape.leaf != Leaf::Never && uniform && fits {
-                if let Some(page) = page_kind(at) {
-                    // SAFETY: a slot of a table in the arena, used by no walker yet.
-                    unsafe { slot(table, index).write(entry_bits::kernel_leaf(PhysAddr(at), page)) };
-                }
-                at += size;
-                break;
-            }
-            // SAFETY: as above.
-            let entry = entry_bits::decode(unsafe { slot(table, index).read() }, level);
-            table = match entry {
-                Entry::Table(next) => next,
-                _ => {
-                    let next = arena.table(LEVELS[level + 1].table_bytes())?;
-                    // SAFETY: as above.
-                    unsafe { slot(table, index).write(entry_bits::encode(Entry::Table(next), level)) };
-                    next
-                }
-            };
-            level += 1;
+            let whole = at.is_multiple_of(size) && size <= range.end().0 - at;
+            LEVELS[depth].leaf != Leaf::Never && uniform && whole
+        };
+        // Ranges are whole pages, so the last level always fits.
+        let depth = (0..LEVELS.len()).find(fits).unwrap_or(LEVELS.len() - 1);
+        if let Some(page) = page_kind(at) {
+            let slot = slot_for(root, at, depth, free)?;
+            // SAFETY: as in `slot_for`.
+            unsafe { slot.write(entry_bits::kernel_leaf(PhysAddr(at), page)) };
         }
+        at += 1 << LEVELS[depth].shift;
+    }
+    Ok(())
+}
+
+/// Maps `range`, which is device registers, page by page.
+fn map_device(root: PhysAddr, range: PhysRange, free: &mut FreeMap) -> Result<(), RadixError> {
+    for at in (range.start.0..range.end().0).step_by(PAGE_SIZE as usize) {
+        let slot = slot_for(root, at, LEVELS.len() - 1, free)?;
+        // SAFETY: as in `slot_for`.
+        unsafe { slot.write(entry_bits::kernel_leaf(PhysAddr(at), KernelPage::Device)) };
     }
     Ok(())
 }
 
 /// Builds the kernel's tree and registers the process table. Memory for it is cut out of `free`.
+/// `stacks` is where the other CPUs' stacks lie, `devices` what is to be mapped beside RAM, each in
+/// whole pages; `gtse` says whether the guest may broadcast invalidations.
 ///
 /// # Safety
 /// Translation is off, `ram` is RAM, and what is in `free` is used by nobody.
 pub unsafe fn build(
-    ram: &ArrayVec<PhysRange, MAX_RANGES>,
-    free: &mut ArrayVec<PhysRange, MAX_RANGES>,
+    ram: &FreeMap,
+    free: &mut FreeMap,
+    stacks: PhysRange,
+    devices: impl Iterator<Item = PhysRange>,
+    gtse: Grant,
 ) -> Result<(), RadixError> {
     const ROOT: u64 = entry_bits::ROOT_BYTES;
-    // Two roots and the process table, then a few tables for each range's ends and the image.
-    let total: u64 = ram.iter().map(|range| range.len).sum();
-    let tables = 8 + 4 * ram.len() as u64 + (total >> LEVELS[0].shift);
-    let bytes = (2 * ROOT + PROCESS_TABLE_BYTES + tables * PAGE_SIZE).next_multiple_of(ROOT);
-    let fitting = |range: &&PhysRange| range.start.0.next_multiple_of(ROOT) + bytes <= range.end().0;
-    let range = free.iter().rev().find(fitting).ok_or(RadixError::NoRoom)?;
-    let start = (range.end().0 - bytes) & !(ROOT - 1);
-    reserve(free, PhysRange { start: PhysAddr(start), len: bytes })?;
-    let mut arena = Arena { next: start, end: start + bytes };
-
-    let process_table = arena.table(PROCESS_TABLE_BYTES)?;
-    let root = arena.table(ROOT)?;
-    let empty = arena.table(ROOT)?;
+    let process_table = new_table(PROCESS_TABLE_BYTES, free)?;
+    let root = new_table(ROOT, free)?;
+    let empty = new_table(ROOT, free)?;
+    let [vectors, image] = image();
     for range in ram {
-        map(root, *range, &mut arena)?;
+        map(root, *range, &[vectors, image, stacks], free)?;
+    }
+    for range in devices {
+        map_device(root, range, free)?;
     }
     PROCESS_TABLE.store(process_table.0, Ordering::Relaxed);
     EMPTY_ROOT.store(empty.0, Ordering::Relaxed);
     set_process_root(Pid::KERNEL, Some(root));
     set_process_root(Pid::EMPTY, None);
 
-    // Modify and register; radix; the guest may broadcast invalidations. Size: log2 of the bytes,
-    // less 12 (PAPR, H_REGISTER_PROC_TBL).
-    const FLAGS: u64 = 0x1d;
+    // Modify and register; radix. Size: log2 of the bytes, less 12 (PAPR, H_REGISTER_PROC_TBL).
+    const FLAGS: u64 = 0x1c;
+    const GTSE: u64 = 1;
+    // A hypervisor that says nothing was not asked, and takes the guest's word.
+    let flags = if gtse == Grant::Refused { FLAGS } else { FLAGS | GTSE };
     let size = u64::from(PROCESS_TABLE_BYTES.ilog2() - 12);
     // SAFETY: the table is aligned to its size and valid from here on.
     let (status, _) =
-        unsafe { hcall::call(Call::RegisterProcessTable, [FLAGS, process_table.0, 0, size]) };
+        unsafe { hcall::call(Call::RegisterProcessTable, [flags, process_table.0, 0, size]) };
     if status == Status::SUCCESS { Ok(()) } else { Err(RadixError::Refused(status)) }
 }
 

@@ -1,10 +1,16 @@
 //! Run-time abstraction services: firmware calls by token (PAPR §7).
 //!
 //! QEMU and KVM take the argument block by a hypervisor call, so no firmware blob has to be
-//! instantiated and kept in memory.
+//! instantiated and kept in memory. RTAS serves one CPU at a time (PAPR §7.2.1), and there is one
+//! block, in the kernel image, below 4 GiB as PAPR wants; a lock of the port's own guards both. Who
+//! waits for it need not serve requests: no holder waits for anything.
 
-use crate::hcall::{self, Call};
-use core::sync::atomic::{AtomicBool, Ordering};
+use crate::hcall::{self, Call, Status};
+use crate::tree::RtasTokens;
+use crate::{cpu, spr};
+use arch_contract::boot::HardwareCpu;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Arguments and results of one call: token, counts, then the values. All big-endian.
 const WORDS: usize = 3 + 8;
@@ -14,39 +20,86 @@ const WORDS: usize = 3 + 8;
 pub struct RtasError(pub Option<i32>);
 
 #[repr(C, align(64))]
-struct Block(core::cell::UnsafeCell<[u32; WORDS]>);
+struct Block(UnsafeCell<[u32; WORDS]>);
 
 // SAFETY: `BUSY` admits one caller at a time.
 unsafe impl Sync for Block {}
 
-static BLOCK: Block = Block(core::cell::UnsafeCell::new([0; WORDS]));
+static BLOCK: Block = Block(UnsafeCell::new([0; WORDS]));
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Calls `token` with up to 6 `arguments`; `results` says how many words come back, the status
-/// first (at most 2). The block lies in the kernel image, below 4 GiB, as PAPR wants.
-pub fn call(token: u32, arguments: &[u32], results: usize) -> Result<(), RtasError> {
+/// Calls `token` with up to 6 `arguments`. Behind the status it returns `N` words, at most 1.
+pub fn call<const N: usize>(token: u32, arguments: &[u32]) -> Result<[u32; N], RtasError> {
+    // Pairs with the release below: the block is the last holder's no more.
     while BUSY.swap(true, Ordering::Acquire) {
-        core::hint::spin_loop();
+        spr::pause();
     }
-    let block = BLOCK.0.get();
     // SAFETY: `BUSY` is ours: nobody else touches the block.
-    let words = unsafe { &mut *block };
+    let words = unsafe { &mut *BLOCK.0.get() };
     words[0] = token.to_be();
     words[1] = (arguments.len() as u32).to_be();
-    words[2] = (results as u32).to_be();
+    words[2] = (1 + N as u32).to_be();
     for (slot, argument) in words[3..].iter_mut().zip(arguments) {
         *slot = argument.to_be();
     }
-    let physical = block as u64 & !crate::cpu::PHYSICAL_MAP;
+    let accepted = submit(BLOCK.0.get() as u64);
+    // SAFETY: still ours; volatile, since firmware wrote it.
+    let answers = unsafe { BLOCK.0.get().read_volatile() };
+    let answer = |index: usize| u32::from_be(answers[3 + arguments.len() + index]);
+    let (status, results) = (answer(0) as i32, core::array::from_fn(|index| answer(1 + index)));
+    BUSY.store(false, Ordering::Release);
+    match (accepted, status) {
+        (Status::SUCCESS, 0) => Ok(results),
+        (Status::SUCCESS, error) => Err(RtasError(Some(error))),
+        _ => Err(RtasError(None)),
+    }
+}
+
+/// Hands the argument block at `block` to the hypervisor.
+fn submit(block: u64) -> Status {
     // SAFETY: the block is valid and laid out as the call wants; what the service does is the
     // caller's intent.
-    let (status, _) = unsafe { hcall::call(Call::Rtas, [physical, 0, 0, 0]) };
-    // SAFETY: still ours; volatile, since firmware wrote it.
-    let answer = unsafe { (&raw const (*block)[3 + arguments.len()]).read_volatile() };
-    BUSY.store(false, Ordering::Release);
-    match (status, i32::from_be_bytes(answer.to_ne_bytes())) {
-        (hcall::Status::SUCCESS, 0) => Ok(()),
-        (hcall::Status::SUCCESS, error) => Err(RtasError(Some(error))),
-        _ => Err(RtasError(None)),
+    unsafe { hcall::call(Call::Rtas, [block & !cpu::PHYSICAL_MAP]) }.0
+}
+
+/// The services that start and stop CPUs (PAPR §7.3.8), which come together.
+pub struct CpuCalls {
+    start: u32,
+    stop: u32,
+    query: u32,
+}
+
+impl CpuCalls {
+    /// `None`: firmware lacks one of them.
+    pub fn find(tokens: &RtasTokens) -> Option<Self> {
+        Some(Self {
+            start: tokens.start_cpu?,
+            stop: tokens.stop_self?,
+            query: tokens.query_cpu_stopped_state?,
+        })
+    }
+
+    /// Starts `server` in real mode at the physical address `entry` with `argument` in r3; both are
+    /// below 4 GiB.
+    pub fn start(&self, server: HardwareCpu, entry: u64, argument: u64) -> Result<(), RtasError> {
+        call(self.start, &[server.0, entry as u32, argument as u32]).map(|[]| ())
+    }
+
+    /// Whether firmware has `server` stopped. An idle CPU may look so too.
+    pub fn is_stopped(&self, server: HardwareCpu) -> bool {
+        // 0: stopped, 1: about to be, 2: not.
+        call(self.query, &[server.0]) == Ok([0])
+    }
+
+    /// Stops this CPU. Returns only if firmware refuses.
+    ///
+    /// The lock cannot be taken, since it could not be released. The block is not the common one,
+    /// and the same for all: it does not matter how many CPUs write it at once.
+    pub fn stop_self(&self) {
+        static BLOCK: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+        for (slot, word) in BLOCK.iter().zip([self.stop, 0, 1]) {
+            slot.store(word.to_be(), Ordering::Relaxed);
+        }
+        let _ = submit(BLOCK.as_ptr() as u64);
     }
 }

@@ -1,41 +1,67 @@
-//! Other CPUs. Interrupts to them go through XICS.
+//! Other CPUs: RTAS starts and stops them, the interrupt controller reaches them.
 
 use crate::cpu::{Cpu, Machine};
-use crate::{Ppc64le, xics};
+use crate::hcall::Status;
+use crate::{Ppc64le, secondary, spr, time};
+use arch_contract::NotImplemented;
 use arch_contract::boot::HardwareCpu;
-use arch_contract::clauses::Clause;
 use arch_contract::irq::IrqsOff;
 use arch_contract::smp::{PowerState, Smp, StartError};
-use arch_contract::NotImplemented;
+use core::sync::atomic::Ordering;
 
 impl Smp for Ppc64le {
     fn hardware_id(cpu: &Cpu) -> HardwareCpu {
         cpu.server
     }
 
-    fn cpu(_machine: &'static Machine, index: usize) -> &'static Cpu {
-        unreachable!("CPU {index}: no other is started")
+    fn cpu(machine: &'static Machine, index: usize) -> &'static Cpu {
+        machine.cpus.get(index)
     }
 
-    fn start_cpu(_cpu: &Cpu, _target: &'static Cpu, _irq: &IrqsOff) -> Result<(), StartError> {
-        Err(StartError::NotImplemented(NotImplemented(Clause::Smp3)))
+    fn start_cpu(cpu: &Cpu, target: &'static Cpu, _irq: &IrqsOff) -> Result<(), StartError> {
+        let Some(calls) = &cpu.machine.cpu_calls else {
+            return Err(StartError::Refused(Status::FUNCTION.0));
+        };
+        // Before the call: the target may stop again before this CPU goes on.
+        target.on.store(true, Ordering::Relaxed);
+        // PAPR promises no order between what is written here and the first load there.
+        spr::sync();
+        let argument = core::ptr::from_ref(target) as u64 & !crate::cpu::PHYSICAL_MAP;
+        calls.start(target.server, secondary::entry(), argument).map_err(|error| {
+            target.on.store(false, Ordering::Relaxed);
+            StartError::Refused(error.0.map_or(Status::FUNCTION.0, i64::from))
+        })
     }
 
-    fn stop_cpu(_cpu: &Cpu, _irq: IrqsOff) -> ! {
-        unreachable!("the boot CPU is never stopped, and no other is started")
+    fn stop_cpu(cpu: &Cpu, _irq: IrqsOff) -> ! {
+        cpu.armed.set(false);
+        time::disarm(cpu);
+        cpu.machine.controller.close(cpu);
+        // Everything of this life before the word that it ends. Pairs with the acquire of
+        // `power_state`.
+        cpu.on.store(false, Ordering::Release);
+        if let Some(calls) = &cpu.machine.cpu_calls {
+            calls.stop_self();
+        }
+        loop {
+            spr::pause();
+        }
     }
 
-    fn power_state(_cpu: &Cpu, _target: &Cpu) -> PowerState {
-        PowerState::Started
+    fn power_state(cpu: &Cpu, target: &Cpu) -> PowerState {
+        // A CPU that says that it is off may still be on its way: firmware knows.
+        let off = || cpu.machine.cpu_calls.as_ref().is_none_or(|calls| calls.is_stopped(target.server));
+        if !target.on.load(Ordering::Acquire) && off() { PowerState::Stopped } else { PowerState::Started }
     }
 
-    fn send_ipi(_cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
-        xics::send(target.server);
+    fn send_ipi(cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
+        // PAPR promises no order between what is written here and the handler (`SMP-1`).
+        spr::sync();
+        cpu.machine.controller.send(target);
         Ok(())
     }
 
     fn relax(_cpu: &Cpu) {
-        // SAFETY: lowers and restores this thread's priority (Book II §3.2): a hint.
-        unsafe { core::arch::asm!("or 1, 1, 1", "or 2, 2, 2", options(nomem, nostack, preserves_flags)) };
+        spr::pause();
     }
 }

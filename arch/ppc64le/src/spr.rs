@@ -83,10 +83,25 @@ pub fn isync() {
     unsafe { asm!("isync", options(nostack, preserves_flags)) };
 }
 
+/// Full barrier (Book II §4.6.3).
+#[inline(always)]
+pub fn sync() {
+    // SAFETY: orders, and changes nothing.
+    unsafe { asm!("sync", options(nostack, preserves_flags)) };
+}
+
 /// Orders page-table stores before later translations and invalidations, and completes the
 /// invalidations before it (Book III §5.9.3.3).
 #[inline(always)]
 pub fn ptesync() {
     // SAFETY: orders, and changes nothing.
     unsafe { asm!("ptesync", options(nostack, preserves_flags)) };
+}
+
+/// In a loop that waits for another CPU: lowers and restores this thread's priority (Book II §3.2).
+/// A hint, which an emulator takes as leave to run another CPU.
+#[inline(always)]
+pub fn pause() {
+    // SAFETY: changes no register.
+    unsafe { asm!("or 1, 1, 1", "or 2, 2, 2", options(nomem, nostack, preserves_flags)) };
 }

@@ -5,22 +5,27 @@
 //! Devicetree Specification). Both end in [`tree::read`]. All of it runs in real mode, until the
 //! kernel's own translations are there; then the way leads only forward, to the first user thread.
 
-use crate::cas::{self, Negotiation};
-use crate::cpu::{Cpu, Firmware, Machine, PHYSICAL_MAP};
+use crate::broadcast::Broadcast;
+use crate::controller::{self, Controller};
+use crate::cpu::{Cpu, Cpus, Firmware, Machine, PHYSICAL_MAP};
 use crate::hcall::{self, Call, Status};
-use crate::pid::Pid;
+use crate::kernel_fault::{self, Registers};
+use crate::rtas::CpuCalls;
 use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
-use crate::tree::{self, Handover, Offer, Platform};
-use crate::{Ppc64le, console, kernel_fault, machine, of, of_tree, radix, time, user, xics};
-use arch_contract::addr::PhysAddr;
-use arch_contract::boot::{BootInfo, PhysRange, normalize, reserve};
+use crate::trap::Frame;
+use crate::tree::Handover;
+use crate::xive::Xive;
+use crate::{Ppc64le, boot_memory, console, handover, machine, radix, secondary, time, xics};
+use arch_contract::addr::{PAGE_SIZE, PhysAddr};
+use arch_contract::boot::{BootInfo, HardwareCpu, normalize, reserve};
 use arch_contract::irq::Interrupt;
+use arch_contract::ret::Resume;
 use arch_contract::upcalls::Upcalls;
 use core::arch::global_asm;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU64, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 global_asm!(
     // Makes the CPU little-endian and 64-bit if it is big-endian. The first word is a no-op
@@ -96,7 +101,8 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn spandrel_go_virtual(to: extern "C" fn(*const ()) -> !, found: *const (), msr: u64) -> !;
+    #[link_name = "spandrel_go_virtual"]
+    pub(crate) fn go_virtual(to: extern "C" fn(*const ()) -> !, argument: *const (), msr: u64) -> !;
     fn spandrel_enter_user(resume: u64, cpu: *const ()) -> !;
     static __vectors_start: u8;
     static __vectors_end: u8;
@@ -123,43 +129,30 @@ impl<T> Once<T> {
 }
 
 static MACHINE: Once<Machine> = Once::new();
-static BOOT_CPU: Once<Cpu> = Once::new();
-
-/// Where a trap with translation off finds its stack.
-#[unsafe(no_mangle)]
-static spandrel_real_stack: AtomicU64 = AtomicU64::new(0);
 
 /// What real mode found out, for the code that goes on translated.
 struct Found {
     handover: Handover,
     firmware: Firmware,
     info: BootInfo,
+    /// Where the `Cpu`s are to be.
+    cpus: PhysAddr,
+    controller: Controller,
 }
 
 /// Called by the image's first instructions with what firmware left in r3 to r5.
 pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
-    spandrel_real_stack.store(stack::top(Use::NonMaskable), core::sync::atomic::Ordering::Relaxed);
-    // SPRG3 is readable in user mode.
-    // SAFETY: the register has no meaning to the machine.
-    unsafe { spr::write::<{ number::SPRG3 }>(0) };
-    let (handover, firmware) = match r5 {
-        0 => (from_blob::<U>(r3), Firmware::FlattenedTree),
-        entry => {
-            // SAFETY: firmware passed it just now, and translation is off.
-            let mut handover = from_firmware::<U>(unsafe { of::Firmware::new(entry) });
-            if r4 != 0 {
-                handover.initrd = Some(PhysRange { start: PhysAddr(r3), len: r4 });
-            }
-            (handover, Firmware::OpenFirmware)
-        }
-    };
+    // SAFETY: firmware passed them just now, and translation is off.
+    let (handover, firmware) = unsafe { handover::take::<U>(r3, r4, r5) };
     // Not before: firmware lives in low memory, and has its own vectors there, until it is quiesced.
+    // SAFETY: we are the boot CPU, and the vectors follow.
+    unsafe { kernel_fault::report_early(stack::top(0, Use::Fault)) };
     copy_vectors();
     if let Some(terminal) = handover.console {
         console::select(terminal.unit);
     }
     machine::learn(&handover.rtas);
-    require_features::<U>(&handover);
+    handover::require_features::<U>(&handover);
 
     let mut ram = handover.memory.clone();
     normalize(&mut ram);
@@ -176,8 +169,24 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
     {
         U::boot_failure(format_args!("the initrd at {:?} does not lie in memory", initrd.start));
     }
-    // SAFETY: translation is off; the map is the machine's RAM, and what is used was cut out.
-    if let Err(error) = unsafe { radix::build(&ram, &mut free) } {
+    let count = handover.cpus.len();
+    let bytes = (count * size_of::<Cpu>()) as u64;
+    // SAFETY: translation is off; what is used was cut out of the map; this is the only CPU.
+    let stacks = unsafe { stack::place(&mut free, count) };
+    let cpus = boot_memory::keep(&mut free, bytes.next_multiple_of(PAGE_SIZE), PAGE_SIZE);
+    let (Some(cpus), Some(stacks)) = (cpus, stacks) else {
+        U::boot_failure(format_args!("no room for {count} CPUs: give the machine more memory"));
+    };
+    // SAFETY: as above.
+    let xive = handover.xive.map(|node| unsafe { Xive::find(&node, count, console_source(&handover), &mut free) });
+    let controller = match xive {
+        None => Controller::Xics,
+        Some(Ok(xive)) => Controller::Xive(xive),
+        Some(Err(error)) => no_controller::<U>(error),
+    };
+    let devices = controller.pages();
+    // SAFETY: as above, and the map is the machine's RAM.
+    if let Err(error) = unsafe { radix::build(&ram, &mut free, stacks, devices, handover.invalidation.gtse) } {
         U::boot_failure(format_args!("{error}"));
     }
     take_interrupts_here::<U>();
@@ -189,13 +198,11 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
         initrd,
         cpus: handover.cpus.clone(),
     };
-    let found = Found { handover, firmware, info };
-    // Off PID 0, whose low quadrant would be the kernel's tables.
-    // SAFETY: the empty tree's process-table entry is valid; translation is off.
-    unsafe { spr::write::<{ number::PIDR }>(Pid::EMPTY.get()) };
+    let found = Found { handover, firmware, info, cpus: cpus.start, controller };
+    secondary::prepare_translation();
     // SAFETY: the kernel's tables map the image at its own addresses, where `go_on` lies; the stack
     // with `found` stays, since this frame is never left.
-    unsafe { spandrel_go_virtual(go_on::<U>, (&raw const found).cast(), msr::KERNEL) }
+    unsafe { go_virtual(go_on::<U>, (&raw const found).cast(), msr::KERNEL) }
 }
 
 /// Puts the vectors where they are linked to run. Real mode, so that address is 0.
@@ -214,98 +221,10 @@ fn copy_vectors() {
     unsafe { core::arch::asm!("sync", "icbi 0, {}", "sync", "isync", in(reg) to, options(nostack)) };
 }
 
-/// The tree of firmware that passes one.
-fn from_blob<U: Upcalls<Ppc64le>>(at: u64) -> Handover {
-    let start = (at | PHYSICAL_MAP) as *const u8;
-    // SAFETY: firmware says a tree lies there; any bits are valid bytes.
-    let header = unsafe { &*start.cast::<[u8; 40]>() };
-    let Some(size) = crate::tree_check::stated_size(header) else {
-        U::boot_failure(format_args!(
-            "no device tree at {at:#x} (r3) and no Open Firmware (r5 = 0): boot with -kernel on a pseries machine"
-        ));
-    };
-    // SAFETY: as above, for the size that it states.
-    read_tree::<U>(unsafe { core::slice::from_raw_parts(start, size) })
-}
-
-/// The tree of Open Firmware, after the negotiation; then firmware is done with.
-fn from_firmware<U: Upcalls<Ppc64le>>(mut firmware: of::Firmware) -> Handover {
-    select_console(&mut firmware);
-    // Asked before the negotiation, for a hypervisor may end a guest that wants what it lacks.
-    let mut support = [0; 32];
-    if let Some(chosen) = firmware.find(c"/chosen")
-        && let Some(length) = firmware.property(chosen, c"ibm,arch-vec-5-platform-support", &mut support)
-    {
-        require_platform::<U>(Platform::parse(&support[..length.min(support.len())]));
-    }
-    // Refused or missing, the tree says what there is; `require_features` judges that.
-    let negotiation = cas::negotiate(&mut firmware);
-    let blob = match of_tree::flatten(&mut firmware) {
-        Ok(blob) => blob,
-        Err(error) => U::boot_failure(format_args!("cannot read the device tree: {error}")),
-    };
-    let handover = read_tree::<U>(blob);
-    firmware.quiesce();
-    if negotiation == Negotiation::Refused && handover.platform.translation == Offer::Unsaid {
-        U::boot_failure(format_args!(
-            "the hypervisor refuses a guest with radix translation and XICS (client-architecture-support)"
-        ));
-    }
-    handover
-}
-
-/// Directs messages to the terminal firmware uses, before the whole tree is known.
-fn select_console(firmware: &mut of::Firmware) {
-    let mut path = [0; 64];
-    let Some(chosen) = firmware.find(c"/chosen") else { return };
-    let path = match firmware.property(chosen, c"stdout-path", &mut path) {
-        Some(length) if length <= path.len() => &path[..length],
-        _ => return,
-    };
-    // Firmware may have taken the terminal that is not one for its own; see `tree.rs`.
-    if let Some(unit) = tree::unit_of_path(path).filter(|&unit| unit != tree::VERDICT_UNIT) {
-        console::select(unit);
-    }
-}
-
-fn read_tree<U: Upcalls<Ppc64le>>(blob: &[u8]) -> Handover {
-    match tree::read(blob) {
-        Ok(handover) => handover,
-        Err(error) => U::boot_failure(format_args!("the device tree is unusable: {error}")),
-    }
-}
-
-fn no_radix<U: Upcalls<Ppc64le>>() -> ! {
-    U::boot_failure(format_args!(
-        "this CPU has no radix MMU (PVR {:#010x}): use a POWER9 or later, such as -cpu power9",
-        spr::read::<{ number::PVR }>()
-    ))
-}
-
-/// What this kernel cannot do without (`BOOT-4`), as far as the hypervisor is concerned.
-fn require_platform<U: Upcalls<Ppc64le>>(platform: Platform) {
-    if platform.translation == Offer::OldOnly {
-        no_radix::<U>();
-    }
-    if platform.interrupts == Offer::NewOnly {
-        U::boot_failure(format_args!(
-            "this machine has only the XIVE interrupt controller: use ic-mode=xics or ic-mode=dual"
-        ));
-    }
-}
-
-/// The same, and what the CPU says of itself.
-fn require_features<U: Upcalls<Ppc64le>>(handover: &Handover) {
-    require_platform::<U>(handover.platform);
-    if handover.cpu_radix == Some(false) {
-        no_radix::<U>();
-    }
-}
-
 /// Little-endian handlers, at the translated vectors, before the first interrupt can come.
 fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
-    const LITTLE_ENDIAN: [u64; 4] = [1, 4, 0, 0];
-    const VECTORS_TRANSLATED: [u64; 4] = [3, 3, 0, 0];
+    const LITTLE_ENDIAN: [u64; 2] = [1, 4];
+    const VECTORS_TRANSLATED: [u64; 2] = [3, 3];
     for (name, arguments) in [("little-endian", LITTLE_ENDIAN), ("relocated", VECTORS_TRANSLATED)] {
         // SAFETY: decides how interrupts are taken; they are off, and the vectors are in place.
         let (status, _) = unsafe { hcall::call(Call::SetMode, arguments) };
@@ -321,62 +240,90 @@ fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
 /// Goes on with translation on.
 extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
     // SAFETY: `boot` left it on the stack below us, whole, and nobody else has it.
-    let Found { handover, firmware, info } = unsafe { found.cast::<Found>().read() };
-    let user_pages = user::close();
-    // SAFETY: only `scv` is let through of the facilities; what it does is in place.
-    unsafe { spr::write::<{ number::FSCR }>(spr::FSCR_SCV) };
-    let server = handover.cpus[0];
-    if let Err(status) = xics::open() {
-        U::boot_failure(format_args!(
-            "the hypervisor has no XICS (H_CPPR: {}): use ic-mode=xics or ic-mode=dual",
-            status.0
-        ));
-    }
+    let Found { handover, firmware, info, cpus, controller } = unsafe { found.cast::<Found>().read() };
+    let user_pages = secondary::restrict_user();
+    let started = controller.start(&handover.cpus).and_then(|()| controller.open());
+    let console_interrupt = match started {
+        Ok(()) => console_interrupt(&handover, &controller),
+        Err(error) => no_controller::<U>(error),
+    };
+    let first = core::ptr::with_exposed_provenance_mut::<Cpu>((cpus.0 | PHYSICAL_MAP) as usize);
     let machine = Machine {
         timebase: handover.timebase,
         decrementer_max: u64::MAX >> (65 - handover.decrementer_bits),
         console: handover.console,
-        console_interrupt: console_interrupt(&handover),
+        controller,
+        console_interrupt,
         user_pages,
         firmware,
+        // SAFETY: room for so many was kept, and they are made below, before anyone has the machine.
+        cpus: unsafe { Cpus::new(first, handover.cpus.len()) },
+        cpu_calls: CpuCalls::find(&handover.rtas),
+        broadcast: Broadcast::find(handover.invalidation),
         typed: [AtomicU64::new(0), AtomicU64::new(0)],
         typed_count: AtomicUsize::new(0),
     };
     // SAFETY: the boot CPU comes by here once.
     let machine = unsafe { MACHINE.set(machine) };
-    let toc;
-    // SAFETY: reads r2.
-    unsafe { core::arch::asm!("mr {}, 2", out(reg) toc, options(nomem, nostack, preserves_flags)) };
-    let cpu = Cpu {
-        frame: Cell::new(core::ptr::null_mut()),
-        stack: stack::top(Use::Main),
-        toc,
-        fault_stack: stack::top(Use::Fault),
-        scratch: [const { Cell::new(0) }; 3],
-        faulted: UnsafeCell::new(kernel_fault::Registers::ZERO),
-        upper: Cell::new(core::ptr::null()),
-        machine,
-        on_interrupt: U::interrupt as fn(&'static Cpu, Interrupt),
-        server,
-        armed: Cell::new(false),
-    };
-    // SAFETY: as above.
-    let cpu = unsafe { BOOT_CPU.set(cpu) };
+    for (index, server) in handover.cpus.iter().enumerate() {
+        // SAFETY: kept for it, aligned to a page and so to a `Cpu`; nobody refers to it yet.
+        unsafe { first.add(index).write(new_cpu::<U>(index, *server, machine)) };
+    }
+    let cpu = machine.cpus.get(0);
+    cpu.on.store(true, Ordering::Relaxed);
     // SAFETY: entry code finds the `Cpu` there from now on.
     unsafe { spr::write::<{ number::SPRG0 }>(core::ptr::from_ref(cpu) as u64) };
     time::disarm(cpu);
-    let resume = U::boot(info, machine, cpu);
+    enter_user(U::boot(info, machine, cpu), cpu)
+}
+
+fn new_cpu<U: Upcalls<Ppc64le>>(index: usize, server: HardwareCpu, machine: &'static Machine) -> Cpu {
+    let toc;
+    // SAFETY: reads r2.
+    unsafe { core::arch::asm!("mr {}, 2", out(reg) toc, options(nomem, nostack, preserves_flags)) };
+    Cpu {
+        frame: Cell::new(core::ptr::null_mut()),
+        stack: stack::top(index, Use::Main),
+        toc,
+        scratch: [const { Cell::new(0) }; 3],
+        faulted: UnsafeCell::new(Registers::new(stack::top(index, Use::Fault))),
+        upper: Cell::new(core::ptr::null()),
+        machine,
+        on_interrupt: U::interrupt as fn(&'static Cpu, Interrupt),
+        index,
+        server,
+        events_taken: Cell::new(0),
+        armed: Cell::new(false),
+        on: AtomicBool::new(false),
+    }
+}
+
+/// Enters user mode for the first time on this CPU.
+pub(crate) fn enter_user(resume: Resume<Frame>, cpu: &'static Cpu) -> ! {
     // SAFETY: the frame is a user thread's, by the maker of a `Resume`.
     unsafe { spandrel_enter_user(resume.frame().as_ptr() as u64, core::ptr::from_ref(cpu).cast()) }
 }
 
+fn no_controller<U: Upcalls<Ppc64le>>(error: controller::Refused) -> ! {
+    U::boot_failure(format_args!(
+        "the interrupt controller cannot be used ({}: {}): try another ic-mode",
+        error.0, error.1.0
+    ))
+}
+
+fn console_source(handover: &Handover) -> Option<u32> {
+    handover.console?.interrupt
+}
+
 /// Lets the console's interrupts through, where firmware can; its source number then.
-fn console_interrupt(handover: &Handover) -> Option<u32> {
+fn console_interrupt(handover: &Handover, controller: &Controller) -> Option<u32> {
     let terminal = handover.console?;
     let source = terminal.interrupt?;
-    xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
+    if let Controller::Xics = controller {
+        xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
+    }
     // A plain terminal signals whether asked or not and knows no modes, so a refusal means nothing.
     // SAFETY: the terminal may signal from now on; interrupts are off.
-    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1, 0, 0]) };
+    let _ = unsafe { hcall::call(Call::VioSignal, [terminal.unit.into(), 1]) };
     Some(source)
 }

@@ -1,25 +1,27 @@
-//! Invalidation on this CPU, by `tlbiel` (Power ISA 3.0B Book III §5.9.3.2).
+//! Invalidation on this CPU, by `tlbiel` (Power ISA 3.0B Book III §5.9.3.2); that on all CPUs at once
+//! is `broadcast.rs`.
 //!
-//! Only the local form: it needs no leave of the hypervisor, and which CPUs must do it is generic
-//! code's business. RIC says what goes: 0 translations, 1 the page-walk cache, 2 both and what is
+//! The local form needs no leave of the hypervisor. RIC says what goes: 0 translations, 1 the page-walk cache, 2 both and what is
 //! cached of the process table. An invalidation by PID works on one congruence class at a time;
 //! ISA 3.0 has 128 of them, and later processors take the first for all.
 
 use crate::cpu::{Cpu, Machine};
 use crate::pid::Pid;
 use crate::context::Mm;
-use crate::{Ppc64le, spr};
+use crate::{Ppc64le, broadcast, spr};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
-use arch_contract::tlb::{Freed, Tlb};
+use arch_contract::tlb::{Broadcasts, Freed, Tlb};
 use core::arch::asm;
 
 /// Congruence classes of a POWER9's TLB.
 const SETS: u64 = 128;
 /// RB[IS] = 1: by process.
-const BY_PID: u64 = 1 << 10;
+pub(crate) const BY_PID: u64 = 1 << 10;
 const SET_SHIFT: u32 = 12;
+/// See [`Tlb::FLUSH_CEILING`].
+pub(crate) const FLUSH_CEILING: u64 = 33;
 
 /// Local invalidation of process-scoped radix translations: PRS=1, R=1. As a word, since assemblers
 /// for processors older than ISA 3.0 know another form.
@@ -48,8 +50,22 @@ pub(crate) fn forget_pid(pid: Pid) {
     spr::isync();
 }
 
+/// Forgets everything of every process on this CPU.
+pub(crate) fn forget_all() {
+    // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
+    // cache and the page-walk cache along.
+    const ALL: u64 = 3 << 10;
+    spr::ptesync();
+    tlbiel::<2>(ALL, 0);
+    for set in 1..SETS {
+        tlbiel::<0>(ALL | set << SET_SHIFT, 0);
+    }
+    spr::ptesync();
+    spr::isync();
+}
+
 impl Tlb for Ppc64le {
-    const FLUSH_CEILING: u64 = 33;
+    const FLUSH_CEILING: u64 = FLUSH_CEILING;
 
     fn flush_local(
         cpu: &Cpu,
@@ -80,23 +96,18 @@ impl Tlb for Ppc64le {
     }
 
     fn flush_local_all(_cpu: &Cpu, _irq: &IrqsOff) {
-        // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
-        // cache and the page-walk cache along.
-        const ALL: u64 = 3 << 10;
-        spr::ptesync();
-        tlbiel::<2>(ALL, 0);
-        for set in 1..SETS {
-            tlbiel::<0>(ALL | set << SET_SHIFT, 0);
-        }
-        spr::ptesync();
-        spr::isync();
+        forget_all();
     }
 
-    fn broadcast_from(_machine: &Machine) -> Option<u32> {
-        None
+    fn set_broadcasts(machine: &Machine, broadcasts: Broadcasts) {
+        machine.broadcast.set(broadcasts);
     }
 
-    fn broadcast(_: &Cpu, _: &Mm, _: VirtAddr, _: u64, _: Freed, _: &IrqsOff) {
-        unreachable!("`broadcast_from` says that there is none")
+    fn broadcast_from(machine: &Machine) -> Option<u32> {
+        machine.broadcast.from()
+    }
+
+    fn broadcast(cpu: &Cpu, mm: &Mm, start: VirtAddr, pages: u64, freed: Freed, _irq: &IrqsOff) {
+        broadcast::forget(cpu.machine, mm.pid, start, pages, freed);
     }
 }

@@ -40,7 +40,6 @@ pub mod offset {
     pub const FRAME: usize = offset_of!(Cpu, frame);
     pub const STACK: usize = offset_of!(Cpu, stack);
     pub const TOC: usize = offset_of!(Cpu, toc);
-    pub const FAULT_STACK: usize = offset_of!(Cpu, fault_stack);
     pub const SCRATCH: usize = offset_of!(Cpu, scratch);
     pub const FAULTED: usize = offset_of!(Cpu, faulted);
     pub const FAULT_GPR: usize = offset_of!(Registers, gpr);
@@ -52,6 +51,7 @@ pub mod offset {
     pub const FAULT_CR: usize = offset_of!(Registers, cr);
     pub const FAULT_DAR: usize = offset_of!(Registers, dar);
     pub const FAULT_DSISR: usize = offset_of!(Registers, dsisr);
+    pub const FAULT_STACK: usize = offset_of!(Registers, stack);
 
     // The assembly writes the vector at the address of the structure itself.
     const _: () = assert!(offset_of!(Registers, vector) == 0);
@@ -66,6 +66,12 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         extern "C" fn spandrel_boot(r3: u64, r4: u64, r5: u64) -> ! {
             $crate::start::boot::<$upcalls>(r3, r4, r5)
+        }
+
+        /// The same for a CPU that another started.
+        #[unsafe(no_mangle)]
+        extern "C" fn spandrel_secondary_boot(cpu: &'static $crate::cpu::Cpu) -> ! {
+            $crate::secondary::boot::<$upcalls>(cpu)
         }
 
         core::arch::global_asm!(
@@ -361,18 +367,14 @@ macro_rules! entry {
             "mfspr 3, 273",
             "std 3, {fault_gpr}+8*13(12)",
             "ld 3, {scratch}+16(13)",
-            "ld 4, {fault_stack}(13)",
             "b spandrel_fault_common",
 
-            // With translation off: r13 the vector, SPRG2 the interrupted r13. The Cpu may not be
-            // there yet, so the registers go to a place of their own.
+            // With translation off: r13 the vector, SPRG2 the interrupted r13. The boot CPU may come
+            // here before there is a Cpu: SPRG0 then leads to `kernel_fault::EARLY`.
             "spandrel_real_trap:",
             "mtspr 273, 12",
-            "lis 12, {real_registers}@highest",
-            "ori 12, 12, {real_registers}@higher",
-            "sldi 12, 12, 32",
-            "oris 12, 12, {real_registers}@high",
-            "ori 12, 12, {real_registers}@l",
+            "mfspr 12, 272",
+            "addi 12, 12, {faulted}",
             "std 13, 0(12)",
             ".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
             "std \\r, {fault_gpr}+8*\\r(12)",
@@ -382,16 +384,11 @@ macro_rules! entry {
             "mfspr 3, 274",
             "std 3, {fault_gpr}+8*13(12)",
             "mfcr 3",
-            "lis 4, spandrel_real_stack@highest",
-            "ori 4, 4, spandrel_real_stack@higher",
-            "sldi 4, 4, 32",
-            "oris 4, 4, spandrel_real_stack@high",
-            "ori 4, 4, spandrel_real_stack@l",
-            "ld 4, 0(4)",
 
-            // r12 the registers so far, r3 CR, r4 the stack to use.
+            // r12 the registers so far, r3 CR.
             "spandrel_fault_common:",
             "std 3, {fault_cr}(12)",
+            "ld 4, {fault_stack}(12)",
             "mfspr 3, 26",
             "std 3, {fault_srr0}(12)",
             "std 3, 32+16(4)", // the saved LR of the frame that stands for the fault
@@ -442,7 +439,6 @@ macro_rules! entry {
             fault_cr = const $crate::trap_entry::offset::FAULT_CR,
             fault_dar = const $crate::trap_entry::offset::FAULT_DAR,
             fault_dsisr = const $crate::trap_entry::offset::FAULT_DSISR,
-            real_registers = sym $crate::kernel_fault::REAL_MODE,
             on_syscall = sym $crate::trap::on_syscall::<$upcalls>,
             on_bad_scv = sym $crate::trap::on_bad_scv::<$upcalls>,
             on_trap = sym $crate::trap::on_trap::<$upcalls>,

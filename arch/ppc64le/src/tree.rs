@@ -93,6 +93,52 @@ impl Platform {
     }
 }
 
+/// Whether the hypervisor lets the guest do something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grant {
+    /// The tree does not say.
+    Unsaid,
+    Given,
+    Refused,
+}
+
+/// Who runs the guest, as far as it matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hypervisor {
+    Unknown,
+    Kvm,
+}
+
+/// How translations may be invalidated on all CPUs at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invalidation {
+    /// By `tlbie` (guest translation shootdown enable, option vector 5).
+    pub gtse: Grant,
+    /// By H_RPT_INVALIDATE.
+    pub hypercall: Grant,
+    pub hypervisor: Hypervisor,
+}
+
+impl Invalidation {
+    const UNSAID: Self =
+        Self { gtse: Grant::Unsaid, hypercall: Grant::Unsaid, hypervisor: Hypervisor::Unknown };
+}
+
+/// The XIVE controller (PAPR, "Interrupt Virtualization Presentation Engine"). Its node is there where
+/// it was negotiated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct XiveNode {
+    /// Physical address of the thread context's page for operating systems.
+    pub context: u64,
+    /// Sources for interrupts between CPUs.
+    pub first_ipi: u32,
+    pub ipi_count: u32,
+    /// log2 of the bytes of the smallest queue.
+    pub queue_shift: u32,
+    /// The least urgent priority that the hypervisor leaves to the guest.
+    pub priority: u8,
+}
+
 /// RTAS calls by name. `None`: the firmware has no such call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RtasTokens {
@@ -100,6 +146,8 @@ pub struct RtasTokens {
     pub os_term: Option<u32>,
     pub set_xive: Option<u32>,
     pub start_cpu: Option<u32>,
+    pub stop_self: Option<u32>,
+    pub query_cpu_stopped_state: Option<u32>,
 }
 
 /// A terminal of the hypervisor.
@@ -128,6 +176,8 @@ pub struct Handover {
     pub console: Option<Terminal>,
     pub rtas: RtasTokens,
     pub platform: Platform,
+    pub invalidation: Invalidation,
+    pub xive: Option<XiveNode>,
     /// `ibm,pa-features` says that the CPU walks radix trees; `None` if it says nothing.
     pub cpu_radix: Option<bool>,
 }
@@ -140,6 +190,8 @@ struct Pass {
     terminals: ArrayVec<Terminal, MAX_TERMINALS>,
     stdout: Option<u32>,
     initrd: (Option<u64>, Option<u64>),
+    /// For XIVE; it stands in the root.
+    priority: u8,
 }
 
 /// Reads a flattened tree. `blob` may be longer than the tree in it.
@@ -159,10 +211,12 @@ pub fn read(blob: &[u8]) -> Result<Handover, TreeError> {
         match node.name.split('@').next().unwrap_or("") {
             "chosen" => pass.chosen(node)?,
             "rtas" => pass.rtas(node),
+            "hypervisor" => pass.hypervisor(node),
             _ => match text(node, "device_type") {
                 Some("memory") => pass.memory(node)?,
                 Some("cpu") => pass.cpu(node)?,
                 Some("serial") => pass.terminal(node),
+                Some("power-ivpe") => pass.out.xive = xive(node, pass.priority),
                 _ => {}
             },
         }
@@ -185,6 +239,8 @@ impl Pass {
                 console: None,
                 rtas: RtasTokens::default(),
                 platform: Platform::UNSAID,
+                invalidation: Invalidation::UNSAID,
+                xive: None,
                 cpu_radix: None,
             },
             // What the specification says where the root says nothing.
@@ -193,6 +249,7 @@ impl Pass {
             terminals: ArrayVec::new(),
             stdout: None,
             initrd: (None, None),
+            priority: 7,
         }
     }
 
@@ -203,6 +260,15 @@ impl Pass {
         if let Some(cells) = value(node, "#size-cells").and_then(|value| word(value, 0)) {
             self.size_cells = cells as usize;
         }
+        // Pairs: the first reserved priority, and how many.
+        let reserved = value(node, "ibm,plat-res-int-priorities").unwrap_or(&[]);
+        let is_free = |&priority: &u8| {
+            reserved.chunks_exact(8).all(|pair| {
+                let (first, count) = (word(pair, 0).unwrap_or(0), word(pair, 1).unwrap_or(0));
+                u32::from(priority).checked_sub(first).is_none_or(|offset| offset >= count)
+            })
+        };
+        self.priority = (0..=7).rev().find(is_free).unwrap_or(0);
     }
 
     fn chosen(&mut self, node: FdtNode) -> Result<(), TreeError> {
@@ -221,13 +287,27 @@ impl Pass {
                     self.stdout = self.stdout.or(unit_of_path(property.value));
                 }
                 "ibm,arch-vec-5-platform-support" => self.out.platform = Platform::parse(property.value),
+                // The vector that was agreed on, by its byte numbers.
+                "ibm,architecture-vec-5" => {
+                    let radix_options = property.value.get(26).copied().unwrap_or(0);
+                    self.out.invalidation.gtse = granted(radix_options & 0x40 != 0);
+                }
                 _ => {}
             }
         }
         Ok(())
     }
 
+    fn hypervisor(&mut self, node: FdtNode) {
+        if value(node, "compatible").is_some_and(|list| lists(list, "linux,kvm")) {
+            self.out.invalidation.hypervisor = Hypervisor::Kvm;
+        }
+    }
+
     fn rtas(&mut self, node: FdtNode) {
+        if let Some(list) = value(node, "ibm,hypertas-functions") {
+            self.out.invalidation.hypercall = granted(lists(list, "hcall-rpt-invalidate"));
+        }
         let tokens = &mut self.out.rtas;
         for property in node.properties() {
             let token = word(property.value, 0);
@@ -236,6 +316,8 @@ impl Pass {
                 "ibm,os-term" => tokens.os_term = token,
                 "ibm,set-xive" => tokens.set_xive = token,
                 "start-cpu" => tokens.start_cpu = token,
+                "stop-self" => tokens.stop_self = token,
+                "query-cpu-stopped-state" => tokens.query_cpu_stopped_state = token,
                 _ => {}
             }
         }
@@ -317,6 +399,17 @@ impl Pass {
     }
 }
 
+/// `None`: the node does not say enough.
+fn xive(node: FdtNode, priority: u8) -> Option<XiveNode> {
+    // Two pairs of address and size: the pages for user mode and for operating systems.
+    let context = cells(value(node, "reg")?.get(16..24)?)?;
+    let ipis = value(node, "ibm,xive-lisn-ranges")?;
+    let shifts = value(node, "ibm,xive-eq-sizes")?.chunks_exact(4).filter_map(|shift| word(shift, 0));
+    // 4 KiB to 16 MiB, as there can be.
+    let queue_shift = shifts.filter(|shift| (12..=24).contains(shift)).min()?;
+    Some(XiveNode { context, first_ipi: word(ipis, 0)?, ipi_count: word(ipis, 1)?, queue_shift, priority })
+}
+
 fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
     node.property(name).map(|property| property.value)
 }
@@ -325,6 +418,15 @@ fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
 fn text<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a str> {
     let value = value(node, name)?;
     core::str::from_utf8(value.strip_suffix(&[0])?).ok()
+}
+
+/// Whether a property that is a list of strings has `entry`.
+fn lists(value: &[u8], entry: &str) -> bool {
+    value.split(|&byte| byte == 0).any(|string| string == entry.as_bytes())
+}
+
+fn granted(yes: bool) -> Grant {
+    if yes { Grant::Given } else { Grant::Refused }
 }
 
 fn word(value: &[u8], index: usize) -> Option<u32> {

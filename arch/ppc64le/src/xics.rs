@@ -4,6 +4,7 @@
 //! interrupts from other CPUs (MFRR). A smaller number is more urgent; 0xff lets all in and asks
 //! for none.
 
+use crate::controller::{Pending, Refused};
 use crate::cpu::Cpu;
 use crate::hcall::{self, Call, Status};
 use arch_contract::boot::HardwareCpu;
@@ -13,29 +14,24 @@ use arch_contract::irq::Interrupt;
 const PRIORITY: u64 = 5;
 /// Least urgent: as CPPR, everything may interrupt; as MFRR, nothing asks.
 const LEAST: u64 = 0xff;
+/// Most urgent: as CPPR, nothing may interrupt.
+const MOST: u64 = 0;
 /// Sources that are not devices.
 const NONE: u32 = 0;
 const IPI: u32 = 2;
 
-/// What [`accept`] found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pending {
-    Nothing,
-    Delivered(Interrupt),
-}
-
 /// Opens this CPU's presentation controller. The error is the hypervisor's: it has no XICS.
-pub fn open() -> Result<(), Status> {
+pub fn open() -> Result<(), Refused> {
     // SAFETY: sets this CPU's interrupt priority; interrupts are off.
-    let (status, _) = unsafe { hcall::call(Call::Cppr, [LEAST, 0, 0, 0]) };
-    if status == Status::SUCCESS { Ok(()) } else { Err(status) }
+    let (status, _) = unsafe { hcall::call(Call::Cppr, [LEAST]) };
+    if status == Status::SUCCESS { Ok(()) } else { Err(Refused("H_CPPR", status)) }
 }
 
 /// Takes the most urgent interrupt, if one is pending, and ends it. Sources are message-signalled
 /// or, as this CPU's MFRR, cleared here, so ending first loses nothing.
 pub fn accept(cpu: &Cpu) -> Pending {
     // SAFETY: acknowledges an interrupt to this CPU's controller; no memory is touched.
-    let (status, [xirr, ..]) = unsafe { hcall::call(Call::Xirr, [LEAST, 0, 0, 0]) };
+    let (status, [xirr, ..]) = unsafe { hcall::call(Call::Xirr, [LEAST]) };
     let source = xirr as u32 & 0x00ff_ffff;
     if status != Status::SUCCESS || source == NONE {
         return Pending::Nothing;
@@ -45,7 +41,7 @@ pub fn accept(cpu: &Cpu) -> Pending {
         request(cpu.server, LEAST);
     }
     // SAFETY: ends what was just accepted.
-    let _ = unsafe { hcall::call(Call::Eoi, [xirr & 0xffff_ffff, 0, 0, 0]) };
+    let _ = unsafe { hcall::call(Call::Eoi, [xirr & 0xffff_ffff]) };
     Pending::Delivered(match source {
         IPI => Interrupt::Ipi,
         _ if Some(source) == cpu.machine.console_interrupt => Interrupt::Console,
@@ -55,17 +51,22 @@ pub fn accept(cpu: &Cpu) -> Pending {
 
 fn request(server: HardwareCpu, priority: u64) {
     // SAFETY: asks the controller of a CPU for an interrupt, or takes the request back.
-    let _ = unsafe { hcall::call(Call::Ipi, [server.0.into(), priority, 0, 0]) };
+    let _ = unsafe { hcall::call(Call::Ipi, [server.0.into(), priority]) };
 }
 
-/// Interrupts `server`. Everything written before is visible to its handler (`SMP-1`).
+/// Interrupts `server`.
 pub fn send(server: HardwareCpu) {
-    // SAFETY: a barrier. PAPR promises nothing of the kind for the call.
-    unsafe { core::arch::asm!("sync", options(nostack, preserves_flags)) };
     request(server, PRIORITY - 1);
+}
+
+/// Closes this CPU's presentation controller: nothing interrupts it, and no request is left.
+pub fn close(cpu: &Cpu) {
+    request(cpu.server, LEAST);
+    // SAFETY: as in `open`.
+    let _ = unsafe { hcall::call(Call::Cppr, [MOST]) };
 }
 
 /// Directs a source at a CPU and lets it through.
 pub fn enable(source: u32, server: HardwareCpu, set_xive: u32) -> Result<(), crate::rtas::RtasError> {
-    crate::rtas::call(set_xive, &[source, server.0, PRIORITY as u32], 1)
+    crate::rtas::call(set_xive, &[source, server.0, PRIORITY as u32]).map(|[]| ())
 }

@@ -58,6 +58,13 @@ impl Interrupts {
         let io_apics = [IoApic { address: 0xfec0_0000, gsi_base: 0 }].into_iter().collect();
         Self { local_apic: 0xfee0_0000, cpus: ArrayVec::new(), io_apics, isa }
     }
+
+    /// Notes a CPU, once, and no more than there is room for.
+    fn add_cpu(&mut self, cpu: HardwareCpu) {
+        if !self.cpus.contains(&cpu) {
+            let _ = self.cpus.try_push(cpu);
+        }
+    }
 }
 
 /// What the FADT said (ACPI 6.5 §5.2.9).
@@ -136,7 +143,7 @@ fn interrupts(madt: &[u8]) -> Interrupts {
         // nothing. More CPUs or controllers than there is room for are left alone.
         match kind {
             0 if u32_at(entry, 4).is_some_and(|flags| flags & CPU_ENABLED != 0) => {
-                let _ = found.cpus.try_push(HardwareCpu(entry[3].into()));
+                found.add_cpu(HardwareCpu(entry[3].into()));
             }
             1 => {
                 if let (Some(address), Some(gsi_base)) = (u32_at(entry, 4), u32_at(entry, 8)) {
@@ -161,7 +168,7 @@ fn interrupts(madt: &[u8]) -> Interrupts {
             }
             9 if u32_at(entry, 8).is_some_and(|flags| flags & CPU_ENABLED != 0) => {
                 if let Some(id) = u32_at(entry, 4) {
-                    let _ = found.cpus.try_push(HardwareCpu(id));
+                    found.add_cpu(HardwareCpu(id));
                 }
             }
             _ => {}
@@ -202,6 +209,8 @@ mod tests {
         table.extend([0, 8, 0, 0, 1, 0, 0, 0]); // CPU 0, enabled
         table.extend([0, 8, 1, 7, 0, 0, 0, 0]); // CPU 7, not
         table.extend([0, 8, 1, 3, 1, 0, 0, 0]); // CPU 3, enabled
+        table.extend([9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]); // CPU 3 again
+        table.extend([9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]); // CPU 256
         table.extend([1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
         table.extend([2, 10, 0, 4, 20, 0, 0, 0, 0xf, 0]); // ISA 4 -> 20, low, level
         seal(table)
@@ -235,7 +244,7 @@ mod tests {
     fn boot_1_tables() {
         let memory = memory();
         let tables = read(&Slice { base: 0, data: &memory }, Some(0));
-        assert_eq!(tables.interrupts.cpus[..], [HardwareCpu(0), HardwareCpu(3)]);
+        assert_eq!(tables.interrupts.cpus[..], [HardwareCpu(0), HardwareCpu(3), HardwareCpu(256)]);
         assert_eq!(tables.interrupts.io_apics[..], [IoApic { address: 0xfec0_0000, gsi_base: 0 }]);
         let low_level = Route { gsi: 20, polarity: Polarity::ActiveLow, trigger: Trigger::Level };
         assert_eq!(tables.interrupts.isa[4], low_level);
@@ -251,9 +260,9 @@ mod tests {
             let mut memory = good.clone();
             memory[index] ^= 0x5a;
             let tables = read(&Slice { base: 0, data: &memory }, Some(0));
-            assert!(tables.interrupts.cpus.len() <= 3);
+            assert!(tables.interrupts.cpus.len() <= 5);
         }
-        for len in 0..0x380 {
+        for len in 0..0x3a0 {
             let tables = read(&Slice { base: 0, data: &good[..len] }, Some(0));
             assert!(!tables.interrupts.io_apics.is_empty());
         }

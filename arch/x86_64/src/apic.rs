@@ -55,6 +55,9 @@ const DELIVER_NMI: u32 = 4 << 8;
 /// ICR: fixed delivery, physical destination, assert.
 const ASSERT: u32 = 1 << 14;
 const PENDING: u32 = 1 << 12;
+/// ICR: other ways of delivery.
+const DELIVER_INIT: u32 = 5 << 8;
+const DELIVER_START_UP: u32 = 6 << 8;
 /// Divide the timer's clock by 1.
 const DIVIDE_BY_1: u32 = 0b1011;
 
@@ -105,11 +108,11 @@ impl LocalApic {
     /// interrupts only after [`start_timer`](Self::start_timer).
     ///
     /// # Safety
-    /// On each CPU once, with interrupts off, after the IDT is loaded; for [`LocalApic::Msr`] the
-    /// CPU has x2APIC.
+    /// On each CPU each time it starts, with interrupts off, after the IDT is loaded; for
+    /// [`LocalApic::Msr`] the CPU has x2APIC.
     pub unsafe fn enable(&self) {
         // SAFETY: ring 0. The mode bits only ever go from off to xAPIC to x2APIC here (SDM vol. 3
-        // figure 11-27).
+        // figure 11-27), where an INIT leaves them.
         unsafe {
             let base = msr::rdmsr(msr::IA32_APIC_BASE) | BASE_ENABLE;
             msr::wrmsr(msr::IA32_APIC_BASE, base);
@@ -125,6 +128,12 @@ impl LocalApic {
         self.write(Register::LvtTimer, u32::from(vector::TIMER) | MASKED);
         self.write(Register::Spurious, ENABLE | u32::from(vector::SPURIOUS));
         self.write(Register::ErrorStatus, 0);
+    }
+
+    /// Switches this CPU's APIC off as far as it goes: every source is masked, and only an INIT or a
+    /// start-up interrupt gets through (SDM vol. 3 §11.4.7.2).
+    pub fn disable(&self) {
+        self.write(Register::Spurious, vector::SPURIOUS.into());
     }
 
     /// Unmasks the timer.
@@ -164,19 +173,37 @@ impl LocalApic {
     /// Interrupts the CPU with APIC id `target`. All stores before it are visible to the handler
     /// (`SMP-1`).
     pub fn send(&self, target: u32, vector: u8) {
+        self.command(target, ASSERT | u32::from(vector));
+    }
+
+    /// Puts the CPU with APIC id `target` where it waits for a start-up interrupt.
+    pub fn send_init(&self, target: u32) {
+        self.command(target, ASSERT | DELIVER_INIT);
+    }
+
+    /// Lets the CPU with APIC id `target` begin at page `page`; one that does not wait for it ignores
+    /// it (SDM vol. 3 §9.4.4). All stores before it are visible there.
+    pub fn send_start_up(&self, target: u32, page: u8) {
+        self.command(target, ASSERT | DELIVER_START_UP | u32::from(page));
+    }
+
+    fn command(&self, target: u32, low: u32) {
         // An uncached store comes after all stores before it anyway; `wrmsr` to an x2APIC register
         // does not wait for them (SDM vol. 3 §11.12.3).
         fence(Ordering::SeqCst);
-        let low = ASSERT | u32::from(vector);
         match self {
             Self::Memory(_) => {
+                // Pending means on its way out of this APIC (SDM vol. 3 §11.6.1): it ends without
+                // any help of the target's software, so this waits for hardware only. Interrupts are
+                // off and non-maskable handlers send nothing: the two writes stay together.
                 while self.read(Register::CommandLow) & PENDING != 0 {
                     core::hint::spin_loop();
                 }
                 self.write(Register::CommandHigh, target << 24);
                 self.write(Register::CommandLow, low);
             }
-            // SAFETY: x2APIC mode is on; the command register is one 64-bit MSR there.
+            // SAFETY: x2APIC mode is on; the command register is one 64-bit MSR there, and is never
+            // pending.
             Self::Msr => unsafe {
                 x86::fence::lfence();
                 msr::wrmsr(
@@ -184,6 +211,15 @@ impl LocalApic {
                     u64::from(target) << 32 | u64::from(low),
                 );
             },
+        }
+    }
+
+    /// Whether the CPU with this id can be sent anything: an id has 8 bits in memory-mapped
+    /// registers, and all of them set means everyone.
+    pub fn reaches(&self, target: u32) -> bool {
+        match self {
+            Self::Memory(_) => target < 0xff,
+            Self::Msr => target < u32::MAX,
         }
     }
 }

@@ -3,21 +3,26 @@
 
 use crate::acpi;
 use crate::apic::{LocalApic, vector};
-use crate::cpu::BOOT;
+use crate::cpu::{self, Cpu, power};
 use crate::features::{Features, Missing};
 use crate::firmware::Source;
 use crate::handover::{self, Handover};
 use crate::ioapic::{self, IoApic};
 use crate::machine::Machine;
 use crate::paging::{self, BOOT_WINDOW, BuildError, HugePages};
+use crate::pcid::Pcids;
 use crate::time::{NoClock, Rates};
-use crate::{X86_64, console, idt, syscall, vector as units};
+use crate::{X86_64, console, idt, syscall, trampoline, vector as units};
+use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::boot::{BootInfo, HardwareCpu, MAX_CPUS, MAX_RANGES, PhysRange, normalize, reserve};
+use arch_contract::irq::IrqsOff;
+use arch_contract::tlb::Tlb;
 use arch_contract::upcalls::Upcalls;
 use arrayvec::ArrayVec;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4_write};
 use x86::msr;
 
@@ -54,8 +59,9 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     // SAFETY: the first thing on the boot CPU, interrupts off, once; the table after the stacks
     // and segments it names.
     let cpu = unsafe {
-        let cpu = BOOT.init();
-        idt::load::<U>();
+        let cpu = cpu::init_boot();
+        idt::fill::<U>();
+        idt::load();
         cpu
     };
     let features = match Features::find() {
@@ -64,12 +70,8 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
             "this CPU has no {name}, which the kernel needs; start QEMU with `-cpu max`"
         )),
     };
-    // SAFETY: once on this CPU, after its GS base and segments are set.
-    let units = unsafe {
-        control_registers(&features);
-        syscall::init::<U>();
-        units::Format::enable(&features)
-    };
+    // SAFETY: after this CPU's GS base and segments are set, before the kernel's tables are loaded.
+    let units = unsafe { set_up::<U>(&features) };
     let (handover, tables) = match handover::parse(&BootWindow, start_info.into()) {
         Ok(handover) => {
             let rsdp = handover.rsdp.map(|at| at.0);
@@ -90,15 +92,17 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     let io_apic = interrupts.io_apics[0];
     let page = |address: u64| PhysAddr(address & !(PAGE_SIZE - 1));
     let devices = [page(interrupts.local_apic), page(io_apic.address)];
+    // One of those listed is this CPU. Stacks for those that cannot be reached stay unused.
+    let others = interrupts.cpus.len().saturating_sub(1);
     let huge = if features.pages_1g { HugePages::Available } else { HugePages::Missing };
     // SAFETY: on the boot CPU, once, under the entry code's tables; the maps are normalized, and
     // what is in use is out of `free`. The new root maps this code, its stack and all RAM.
-    let built = unsafe { paging::build(&ram, &mut free, &devices, huge) };
+    let built = unsafe { paging::build(&ram, &mut free, &devices, others, huge) };
     match built {
         // SAFETY: complete, as `build` returned it, and static.
-        Ok(()) => unsafe { paging::load(paging::kernel_root()) },
+        Ok(()) => unsafe { paging::load(paging::kernel()) },
         Err(BuildError::NoMemory) => U::boot_failure(format_args!(
-            "too little memory for the kernel's page tables; give the machine more"
+            "too little memory for the kernel's page tables and the stacks of its CPUs; give the machine more"
         )),
         Err(BuildError::TooFar(at)) => {
             U::boot_failure(format_args!("RAM at {at:?} lies beyond the physical map; give the machine less"))
@@ -128,7 +132,10 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     let apic_id = local_apic.id();
     cpu.apic_id.set(apic_id);
 
-    let found = Machine { features, rates, local_apic, io_apic, ports: power, vector: units };
+    let pcids = if features.pcid { Pcids::Available } else { Pcids::Missing };
+    let clock_floor = rates.floor();
+    let found =
+        Machine { features, pcids, rates, clock_floor, local_apic, io_apic, ports: power, vector: units };
     // SAFETY: nobody has a reference to it yet.
     let machine: &'static Machine = unsafe { (*MACHINE.0.get()).write(found) };
     cpu.set_machine(machine);
@@ -139,14 +146,67 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     console::enable_interrupt();
 
     let boot_cpu = HardwareCpu(apic_id);
-    let others = interrupts.cpus.iter().copied().filter(|&other| other != boot_cpu);
-    let cpus: ArrayVec<HardwareCpu, MAX_CPUS> =
-        core::iter::once(boot_cpu).chain(others).take(MAX_CPUS).collect();
+    let startable = |other: &HardwareCpu| {
+        let low_page = ram.iter().any(|range| range.overlaps(&trampoline::RANGE));
+        *other != boot_cpu && low_page && machine.local_apic.reaches(other.0)
+    };
+    let others: ArrayVec<HardwareCpu, MAX_CPUS> =
+        interrupts.cpus.iter().copied().filter(startable).take(others).collect();
+    if !others.is_empty() {
+        // SAFETY: on the boot CPU, once, under the kernel's tables, with as many blocks mapped and the
+        // page in RAM.
+        unsafe {
+            cpu::make_others(machine, others.iter().map(|other| other.0));
+            trampoline::prepare::<U>();
+        }
+    }
+    let cpus = core::iter::once(boot_cpu).chain(others).take(MAX_CPUS).collect();
     let total = ram.iter().map(|range| range.len).sum();
     let info = BootInfo { free, total, command_line, initrd, cpus };
     let resume = U::boot(info, machine, cpu);
     // SAFETY: on the kernel's stack, with the frame of the `Resume` just made.
     unsafe { syscall::first::<U>(resume.frame()) }
+}
+
+/// Where another CPU arrives, on its kernel stack, on the tables of [`trampoline`].
+///
+/// # Safety
+/// Called by the start code only, with this CPU's own value.
+pub unsafe extern "C" fn start_other<U: Upcalls<X86_64>>(cpu: &'static Cpu) -> ! {
+    // From here on this CPU needs no further start-up interrupt. Pairs with nothing: whoever asked
+    // only looks.
+    cpu.power.store(power::ARRIVED, Ordering::Relaxed);
+    let machine = X86_64::machine(cpu);
+    // SAFETY: the first thing on this CPU, interrupts off; each step after what it needs, as on the
+    // boot CPU. The kernel's tables map all that is in use. Nothing is cached that the start tables
+    // alone had: what is not global goes with the load, and the rest with the flush, before the first
+    // user's tables (SMP-3).
+    unsafe {
+        cpu.take_over();
+        idt::load();
+        set_up::<U>(&machine.features);
+        paging::load(paging::kernel());
+        X86_64::flush_local_all(cpu, &IrqsOff::assume());
+        machine.local_apic.enable();
+    }
+    machine.local_apic.start_timer(machine.rates.mode);
+    let resume = U::boot_secondary(cpu);
+    // SAFETY: on the kernel's stack, with the frame of the `Resume` just made.
+    unsafe { syscall::first::<U>(resume.frame()) }
+}
+
+/// What every CPU does alike: control registers, system calls, vector units.
+///
+/// # Safety
+/// On each CPU as it starts, after its GS base and segments are set, before the kernel's own tables
+/// are loaded.
+unsafe fn set_up<U: Upcalls<X86_64>>(features: &Features) -> units::Format {
+    // SAFETY: the caller's obligation; the control registers switch on what the others need.
+    unsafe {
+        control_registers(features);
+        syscall::init::<U>();
+        units::Format::enable(features)
+    }
 }
 
 /// Sets this CPU's control registers: paging rules first, then what is optional, by feature.
@@ -164,8 +224,10 @@ unsafe fn control_registers(features: &Features) {
         | Cr4::CR4_ENABLE_SSE
         | Cr4::CR4_UNMASKED_SSE
         | Cr4::CR4_DEBUGGING_EXTENSIONS;
-    // Off by decision: FSGSBASE (user mode cannot choose bases, so entry can trust its own), PCID
-    // (not used yet), protection keys, performance counters, 5-level paging.
+    // Off by decision: FSGSBASE (user mode cannot choose bases, so entry can trust its own),
+    // protection keys, performance counters, 5-level paging.
+    // PCIDs may be switched on in long mode, while CR3 names PCID 0 (SDM vol. 3 §4.10.1).
+    control.set(Cr4::CR4_ENABLE_PCID, features.pcid);
     control.set(Cr4::CR4_ENABLE_SMEP, features.smep);
     control.set(Cr4::CR4_ENABLE_SMAP, features.smap);
     control.set(Cr4::CR4_ENABLE_UMIP, features.umip);

@@ -1,15 +1,18 @@
-//! Memory contexts without process-context identifiers: loading a root forgets the last one.
+//! Memory contexts: a load of CR3, under a PCID per slot where the processor has them.
 //!
-//! PCIDs are off, so there is no hardware id to run out of, none to reuse, and after a switch
-//! nothing of the address space that was left can be cached. [`Mm`] is only its root.
+//! Numbers are per CPU and given out by generic code, so there is no hardware id to run out of and
+//! [`Mm`] is only its root. Without PCIDs there is one slot, and a load forgets what was there.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
+use crate::pcid::Cr3;
 use crate::{X86_64, paging};
+use arch_contract::Base;
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::CoreSync;
 use arch_contract::context::{
-    ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Switched, Tags,
+    Cached, ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Stale, Switched,
+    Tags,
 };
 use arch_contract::irq::IrqsOff;
 
@@ -19,17 +22,17 @@ pub struct Mm {
 }
 
 impl Mm {
-    /// Whether this CPU's MMU holds it.
-    pub(crate) fn is_loaded(&self) -> bool {
-        paging::loaded() == self.root
+    /// What loads it under its slot, with everything there forgotten.
+    pub(crate) fn flushing(cpu: &Cpu, cached: &Cached<'_, Self>) -> Cr3 {
+        Cr3::user(X86_64::machine(cpu).pcids, cached.mm.root, cached.slot, Stale::Everything)
     }
 }
 
 impl Contexts for X86_64 {
     type Mm = Mm;
 
-    fn tags(_: &Machine) -> Tags {
-        Tags::PerCpu { slots: 1 }
+    fn tags(machine: &Machine) -> Tags {
+        machine.pcids.tags()
     }
 
     fn new_mm(_: &Machine, root: PhysAddr, _: ContextId, _: HardwareId) -> Mm {
@@ -37,18 +40,24 @@ impl Contexts for X86_64 {
     }
 
     unsafe fn retire_mm(_: &Machine, mm: &Mm) {
-        // Every CPU that held it has loaded another root since (CTX-9), and that flushed it.
-        debug_assert!(!mm.is_loaded());
+        // Nothing leads to the root but CR3, and no CPU has it there (CTX-9). What stays cached
+        // under a slot is forgotten when the slot is given to another.
+        debug_assert!(paging::loaded().root() != mm.root);
     }
 
-    unsafe fn switch_mm(_: &Cpu, _: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
+    unsafe fn switch_mm(cpu: &Cpu, _: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
+        let slots = cpu.stale_slots.get();
+        let stale = if slots.has(to.slot()) { Stale::Everything } else { to.stale() };
+        cpu.stale_slots.set(slots.without(to.slot()));
+        let value = Cr3::user(Self::machine(cpu).pcids, to.mm().root, to.slot(), stale);
         // Always a write, even of the same root: a root page may have been freed and be another
         // mm's now, and equal addresses prove nothing about what is cached (CTX-2).
-        // SAFETY: `to` is loadable: its root is complete and stays so while it is loaded.
-        unsafe { paging::load(to.mm().root) };
-        // MOV to CR3 serializes (SDM vol. 3 §9.3), which drains the store buffer and so is a full
-        // barrier, and flushes everything that is not global (§4.10.4.1).
-        Switched { core_serialized: Did::Yes, reloaded: Did::Yes, flushed: Did::Yes }
+        // SAFETY: `to` is loadable: its root is complete and stays so while it is loaded, and what
+        // is kept is its own.
+        unsafe { paging::load(value) };
+        // MOV to CR3 serializes, whatever it keeps (SDM vol. 3 §9.3).
+        let flushed = if value.flushes() { Did::Yes } else { Did::No };
+        Switched { core_serialized: Did::Yes, reloaded: Did::Yes, flushed }
     }
 
     fn enter_lazy_tlb(_: &Cpu, _: ContextId, _: &IrqsOff) {}
@@ -62,6 +71,6 @@ impl Contexts for X86_64 {
 
     fn drop_lazy(_: &Cpu, _: LeftLazy, _: &IrqsOff) {
         // SAFETY: the kernel's root is complete since boot, for good.
-        unsafe { paging::load(paging::kernel_root()) };
+        unsafe { paging::load(paging::kernel()) };
     }
 }

@@ -7,21 +7,23 @@
 
 use crate::X86_64;
 use crate::boot;
-use crate::cpu::{BOOT, BOOT_STACK_TOP};
+use crate::cpu::{BOOT, STACK_TOP};
 use crate::machine::{DEBUG_EXIT, FAILED_CODE};
 use crate::paging::{IMAGE_OFFSET, PHYSICAL_MAP};
 use arch_contract::upcalls::Upcalls;
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 
-/// The entry code's tables: a root, two tables of 1 GiB entries, and 4 GiB of 2 MiB pages.
+/// The entry code's tables: a root, two tables of 1 GiB entries, and 4 GiB of 2 MiB pages. Other CPUs
+/// come by the same memory, made over: see [`crate::trampoline`].
 #[repr(C, align(4096))]
-pub struct BootTables(UnsafeCell<[[u64; 512]; 7]>);
+pub struct BootTables(pub UnsafeCell<[[u64; 512]; 7]>);
 
-// SAFETY: written by the entry code, before anything else runs, and only walked afterwards.
+// SAFETY: written by the entry code, before anything else runs, and by the boot CPU before another
+// starts; only walked afterwards.
 unsafe impl Sync for BootTables {}
 
-static TABLES: BootTables = BootTables(UnsafeCell::new([[0; 512]; 7]));
+pub static TABLES: BootTables = BootTables(UnsafeCell::new([[0; 512]; 7]));
 
 /// Present, writable, accessed, dirty; and as a 2 MiB page.
 const TABLE: u32 = 0x23;
@@ -137,7 +139,7 @@ pub unsafe extern "C" fn pvh_start<U: Upcalls<X86_64>>() -> ! {
         large = const LARGE,
         physical_slot = const PHYSICAL_MAP >> 39 & 511,
         block = sym BOOT,
-        stack_top = const BOOT_STACK_TOP,
+        stack_top = const STACK_TOP,
         rust = sym boot::start::<U>,
         debug_exit = const DEBUG_EXIT,
         failed = const FAILED_CODE,

@@ -9,6 +9,8 @@ pub struct Features {
     pub x2apic: bool,
     pub tsc_deadline: bool,
     pub invariant_tsc: bool,
+    /// Something else owns the machine, and says so.
+    pub hypervisor: bool,
     pub xsave: bool,
     pub xsaveopt: bool,
     pub avx: bool,
@@ -16,6 +18,7 @@ pub struct Features {
     pub smap: bool,
     pub umip: bool,
     pub pages_1g: bool,
+    pub pcid: bool,
     pub serialize: bool,
     /// Ticks of the TSC per second, where CPUID says so.
     pub tsc_hz: Option<u64>,
@@ -57,6 +60,7 @@ impl Features {
             x2apic: basic.has_x2apic(),
             tsc_deadline: basic.has_tsc_deadline(),
             invariant_tsc: cpuid.get_advanced_power_mgmt_info().is_some_and(|info| info.has_invariant_tsc()),
+            hypervisor: basic.has_hypervisor(),
             xsave,
             xsaveopt: xsave && cpuid.get_extended_state_info().is_some_and(|info| info.has_xsaveopt()),
             avx: xsave && basic.has_avx(),
@@ -64,6 +68,7 @@ impl Features {
             smap: structured.is_some_and(|info| info.has_smap()),
             umip: structured.is_some_and(|info| info.has_umip()),
             pages_1g: extended.has_1gib_pages(),
+            pcid: basic.has_pcid(),
             serialize: has_serialize(),
             tsc_hz: rates
                 .and_then(|info| info.tsc_frequency())
@@ -86,6 +91,7 @@ impl fmt::Display for Features {
             (self.x2apic, " x2apic"),
             (self.tsc_deadline, " tsc-deadline"),
             (self.invariant_tsc, " invariant-tsc"),
+            (self.hypervisor, " hypervisor"),
             (self.xsave, " xsave"),
             (self.xsaveopt, " xsaveopt"),
             (self.avx, " avx"),
@@ -93,6 +99,7 @@ impl fmt::Display for Features {
             (self.smap, " smap"),
             (self.umip, " umip"),
             (self.pages_1g, " 1g-pages"),
+            (self.pcid, " pcid"),
             (self.serialize, " serialize"),
         ];
         for (_, name) in found.iter().filter(|(there, _)| *there) {

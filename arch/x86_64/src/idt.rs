@@ -25,7 +25,7 @@ type Gate = [u64; 2];
 #[repr(C, align(4096))]
 struct Table(UnsafeCell<[Gate; 256]>);
 
-// SAFETY: written once, by the boot CPU in `load`, before any other runs.
+// SAFETY: written once, by the boot CPU in `fill`, before any other runs.
 unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
@@ -44,11 +44,11 @@ fn stack_for(vector: usize) -> u64 {
     }
 }
 
-/// Fills the table and loads it.
+/// Fills the table that all CPUs share.
 ///
 /// # Safety
-/// On the boot CPU, once, with its segments and stacks set up and interrupts off.
-pub unsafe fn load<U: Upcalls<X86_64>>() {
+/// On the boot CPU, once, before any CPU loads it.
+pub unsafe fn fill<U: Upcalls<X86_64>>() {
     let stubs = stubs::<U> as *const () as u64;
     // SAFETY: nobody else uses the table yet.
     let table = unsafe { &mut *TABLE.0.get() };
@@ -63,6 +63,15 @@ pub unsafe fn load<U: Upcalls<X86_64>>() {
             | (at >> 16 & 0xffff) << 48;
         gate[1] = at >> 32;
     }
+}
+
+/// Loads it.
+///
+/// # Safety
+/// On each CPU, with its segments and stacks set up and interrupts off, after [`fill`].
+pub unsafe fn load() {
+    // SAFETY: only ever read, from `fill` on.
+    let table = unsafe { &*TABLE.0.get() };
     // SAFETY: a complete table that lives for ever.
     unsafe { lidt(&DescriptorTablePointer::new_from_slice(table)) };
 }

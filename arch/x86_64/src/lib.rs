@@ -18,6 +18,7 @@ pub mod firmware;
 pub mod handover;
 pub mod opcode;
 pub mod operand;
+pub mod pcid;
 pub mod pte;
 
 #[cfg(target_os = "none")]
@@ -58,6 +59,8 @@ mod syscall;
 mod time;
 #[cfg(target_os = "none")]
 mod tlb;
+#[cfg(target_os = "none")]
+mod trampoline;
 #[cfg(target_os = "none")]
 mod trap;
 #[cfg(target_os = "none")]

@@ -7,19 +7,24 @@ use crate::cpu;
 use crate::features::Features;
 use crate::ioapic::IoApic;
 use crate::paging;
+use crate::pcid::Pcids;
 use crate::time::Rates;
 use arch_contract::addr::VirtAddr;
 use arch_contract::boot::Boot;
 use arch_contract::machine::{EXIT_ENDED, EXIT_FAILED, Power, Verdict};
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use x86::controlregs;
 use x86::io::{outb, outw};
 
 /// The machine.
 pub struct Machine {
     pub(crate) features: Features,
+    pub(crate) pcids: Pcids,
     pub(crate) rates: Rates,
+    /// The latest reading of the clock, where TSCs are not in step.
+    pub(crate) clock_floor: Option<AtomicU64>,
     pub(crate) local_apic: LocalApic,
     pub(crate) io_apic: IoApic,
     pub(crate) ports: PowerPorts,
@@ -98,10 +103,11 @@ impl Power for X86_64 {
         // SAFETY: reads a register.
         unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
         let text = paging::text();
+        let cpu = cpu::current().unwrap_or_else(cpu::boot);
         for _ in 0..MAX_DEPTH {
             // The chain must stay inside this CPU's stacks: both words are then mapped memory.
             let inside = |stack: core::ops::Range<u64>| stack.start <= frame && frame <= stack.end - 16;
-            if frame & 7 != 0 || !cpu::BOOT.stacks().any(inside) {
+            if frame & 7 != 0 || !cpu.stacks().any(inside) {
                 return;
             }
             let pointer = core::ptr::with_exposed_provenance::<[u64; 2]>(frame as usize);

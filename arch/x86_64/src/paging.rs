@@ -5,6 +5,7 @@
 //! | `0xffff_8000_0000_0000` | the physical map: all RAM, and nothing else | data; the image's text and read-only data are read-only here too |
 //! | `0xffff_ffff_8010_0000` | the image | text, read-only data and data apart (`PTE-3`); guard pages absent |
 //! | `0xffff_ffff_c000_0000` | device registers | data, uncached |
+//! | `0xffff_ffff_d000_0000` | stacks and values of the CPUs but the first | data; guard pages absent |
 //!
 //! The entry code's tables map the first 4 GiB at the start of the physical map and once more as
 //! identity; they are used to read firmware tables and to build the real ones, and then left for
@@ -12,6 +13,7 @@
 //! changes afterwards, so no address space ever has to be told of a kernel mapping.
 
 use crate::cpu;
+use crate::pcid::Cr3;
 use crate::pte::Bits;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{MAX_RANGES, PhysRange};
@@ -86,9 +88,9 @@ pub fn phys_of_image<T>(object: *const T) -> PhysAddr {
     PhysAddr(object as u64 - IMAGE_OFFSET)
 }
 
-/// The kernel's own root, for `drop_lazy` and for CPUs that have no user.
-pub fn kernel_root() -> PhysAddr {
-    phys_of_image(ROOT.0.get())
+/// The kernel's own tables, for `drop_lazy` and for CPUs that have no user.
+pub fn kernel() -> Cr3 {
+    Cr3::kernel(phys_of_image(ROOT.0.get()))
 }
 
 /// Gives a user root the kernel's half.
@@ -245,6 +247,15 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Makes and maps the block of the `index`-th CPU after the first, without its guard pages.
+    fn map_block(&mut self, index: usize) -> Result<(), BuildError> {
+        for page in cpu::pages_of_other(index) {
+            let at = self.carver.page()?;
+            self.map(page.0, at.0, PAGE_SIZE, Use::Data, Largest::Page)?;
+        }
+        Ok(())
+    }
+
     /// Maps the image where it is linked, without its guard pages.
     fn map_image(&mut self) -> Result<(), BuildError> {
         let text = text();
@@ -257,7 +268,7 @@ impl Builder<'_> {
                 _ if virt < rodata_end => Use::ReadOnly,
                 _ => Use::Data,
             };
-            if !cpu::BOOT.guards().any(|guard| guard.0 == virt) {
+            if cpu::boot().guards().all(|guard| guard.0 != virt) {
                 self.map(virt, virt - IMAGE_OFFSET, PAGE_SIZE, use_, Largest::Page)?;
             }
             virt += PAGE_SIZE;
@@ -273,8 +284,8 @@ pub enum HugePages {
     Missing,
 }
 
-/// Builds the kernel's tables for `ram`, with table pages out of `free`, and a page of device
-/// registers for each of `devices`, in their order.
+/// Builds the kernel's tables for `ram`, with table pages out of `free`, a page of device registers
+/// for each of `devices`, in their order, and stacks for as many `others` beside the boot CPU.
 ///
 /// # Safety
 /// On the boot CPU, once, under the entry code's tables; `free` is free RAM and `ram` is RAM.
@@ -282,6 +293,7 @@ pub unsafe fn build(
     ram: &[PhysRange],
     free: &mut ArrayVec<PhysRange, MAX_RANGES>,
     devices: &[PhysAddr],
+    others: usize,
     huge: HugePages,
 ) -> Result<(), BuildError> {
     let largest = if huge == HugePages::Available { Largest::Huge } else { Largest::Large };
@@ -293,7 +305,7 @@ pub unsafe fn build(
     for (index, at) in devices.iter().enumerate() {
         builder.map(DEVICES + index as u64 * PAGE_SIZE, at.0, PAGE_SIZE, Use::Device, Largest::Page)?;
     }
-    Ok(())
+    (0..others).try_for_each(|index| builder.map_block(index))
 }
 
 /// Where the `index`-th of the devices given to [`build`] is mapped.
@@ -302,18 +314,18 @@ pub fn device(index: usize) -> NonNull<u8> {
     NonNull::new(pointer).unwrap_or(NonNull::dangling())
 }
 
-/// Makes `root` what this CPU's MMU holds, with everything not global forgotten (SDM vol. 3
-/// §4.10.4.1; PCIDs are off).
+/// Loads CR3.
 ///
 /// # Safety
-/// `root` is a complete root with the kernel's half, and stays one while it is loaded.
-pub unsafe fn load(root: PhysAddr) {
+/// `value` names a complete root with the kernel's half, which stays one while it is loaded; where it
+/// keeps what is cached, that is of this root.
+pub unsafe fn load(value: Cr3) {
     // SAFETY: ring 0, and the caller's obligation.
-    unsafe { cr3_write(root.0) };
+    unsafe { cr3_write(value.bits()) };
 }
 
 /// What this CPU's MMU holds.
-pub fn loaded() -> PhysAddr {
+pub fn loaded() -> Cr3 {
     // SAFETY: ring 0.
-    PhysAddr(unsafe { cr3() } & 0x000f_ffff_ffff_f000)
+    Cr3::from_register(unsafe { cr3() })
 }

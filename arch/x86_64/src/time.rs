@@ -1,7 +1,8 @@
 //! The clock is the TSC; the deadline is the local APIC's timer.
 //!
-//! Under a hypervisor the TSC is the one clock that is the same on every virtual CPU and does not
-//! stop; emulators offer it without the invariant bit. The timer takes a TSC value where CPUID has
+//! A hypervisor keeps the TSCs of its virtual CPUs in step, and emulators do without the invariant
+//! bit. Where neither says so, one TSC may be behind another, and the clock is the latest value that
+//! any CPU has read: a shared word, which costs what it costs (`TIME-1`). The timer takes a TSC value where CPUID has
 //! TSC-deadline mode, else a countdown whose rate is measured. Rates that CPUID does not state
 //! are measured against the ACPI PM timer, or the PIT where the firmware names none: two readings
 //! half a millisecond apart, each the tightest of a few, so that being descheduled in between
@@ -16,6 +17,7 @@ use arch_contract::Base;
 use arch_contract::irq::IrqsOff;
 use arch_contract::time::{Ticks, Time};
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 use x86::io::{inb, inl, outb};
 use x86::msr;
 
@@ -27,6 +29,16 @@ pub struct Rates {
     countdown_per_tick: u64,
     pub(crate) mode: TimerMode,
     source: Source,
+    step: Step,
+}
+
+/// How the TSCs of different CPUs relate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// No reading is behind one that was made before it.
+    Together,
+    /// As they like.
+    Apart,
 }
 
 /// Where the rates come from.
@@ -46,6 +58,11 @@ impl Rates {
         self.tsc_hz
     }
 
+    /// What the clock reads at least, if TSCs alone do not make one.
+    pub fn floor(&self) -> Option<AtomicU64> {
+        (self.step == Step::Apart).then(|| AtomicU64::new(0))
+    }
+
     pub fn source(&self) -> &'static str {
         match self.source {
             Source::Cpuid => "by CPUID",
@@ -56,13 +73,21 @@ impl Rates {
 
     /// Finds them out. The local APIC is enabled and its timer masked.
     pub fn find(features: &Features, apic: &LocalApic, pm_timer: Option<u16>) -> Result<Self, NoClock> {
-        let mode = if features.tsc_deadline { TimerMode::Deadline } else { TimerMode::OneShot };
+        let step = match features.invariant_tsc || features.hypervisor {
+            true => Step::Together,
+            false => Step::Apart,
+        };
+        // A deadline in TSC ticks needs a clock that is the TSC.
+        let mode = match features.tsc_deadline && step == Step::Together {
+            true => TimerMode::Deadline,
+            false => TimerMode::OneShot,
+        };
         let per_tick = |apic: u64, tsc: u64| ((u128::from(apic) << 32) / u128::from(tsc)) as u64;
         if let Some(tsc_hz) = features.tsc_hz.filter(|&hz| hz != 0) {
             let apic_hz = features.apic_hz.unwrap_or(0);
             if mode == TimerMode::Deadline || apic_hz != 0 {
                 let countdown_per_tick = per_tick(apic_hz, tsc_hz);
-                return Ok(Self { tsc_hz, countdown_per_tick, mode, source: Source::Cpuid });
+                return Ok(Self { tsc_hz, countdown_per_tick, mode, source: Source::Cpuid, step });
             }
         }
         let reference = match pm_timer {
@@ -78,7 +103,7 @@ impl Rates {
         if tsc_hz == 0 || (countdown == 0 && mode == TimerMode::OneShot) {
             return Err(NoClock);
         }
-        Ok(Self { tsc_hz, countdown_per_tick: per_tick(countdown, tsc), mode, source })
+        Ok(Self { tsc_hz, countdown_per_tick: per_tick(countdown, tsc), mode, source, step })
     }
 }
 
@@ -185,8 +210,14 @@ fn tsc() -> u64 {
 
 impl Time for X86_64 {
     #[inline(always)]
-    fn now(_: &Cpu) -> Ticks {
-        Ticks(tsc())
+    fn now(cpu: &Cpu) -> Ticks {
+        let tsc = tsc();
+        match &Self::machine(cpu).clock_floor {
+            None => Ticks(tsc),
+            // Relaxed: whoever synchronized with the reader of a value finds it, or a later one, in
+            // the word.
+            Some(floor) => Ticks(floor.fetch_max(tsc, Ordering::Relaxed).max(tsc)),
+        }
     }
 
     fn ticks_per_second(machine: &Machine) -> u64 {
@@ -201,7 +232,7 @@ impl Time for X86_64 {
             // SAFETY: the mode says that the MSR exists.
             (TimerMode::Deadline, None) => unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, 0) },
             (TimerMode::OneShot, Some(Ticks(at))) => {
-                let ticks = at.saturating_sub(tsc());
+                let ticks = at.saturating_sub(Self::now(cpu).0);
                 let countdown = (u128::from(ticks) * u128::from(rates.countdown_per_tick)) >> 32;
                 // One more than the exact value, rounded up: late rather than early (TIME-2). At
                 // least 1, so that what is past fires (TIME-3). What does not fit fires early.

@@ -1,16 +1,21 @@
 //! Invalidation on this CPU.
 //!
-//! Without PCIDs a CPU caches user translations of the loaded address space only, so a flush of
-//! any other has nothing to do.
+//! What is cached of an address space that is not loaded is used by nothing until it is loaded
+//! again. So a flush of it is a note to forget the slot then, and INVPCID is not needed.
 
 use crate::context::Mm;
 use crate::cpu::Cpu;
 use crate::machine::Machine;
+use crate::pcid::Slots;
 use crate::{X86_64, paging};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
 use arch_contract::tlb::{Freed, Tlb};
+use x86::controlregs::{Cr4, cr4, cr4_write};
+
+/// CR4.PGE: whether there are global translations.
+const GLOBAL: Cr4 = Cr4::CR4_ENABLE_GLOBAL_PAGES;
 
 impl Tlb for X86_64 {
     /// About where single invalidations cost more than refilling the TLB.
@@ -24,14 +29,11 @@ impl Tlb for X86_64 {
         freed: Freed,
         irq: &IrqsOff,
     ) {
-        if pages > Self::FLUSH_CEILING {
+        if pages > Self::FLUSH_CEILING || paging::loaded() != Mm::flushing(cpu, &target) {
             return Self::flush_local_mm(cpu, target, irq);
         }
-        if !target.mm.is_loaded() {
-            return;
-        }
-        // INVLPG also forgets every cached paging structure, for all addresses (SDM vol. 3
-        // §4.10.4.1), so freed tables need nothing more, as long as there is one of them.
+        // INVLPG also forgets every cached paging structure of the loaded PCID, for all addresses
+        // (SDM vol. 3 §4.10.4.1), so freed tables need nothing more, as long as there is one of them.
         let pages = match freed {
             Freed::PagesOnly => pages,
             Freed::Tables => pages.max(1),
@@ -42,16 +44,26 @@ impl Tlb for X86_64 {
         }
     }
 
-    fn flush_local_mm(_: &Cpu, target: Cached<'_, Mm>, _: &IrqsOff) {
-        if target.mm.is_loaded() {
+    fn flush_local_mm(cpu: &Cpu, target: Cached<'_, Mm>, _: &IrqsOff) {
+        let value = Mm::flushing(cpu, &target);
+        if paging::loaded() == value {
             // SAFETY: the root that is loaded already.
-            unsafe { paging::load(paging::loaded()) };
+            unsafe { paging::load(value) };
+        } else {
+            cpu.stale_slots.set(cpu.stale_slots.get().with(target.slot));
         }
     }
 
-    fn flush_local_all(_: &Cpu, _: &IrqsOff) {
-        // SAFETY: the root that is loaded already; without tags a load forgets all users'.
-        unsafe { paging::load(paging::loaded()) };
+    fn flush_local_all(cpu: &Cpu, _: &IrqsOff) {
+        // A change of CR4.PGE forgets all translations, global ones too, and all cached paging
+        // structures, of every PCID (SDM vol. 3 §4.10.4.1).
+        // SAFETY: ring 0; each mapping is as right without the global bit.
+        unsafe {
+            let control = cr4();
+            cr4_write(control - GLOBAL);
+            cr4_write(control);
+        }
+        cpu.stale_slots.set(Slots::NONE);
     }
 
     fn broadcast_from(_: &Machine) -> Option<u32> {

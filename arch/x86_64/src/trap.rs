@@ -389,6 +389,11 @@ fn name(number: u64) -> &'static str {
     }
 }
 
+/// Whether `touched` lies below one of this CPU's stacks.
+fn is_guard(touched: VirtAddr) -> bool {
+    cpu::current().is_some_and(|cpu| cpu.guards().any(|guard| guard == touched.page()))
+}
+
 fn kernel_fault<U: Upcalls<X86_64>>(frame: &Frame) -> ! {
     // SAFETY: ring 0.
     let touched = VirtAddr(unsafe { cr2() } as u64);
@@ -402,7 +407,7 @@ fn kernel_fault<U: Upcalls<X86_64>>(frame: &Frame) -> ! {
             frame.error
         )?;
         match frame.entered_by {
-            exception::DOUBLE_FAULT if cpu::BOOT.guards().any(|guard| guard == touched.page()) => {
+            exception::DOUBLE_FAULT if is_guard(touched) => {
                 write!(out, ": stack overflow, the guard page at {touched} was touched")?;
             }
             exception::PAGE_FAULT => write!(out, " at address {touched}")?,

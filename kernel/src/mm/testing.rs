@@ -4,12 +4,16 @@
 use super::NoMemory;
 use super::memory::Memory;
 use crate::cpu::Cpu;
+use crate::cpuset::CpuId;
 use crate::kernel;
 use crate::sync::{AtomicU64, Ordering};
 use arch_contract::irq::IrqsOff;
 use arch_model::{Config, Machine};
 use boot_image::archive::Archive;
 use boot_image::command_line::{Log, Tracing};
+use std::boxed::Box;
+use std::sync::mpsc;
+use std::vec::Vec;
 
 /// Refuses one allocation, of frames or of the heap, and counts them. Part of [`Memory`] in test
 /// builds.
@@ -56,6 +60,64 @@ pub(crate) fn kernel_cpu(config: Config) -> &'static Cpu {
     let memory = Memory::boot(machine, &machine.boot_info("", None), None).expect("enough RAM");
     let archive = Archive::new(EMPTY_ARCHIVE).unwrap_or_else(|error| panic!("{error}"));
     kernel::place(memory, machine, archive, (Log::Quiet, Tracing::Off), cpus[0]).expect("enough RAM")
+}
+
+/// As [`kernel_cpu`], with all CPUs of the machine on.
+pub(crate) fn kernel_cpus(config: Config) -> Vec<&'static Cpu> {
+    let first = kernel_cpu(config);
+    let count = first.machine().cpus().len();
+    kernel::place_others(first.kernel, count).expect("enough RAM");
+    let cpus: Vec<_> = (0..count as u64).filter_map(CpuId::new).collect();
+    let cpus: Vec<_> = cpus.into_iter().filter_map(|number| first.kernel.any_cpu(number)).collect();
+    cpus.iter().for_each(|cpu| first.kernel.set_online(cpu));
+    cpus
+}
+
+/// A CPU of its own: a host thread that does what it is told, and serves other CPUs in between.
+pub(crate) struct Worker {
+    todo: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&'static Cpu) + Send>;
+
+impl Worker {
+    pub(crate) fn new(cpu: &'static Cpu) -> Self {
+        struct Own(&'static Cpu);
+        // SAFETY: from here on only the new thread acts as this CPU; others use what they may.
+        unsafe impl Send for Own {}
+        let own = Own(cpu);
+        let (todo, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            let own = own;
+            loop {
+                match jobs.try_recv() {
+                    Ok(job) => job(own.0),
+                    Err(mpsc::TryRecvError::Empty) => {
+                        own.0.serve();
+                        std::thread::yield_now();
+                    }
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+        });
+        Self { todo }
+    }
+
+    /// Has the CPU do `job`, and waits for it.
+    pub(crate) fn run<R: Send + 'static>(&self, job: impl FnOnce(&'static Cpu) -> R + Send + 'static) -> R {
+        self.start(job).recv().expect("the CPU did not panic")
+    }
+
+    /// Has the CPU do `job`; the result comes over the channel.
+    pub(crate) fn start<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&'static Cpu) -> R + Send + 'static,
+    ) -> mpsc::Receiver<R> {
+        let (done, result) = mpsc::channel();
+        let job = move |cpu: &'static Cpu| drop(done.send(job(cpu)));
+        self.todo.send(Box::new(job)).expect("the CPU did not panic");
+        result
+    }
 }
 
 /// A token: in the model, interrupts come in windows only.

@@ -33,13 +33,16 @@ use crate::hotplug;
 use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::process::{Process, Slice};
+use crate::rendezvous::{self, Point};
 use crate::sched::ready::{Load, Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
 use crate::thread::{Fate, Frame, Standing, Thread};
+use crate::trace;
 use abi::Error;
+use abi::trace::Kind;
 use arch_contract::irq::{Interrupts, IrqsOff};
-use arch_contract::ret::{Owed, Reload, Resume, Return};
+use arch_contract::ret::{Owed, Reload, Resume};
 use arch_contract::time::{Nanos, Time};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -105,24 +108,8 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
                 }
             }
             Some(item) => {
-                context::leave(cpu, &irq);
                 let began = cpu.now();
-                let more = match item {
-                    Runnable::Task(task) => Task::poll(task, cpu, &irq).map(Runnable::Task),
-                    Runnable::Teardown(process) => match Process::teardown_slice(&process, cpu, &irq) {
-                        Slice::More => Some(Runnable::Teardown(process)),
-                        Slice::Wait(until) => {
-                            cpu.timers.lock().push(Runnable::Teardown(process), until.0);
-                            None
-                        }
-                        Slice::Done => None,
-                    },
-                    Runnable::Balance(_) => {
-                        balance::step(cpu);
-                        None
-                    }
-                    Runnable::Thread(_) => None,
-                };
+                let more = slice(cpu, item, &irq);
                 let ended = cpu.now();
                 now = Some(ended);
                 back = more.map(|item| (item, place_after(cpu, began, ended)));
@@ -131,10 +118,38 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             None => {
                 context::leave(cpu, &irq);
                 arm(cpu, NEVER, &irq);
+                trace::idle(cpu);
                 Current::wait(cpu.arch(), &mut irq);
+                trace::wake(cpu);
             }
         }
     }
+}
+
+/// One slice of a kernel task. Says what has more to do at once.
+fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
+    if let Runnable::Task(task) = item {
+        return Task::poll(task, cpu, irq).map(Runnable::Task);
+    }
+    context::leave(cpu, irq);
+    trace::event(cpu, Kind::Poll, 0, 0);
+    let more = match item {
+        Runnable::Teardown(process) => match Process::teardown_slice(&process, cpu, irq) {
+            Slice::More => Some(Runnable::Teardown(process)),
+            Slice::Wait(until) => {
+                cpu.timers.lock().push(Runnable::Teardown(process), until.0);
+                None
+            }
+            Slice::Done => None,
+        },
+        Runnable::Balance(_) => {
+            balance::step(cpu);
+            None
+        }
+        Runnable::Task(_) | Runnable::Thread(_) => None,
+    };
+    trace::event(cpu, Kind::Polled, 0, 0);
+    more
 }
 
 /// Puts `back` into this CPU's run queue, takes the best out, and publishes what this CPU does now.
@@ -199,10 +214,11 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
     if cpu.work().wants_a_look() {
         return None;
     }
+    rendezvous::point(cpu, Point::BeforeReturn);
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
-    Some(unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::Full, irq) })
+    Some(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
 }
 
 /// Looks at what interrupts and other CPUs have noted, and says what it was. `now` if it is known.

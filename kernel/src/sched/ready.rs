@@ -112,7 +112,8 @@ impl Runnable {
     pub fn affinity(&self) -> CpuSet {
         match self {
             Self::Thread(thread) => thread.affinity(),
-            Self::Task(_) | Self::Teardown(_) => CpuSet::ALL,
+            Self::Task(task) => task.affinity(),
+            Self::Teardown(_) => CpuSet::ALL,
             Self::Balance(balance) => CpuSet::of(balance.cpu),
         }
     }

@@ -11,9 +11,15 @@ use crate::cpu::Cpu;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
-use crate::sched::place;
+use crate::cpuset::CpuSet;
+use crate::process::Process;
+use crate::rendezvous::{self, Point};
 use crate::sched::ready::{Entry, Place, Priority, Runnable};
+use crate::sched::{context, place};
 use crate::sync::{AtomicU8, Leaf, Ordering};
+use crate::trace;
+use abi::Error;
+use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
 use arch_contract::time::Nanos;
@@ -29,6 +35,11 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send, Charged>>;
 pub struct Task {
     pub(super) entry: Entry,
     priority: Priority,
+    /// Where it may be polled.
+    affinity: CpuSet,
+    /// Whose address space it uses (`use_mm`): current on the CPU that polls it, from before each
+    /// poll. One job of the process, which keeps the address space.
+    uses: Option<Ref<Process>>,
     state: AtomicU8,
     /// `None` while it is polled and after it finished.
     work: Leaf<Option<Work>>,
@@ -57,11 +68,47 @@ impl Task {
         Ok(())
     }
 
+    /// As [`spawn`](Self::spawn), for another CPU alone, and with the address space of `uses` if it
+    /// is to use one. Errors: `NoMemory`; `Gone` if that process has ended.
+    pub fn spawn_on(
+        cpu: &'static Cpu,
+        target: &'static Cpu,
+        charged: Charged,
+        priority: Priority,
+        uses: Option<Ref<Process>>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        if let Some(process) = &uses {
+            process.begin_job(cpu)?;
+        }
+        let affinity = CpuSet::of(target.number);
+        let task = Self::make(target, charged, priority, affinity, uses.clone(), work);
+        let task = task.map_err(|NoMemory| {
+            if let Some(process) = &uses {
+                Process::end_job(process, cpu);
+            }
+            Error::NoMemory
+        })?;
+        cpu.make_ready(Runnable::Task(task));
+        Ok(())
+    }
+
     /// Makes a task of `work`. Its memory is charged to `charged`'s budget.
     pub fn try_new(
         cpu: &'static Cpu,
         charged: Charged,
         priority: Priority,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Ref<Self>, NoMemory> {
+        Self::make(cpu, charged, priority, CpuSet::ALL, None, work)
+    }
+
+    fn make(
+        cpu: &'static Cpu,
+        charged: Charged,
+        priority: Priority,
+        affinity: CpuSet,
+        uses: Option<Ref<Process>>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Ref<Self>, NoMemory> {
         let memory = charged.memory;
@@ -71,7 +118,9 @@ impl Task {
         let task = Task {
             entry: Entry::new(cpu.number),
             priority,
+            uses,
             state: AtomicU8::new(QUEUED),
+            affinity,
             work: Leaf::new(Some(Box::into_pin(work))),
         };
         Ref::try_new(memory, Some(&budget), task)
@@ -88,9 +137,35 @@ impl Task {
         self.priority
     }
 
-    /// Polls `task` once, on this CPU. Returns it if it has more to do at once: the caller queues
-    /// it again.
+    pub fn affinity(&self) -> CpuSet {
+        self.affinity
+    }
+
+    /// Makes the memory context what the task wants: of the mm it uses, which then stays until
+    /// something else is chosen, or of none.
+    fn enter_context(&self, cpu: &Cpu, irq: &IrqsOff) {
+        match &self.uses {
+            None => context::leave(cpu, irq),
+            Some(process) => {
+                // SAFETY: the job of this task keeps the teardown from starting.
+                unsafe { context::enter(cpu, &process.space, irq) };
+                rendezvous::point(cpu, Point::TaskUsesMm);
+            }
+        }
+    }
+
+    /// Polls `task` once, on this CPU, with the memory context it wants. Returns it if it has more
+    /// to do at once: the caller queues it again.
     pub fn poll(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Option<Ref<Self>> {
+        task.enter_context(cpu, irq);
+        let mm = task.uses.as_ref().map_or(0, |process| process.space.id().get());
+        trace::event(cpu, Kind::Poll, mm, 0);
+        let again = Self::poll_here(task, cpu, irq);
+        trace::event(cpu, Kind::Polled, 0, 0);
+        again
+    }
+
+    fn poll_here(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Option<Ref<Self>> {
         // Taken out, so that the leaf lock is not held while the work runs.
         let mut work = task.work.lock().take()?;
         task.state.store(RUNNING, Ordering::Relaxed);
@@ -99,6 +174,9 @@ impl Task {
         let waker = unsafe { Waker::from_raw(RawWaker::new((&raw const slice).cast(), &SLICE)) };
         let poll = work.as_mut().poll(&mut Context::from_waker(&waker));
         if poll.is_ready() {
+            if let Some(process) = &task.uses {
+                Process::end_job(process, cpu);
+            }
             return None;
         }
         *task.work.lock() = Some(work);

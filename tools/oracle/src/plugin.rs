@@ -5,17 +5,31 @@
 //! in one function: where an instruction's bytes are had from. QEMU refuses a plugin for another
 //! version than those it knows: 9.0 and later none below 2.
 //!
-//! Each CPU's counter is touched by that CPU's thread only; the table of them by all.
+//! What is kept of each CPU is touched by that CPU's thread only, until the end; its lock is there for
+//! that end and is never waited for. Which windows are open is looked at before it is taken.
 
-use crate::count::{Counter, Kind, calls};
+use crate::count::{Counter, Kind};
+use crate::instruction::Event;
+use crate::mark::{Edge, Mark, Scope};
 use crate::options::Options;
+use crate::report;
+use crate::window::{Access, Windows};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// `qemu_plugin_id_t`.
 type Id = u64;
 /// `QEMU_PLUGIN_CB_NO_REGS`.
 const NO_REGISTERS: c_int = 0;
+/// `enum qemu_plugin_mem_rw`. An atomic update calls the callbacks of both.
+const LOADS: c_int = 1;
+const STORES: c_int = 2;
+
+/// `qemu_plugin_meminfo_t`: opaque.
+type MemoryInfo = u32;
+/// `qemu_plugin_vcpu_mem_cb_t`: CPU, access, virtual address, the callback's own data.
+type MemoryCallback = extern "C" fn(c_uint, MemoryInfo, u64, *mut c_void);
 
 /// An opaque translation block.
 #[repr(C)]
@@ -23,6 +37,10 @@ struct Block(c_void);
 /// An opaque instruction.
 #[repr(C)]
 struct Instruction(c_void);
+
+/// Where an access goes; opaque.
+#[repr(C)]
+struct Place(c_void);
 
 /// The interface version this was built for; QEMU checks it before anything else.
 #[unsafe(no_mangle)]
@@ -51,14 +69,49 @@ unsafe extern "C" {
         registers: c_int,
         data: *mut c_void,
     );
+    fn qemu_plugin_register_vcpu_mem_cb(
+        instruction: *mut Instruction,
+        callback: MemoryCallback,
+        registers: c_int,
+        which: c_int,
+        data: *mut c_void,
+    );
+    fn qemu_plugin_mem_size_shift(info: MemoryInfo) -> c_uint;
+    fn qemu_plugin_get_hwaddr(info: MemoryInfo, address: u64) -> *const Place;
+    fn qemu_plugin_hwaddr_is_io(place: *const Place) -> bool;
+    fn qemu_plugin_hwaddr_phys_addr(place: *const Place) -> u64;
 }
 
-/// Most CPUs that are counted.
+/// Most CPUs that are watched.
 const CPUS: usize = 64;
 
 struct State {
     options: Options,
-    counters: [Mutex<Counter>; CPUS],
+    cpus: [Cpu; CPUS],
+    /// The windows of all CPUs that are open, bit n for window n.
+    open: AtomicU32,
+}
+
+/// What is kept of one CPU.
+#[derive(Default)]
+struct Cpu {
+    /// Its own windows that are open.
+    open: AtomicU32,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    counter: Counter,
+    windows: Windows,
+}
+
+impl State {
+    /// The windows that are open on a CPU. Relaxed: a guest that wants its CPUs to agree on when a
+    /// window opens makes them wait for one another itself.
+    fn open(&self, cpu: &Cpu) -> u32 {
+        cpu.open.load(Ordering::Relaxed) | self.open.load(Ordering::Relaxed)
+    }
 }
 
 static STATE: OnceLock<State> = OnceLock::new();
@@ -88,7 +141,8 @@ pub unsafe extern "C" fn qemu_plugin_install(
             return -1;
         }
     };
-    let state = State { options, counters: std::array::from_fn(|_| Mutex::new(Counter::default())) };
+    let cpus = std::array::from_fn(|_| Cpu::default());
+    let state = State { options, cpus, open: AtomicU32::new(0) };
     if STATE.set(state).is_err() {
         eprintln!("oracle: loaded twice");
         return -1;
@@ -119,51 +173,163 @@ unsafe fn bytes_of(instruction: *const Instruction, room: &mut [u8; 16]) -> &[u8
     &room[..size]
 }
 
-/// QEMU has translated a block: every instruction of it gets a callback that knows its kind.
+/// QEMU has translated a block: every instruction of it gets a callback that knows its kind, and
+/// those that matter get more.
 extern "C" fn translated(_: Id, block: *mut Block) {
     let Some(state) = STATE.get() else { return };
+    let arch = state.options.arch;
     // SAFETY: QEMU hands out a block that is valid during this call, and so are its instructions,
-    // whose indices are below their number. `executed` lives as long as the library.
+    // whose indices are below their number. The callbacks live as long as the library.
     unsafe {
         for index in 0..qemu_plugin_tb_n_insns(block) {
             let instruction = qemu_plugin_tb_get_insn(block, index);
             let mut room = [0; 16];
             let bytes = bytes_of(instruction, &mut room);
-            let kind = state.options.classify(qemu_plugin_insn_vaddr(instruction), bytes);
-            let data = std::ptr::without_provenance_mut(kind as usize);
-            qemu_plugin_register_vcpu_insn_exec_cb(instruction, executed, NO_REGISTERS, data);
+            let at = qemu_plugin_insn_vaddr(instruction);
+            let kind = state.options.classify(at, bytes);
+            let on_execution = |callback: extern "C" fn(c_uint, *mut c_void), data: u64| {
+                let data = std::ptr::without_provenance_mut(data as usize);
+                qemu_plugin_register_vcpu_insn_exec_cb(instruction, callback, NO_REGISTERS, data);
+            };
+            match kind {
+                Kind::Kernel => on_execution(executed_in_kernel, at),
+                _ => on_execution(executed, kind as u64),
+            }
+            if let Some(mark) = Mark::of(arch, bytes) {
+                on_execution(marked, mark.code().into());
+            }
+            if kind != Kind::Kernel {
+                continue;
+            }
+            match arch.event(bytes) {
+                Some(Event::Reload) => on_execution(happened::<{ Event::Reload as u8 }>, at),
+                Some(Event::Barrier) => on_execution(happened::<{ Event::Barrier as u8 }>, at),
+                Some(Event::Serialize) => on_execution(happened::<{ Event::Serialize as u8 }>, at),
+                Some(Event::InterruptReturn) => {
+                    on_execution(happened::<{ Event::InterruptReturn as u8 }>, at)
+                }
+                Some(Event::CallReturn) => on_execution(happened::<{ Event::CallReturn as u8 }>, at),
+                Some(Event::Ask) => on_execution(happened::<{ Event::Ask as u8 }>, at),
+                None => {}
+            }
+            let data = std::ptr::without_provenance_mut(at as usize);
+            qemu_plugin_register_vcpu_mem_cb(instruction, loaded, NO_REGISTERS, LOADS, data);
+            qemu_plugin_register_vcpu_mem_cb(instruction, stored, NO_REGISTERS, STORES, data);
         }
     }
 }
 
-/// A CPU is about to execute an instruction of the kind in `data`.
+/// A CPU is about to execute the kernel instruction at `data`.
+extern "C" fn executed_in_kernel(cpu: c_uint, data: *mut c_void) {
+    let Some((state, cpu)) = find(cpu) else { return };
+    let open = state.open(cpu);
+    if let Ok(mut watched) = cpu.watched.lock() {
+        watched.counter.step(Kind::Kernel);
+        watched.windows.step(open, data.addr() as u64);
+    }
+}
+
+/// A CPU is about to execute an instruction of the kind in `data`, which is another.
 extern "C" fn executed(cpu: c_uint, data: *mut c_void) {
     let kind = match data.addr() {
         kind if kind == Kind::Entry as usize => Kind::Entry,
-        kind if kind == Kind::Kernel as usize => Kind::Kernel,
         kind if kind == Kind::Low as usize => Kind::Low,
         kind if kind == Kind::LowCall as usize => Kind::LowCall,
         _ => Kind::Other,
     };
-    let counter = STATE.get().and_then(|state| state.counters.get(cpu as usize));
-    if let Some(Ok(mut counter)) = counter.map(Mutex::lock) {
-        counter.step(kind);
+    let Some((_, cpu)) = find(cpu) else { return };
+    if let Ok(mut watched) = cpu.watched.lock() {
+        watched.counter.step(kind);
     }
 }
 
-/// QEMU ends: write what was counted.
+/// A CPU is about to execute the mark whose code is `data`.
+extern "C" fn marked(cpu: c_uint, data: *mut c_void) {
+    let Some((state, cpu)) = find(cpu) else { return };
+    let Some(mark) = Mark::from_code(data.addr() as u32) else { return };
+    let window = usize::from(mark.window);
+    let set = match mark.scope {
+        Scope::ThisCpu => &cpu.open,
+        Scope::AllCpus => &state.open,
+    };
+    match mark.edge {
+        Edge::Begin => set.fetch_or(1 << window, Ordering::Relaxed),
+        Edge::End => set.fetch_and(!(1 << window), Ordering::Relaxed),
+    };
+    if mark.scope == Scope::ThisCpu
+        && let Ok(mut watched) = cpu.watched.lock()
+    {
+        match mark.edge {
+            Edge::Begin => watched.windows.begin(window),
+            Edge::End => watched.windows.end(window),
+        }
+    }
+}
+
+/// A CPU is about to execute the kernel instruction at `data`, which is an [`Event`].
+extern "C" fn happened<const EVENT: u8>(cpu: c_uint, data: *mut c_void) {
+    let Some((state, cpu)) = find(cpu) else { return };
+    let open = state.open(cpu);
+    let event = Event::ALL[usize::from(EVENT)];
+    if open != 0
+        && let Ok(mut watched) = cpu.watched.lock()
+    {
+        watched.windows.event(open, event, data.addr() as u64);
+    }
+}
+
+/// The kernel instruction at `data` has loaded from `address`.
+extern "C" fn loaded(cpu: c_uint, info: MemoryInfo, address: u64, data: *mut c_void) {
+    touched(cpu, Access::Load, info, address, data.addr() as u64);
+}
+
+/// The kernel instruction at `data` has stored to `address`.
+extern "C" fn stored(cpu: c_uint, info: MemoryInfo, address: u64, data: *mut c_void) {
+    touched(cpu, Access::Store, info, address, data.addr() as u64);
+}
+
+fn touched(cpu: c_uint, access: Access, info: MemoryInfo, address: u64, pc: u64) {
+    let Some((state, cpu)) = find(cpu) else { return };
+    let open = state.open(cpu);
+    let arch = state.options.arch;
+    if open == 0 || address < arch.kernel_from() {
+        return;
+    }
+    // SAFETY: this is a memory callback, and `info` and `address` are what it was called with.
+    let place = unsafe { qemu_plugin_get_hwaddr(info, address) };
+    // SAFETY: QEMU checks for null, and else `place` is valid during this callback.
+    if place.is_null() || unsafe { qemu_plugin_hwaddr_is_io(place) } {
+        return;
+    }
+    // SAFETY: as above; and `info` is this callback's.
+    let (physical, bytes) =
+        unsafe { (qemu_plugin_hwaddr_phys_addr(place), 1u64 << qemu_plugin_mem_size_shift(info)) };
+    if let Ok(mut watched) = cpu.watched.lock() {
+        // An access that is not aligned may touch two lines.
+        let last = (physical + bytes - 1) >> arch.line_shift();
+        for line in physical >> arch.line_shift()..=last {
+            watched.windows.touch(open, access, line, address, pc);
+        }
+    }
+}
+
+fn find(cpu: c_uint) -> Option<(&'static State, &'static Cpu)> {
+    let state = STATE.get()?;
+    Some((state, state.cpus.get(cpu as usize)?))
+}
+
+/// QEMU ends: write what was seen.
 extern "C" fn ended(_: Id, _: *mut c_void) {
     let Some(state) = STATE.get() else { return };
-    let counters: Vec<Counter> = state
-        .counters
-        .iter()
-        .filter_map(|counter| counter.lock().ok().map(|counter| counter.clone()))
-        .collect();
-    let boot = counters.iter().find_map(Counter::boot);
-    let (total, shortest, median) = calls(counters.iter());
-    let rows = [("boot", boot), ("calls", Some(total)), ("call_min", shortest), ("call_median", median)];
-    let text: String =
-        rows.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value}\n"))).collect();
+    let (mut counters, mut windows) = (Vec::new(), Vec::new());
+    for cpu in &state.cpus {
+        if let Ok(mut watched) = cpu.watched.lock() {
+            let watched = std::mem::take(&mut *watched);
+            counters.push(watched.counter);
+            windows.push(watched.windows);
+        }
+    }
+    let text = report::text(state.options.arch, &counters, &windows);
     if let Err(error) = std::fs::write(&state.options.out, text) {
         eprintln!("oracle: cannot write {}: {error}", state.options.out.display());
     }

@@ -8,8 +8,10 @@ use crate::budgets::Budgets;
 use crate::build;
 use crate::check::image::loaded_bytes;
 use crate::error::{Context, Error, Result};
+use crate::observed::Window;
 use crate::oracle::Oracle;
 use crate::qemu;
+use crate::symbols::Names;
 use crate::toolchain::{Toolchain, read};
 use crate::ui::{self, Colour};
 use std::path::PathBuf;
@@ -17,6 +19,19 @@ use std::process::ExitCode;
 
 /// How many null calls are made; the figure is the median of all calls of that run.
 const NULL_CALLS: &str = "10000";
+/// How often the program `costs` does each of its things.
+const COSTS: &str = "200";
+/// Its windows whose price is the kernel's instructions, and their rows.
+const PRICED: [(&str, usize); 6] = [
+    ("private_expedited", 0),
+    ("sync_core", 1),
+    ("global_expedited", 2),
+    ("yield", 3),
+    ("kernel_task", 4),
+    ("sleep", 5),
+];
+/// Its window in which a thread leaves its CPU to nobody and comes back.
+const LAZY: usize = 5;
 const ONE_PER_NANOSECOND: [&str; 2] = ["-icount", "shift=0"];
 /// How far the two ways to count may differ, in parts per thousand.
 const CROSS_CHECK_PER_MILLE: u64 = 1;
@@ -38,6 +53,9 @@ pub struct Arguments {
     /// Also write the rows to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also say which functions the instructions of this row are in, and which barriers.
+    #[arg(long, value_name = "ROW")]
+    explain: Option<String>,
     /// Count the boot in a second way, by QEMU's log of single steps, and fail if the two
     /// disagree. Takes a minute.
     #[arg(long)]
@@ -107,11 +125,40 @@ fn measure(toolchain: &Toolchain, arch: Arch, arguments: &Arguments) -> Result<V
         }
         ui::note(&format!("{arch}: {boot} instructions to user mode, {logged} in QEMU's log"));
     }
-    Ok(vec![
+    let mut rows = vec![
         Row { arch, name: "boot", value: boot, unit: "instructions" },
         Row { arch, name: "image", value: loaded_bytes(&read(&built.kernel)?)?, unit: "bytes" },
         Row { arch, name: "null_call", value: count("call_median")?, unit: "instructions" },
-    ])
+    ];
+    let costs = oracle.watch(&built, &["costs", COSTS], &ONE_PER_NANOSECOND)?;
+    for (name, window) in PRICED {
+        let value = costs.window(window).median();
+        let value = value.ok_or_else(|| Error::new(format!("{arch}: `{name}` was never done")))?;
+        rows.push(Row { arch, name, value, unit: "instructions" });
+    }
+    let names = Names::read(&built.kernel)?;
+    let explained = PRICED.iter().filter(|(name, _)| arguments.explain.as_deref() == Some(name));
+    for &(name, window) in explained {
+        let window = costs.window(window);
+        let (steps, barriers) = (window.describe_steps(&names), window.describe_events("barrier", &names));
+        ui::line(format_args!("{arch}.{name}, {} times:\n{steps}{barriers}", window.openings()));
+    }
+    let lazy = costs.window(LAZY);
+    for (name, value) in lazy_round_trip(&lazy, &names) {
+        rows.push(Row { arch, name, value, unit: "executions" });
+    }
+    Ok(rows)
+}
+
+/// What a round trip of a thread by way of idle executes, on average and rounded up, so that one of
+/// them that executes more than none shows.
+fn lazy_round_trip(window: &Window, names: &Names) -> [(&'static str, u64); 3] {
+    let each = |count: u64| count.div_ceil(window.openings().max(1));
+    [
+        ("lazy_reloads", each(window.reloads())),
+        ("lazy_barriers", each(window.full_barriers(names))),
+        ("lazy_core_syncs", each(window.core_syncs(names))),
+    ]
 }
 
 /// What is over its limit on this machine, or has a limit and was not measured.
@@ -148,23 +195,32 @@ fn json(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    fn rows(image: u64) -> Vec<Row> {
-        let row = |name, value| Row { arch: Arch::X86_64, name, value, unit: "instructions" };
-        vec![row("boot", 1), row("image", image), row("null_call", 1)]
+    /// Every row that has a limit, at that limit.
+    fn at_the_limit(budgets: &Budgets) -> Vec<Row> {
+        let row = |name: &str| Row {
+            arch: Arch::X86_64,
+            name: name.to_owned().leak(),
+            value: budgets.limit(Arch::X86_64, name).unwrap(),
+            unit: "instructions",
+        };
+        budgets.rows(Arch::X86_64).map(row).collect()
     }
 
     #[test]
     fn over_is_over_and_missing_is_missing() {
         let budgets = Budgets::read().unwrap();
-        assert!(over_budget(&rows(786_432), &budgets, Arch::X86_64).is_empty());
-        assert!(over_budget(&rows(786_433), &budgets, Arch::X86_64)[0].contains("image"));
-        let missing = over_budget(&rows(1)[..2], &budgets, Arch::X86_64);
-        assert!(missing[0].contains("null_call was not measured"));
+        let mut rows = at_the_limit(&budgets);
+        assert!(over_budget(&rows, &budgets, Arch::X86_64).is_empty());
+        rows.iter_mut().find(|row| row.name == "image").unwrap().value += 1;
+        assert!(over_budget(&rows, &budgets, Arch::X86_64)[0].contains("image"));
+        rows.retain(|row| row.name != "image");
+        assert!(over_budget(&rows, &budgets, Arch::X86_64)[0].contains("image was not measured"));
     }
 
     #[test]
     fn json_is_a_list_of_rows() {
-        let text = json(&rows(5)[1..2]);
-        assert_eq!(text, "[\n  {\"name\": \"x86_64.image\", \"value\": 5, \"unit\": \"instructions\"}\n]\n");
+        let row = Row { arch: Arch::X86_64, name: "image", value: 5, unit: "bytes" };
+        let text = json(&[row]);
+        assert_eq!(text, "[\n  {\"name\": \"x86_64.image\", \"value\": 5, \"unit\": \"bytes\"}\n]\n");
     }
 }

@@ -33,12 +33,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_machine_has_the_three_rows() {
+    fn every_machine_has_the_same_rows() {
         let budgets = Budgets::read().unwrap();
-        for arch in Arch::ALL {
-            for row in ["boot", "image", "null_call"] {
-                assert!(budgets.limit(arch, row).is_some(), "{arch} {row}");
-            }
-        }
+        let rows = |arch| budgets.rows(arch).map(str::to_owned).collect::<Vec<_>>();
+        assert!(rows(Arch::X86_64).contains(&"null_call".into()));
+        assert_eq!(rows(Arch::X86_64), rows(Arch::Ppc64le));
     }
 }

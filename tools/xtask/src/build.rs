@@ -4,6 +4,7 @@ use crate::arch::Arch;
 use crate::error::{Context, Error, Result};
 use crate::toolchain::{Image, Toolchain, guest_target_dir, read};
 use crate::ui::Progress;
+use crate::variant::Variant;
 use cargo_metadata::Message;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
@@ -31,19 +32,24 @@ pub struct Built {
     pub initrd: PathBuf,
 }
 
-/// Builds all of it.
+/// Builds all of it, with the ordinary kernel.
 pub fn everything(toolchain: &Toolchain, arch: Arch) -> Result<Built> {
-    let kernel = kernel(toolchain, arch)?;
+    variant(toolchain, arch, Variant::default())
+}
+
+/// Builds all of it, with this kernel.
+pub fn variant(toolchain: &Toolchain, arch: Arch, variant: Variant) -> Result<Built> {
+    let kernel = kernel(toolchain, arch, variant)?;
     let programs = programs(toolchain, arch)?;
     let initrd = pack(arch, &programs)?;
     Ok(Built { arch, kernel, programs, initrd })
 }
 
 /// Builds the kernel.
-pub fn kernel(toolchain: &Toolchain, arch: Arch) -> Result<PathBuf> {
-    let mut cargo = toolchain.cargo("build", arch, Image::Kernel);
+pub fn kernel(toolchain: &Toolchain, arch: Arch, variant: Variant) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo("build", arch, Image::Kernel(variant));
     cargo.args(["-p", arch.kernel_package()]);
-    let made = executables(cargo, &format!("building the {arch} kernel"))?;
+    let made = executables(cargo, &format!("building the {arch} kernel{}", variant.suffix()))?;
     match made.into_iter().next() {
         Some((_, file)) => Ok(file),
         None => Err(Error::new(format!("{} builds no binary", arch.kernel_package()))),

@@ -14,6 +14,7 @@ mod doctor;
 mod error;
 mod guest;
 mod newer_qemu;
+mod observed;
 mod oracle;
 mod protocol;
 mod qemu;
@@ -23,6 +24,7 @@ mod terminal;
 mod test;
 mod toolchain;
 mod ui;
+mod variant;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,14 +1,14 @@
-//! Runs a guest under the instruction-counting plugin and reads what it counted.
+//! Runs a guest under the plugin that watches it, and reads what that saw.
 
 use crate::arch::Arch;
 use crate::build::{self, Built};
 use crate::error::{Context, Error, Result};
 use crate::guest::{self, Ending, Input, Output};
+use crate::observed::{Counts, Observed};
 use crate::qemu::Machine;
 use crate::run;
 use crate::toolchain::{Toolchain, output_of, read, root};
 use object::{Object, ObjectSegment, SegmentFlags};
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -47,9 +47,6 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// What was counted, by name.
-pub type Counts = BTreeMap<String, u64>;
-
 /// A QEMU and the plugin built for its interface.
 pub struct Oracle {
     qemu: PathBuf,
@@ -69,7 +66,7 @@ impl Oracle {
             Interface::V2 => cargo.arg(root().join("target/oracle-2")).args(["--features", "interface2"]),
             Interface::V3 => cargo.arg(root().join("target/oracle-3")).args(["--features", "interface3"]),
         };
-        let plugin = build::artifacts(cargo, "building the instruction counter")?
+        let plugin = build::artifacts(cargo, "building the watching plugin")?
             .into_iter()
             .filter(|artifact| artifact.target.name == "oracle")
             .flat_map(|artifact| artifact.filenames)
@@ -81,20 +78,31 @@ impl Oracle {
 
     /// Boots a program under the plugin and returns its counts.
     pub fn count(&self, built: &Built, program: &[&str], extra: &[&str]) -> Result<Counts> {
+        Ok(self.watch(built, program, extra)?.counts)
+    }
+
+    /// Boots a program under the plugin and returns all that it saw.
+    pub fn watch(&self, built: &Built, program: &[&str], extra: &[&str]) -> Result<Observed> {
         let out = root().join(format!("target/counts-{}", built.arch));
-        let _ = std::fs::remove_file(&out);
+        let plugin = self.argument(built, &out)?;
+        self.run_to_the_end(built, program, &[extra, &["-plugin", &plugin]].concat(), "")?;
+        read_observed(&out)
+    }
+
+    /// What QEMU is told behind `-plugin`, for a guest whose findings go to `out`. What lay there
+    /// is gone.
+    pub fn argument(&self, built: &Built, out: &Path) -> Result<String> {
+        let _ = std::fs::remove_file(out);
         let entry = entry_address(built.arch, &built.kernel)?;
         let user = user_range(built)?;
-        let plugin = format!(
+        Ok(format!(
             "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
             self.plugin.display(),
             user.start,
             user.end,
             built.arch,
             out.display()
-        );
-        self.run_to_the_end(built, program, &[extra, &["-plugin", &plugin]].concat(), "")?;
-        parse_counts(&String::from_utf8_lossy(&read(&out)?))
+        ))
     }
 
     /// Counts the instructions from the kernel's entry to the first user instruction a second way,
@@ -185,15 +193,9 @@ fn logged_address(line: &str) -> Option<u64> {
     u64::from_str_radix(fields.split('/').nth(1)?, 16).ok()
 }
 
-/// `name value` lines.
-fn parse_counts(text: &str) -> Result<Counts> {
-    text.lines()
-        .map(|line| {
-            let (name, value) =
-                line.split_once(' ').ok_or_else(|| Error::new(format!("the counter wrote `{line}`")))?;
-            Ok((name.into(), value.parse().context(|| format!("the counter wrote `{line}`"))?))
-        })
-        .collect()
+/// What the plugin wrote.
+pub fn read_observed(out: &Path) -> Result<Observed> {
+    String::from_utf8_lossy(&read(out)?).parse()
 }
 
 /// Where the machine's firmware starts the kernel.
@@ -279,12 +281,5 @@ mod tests {
         assert_eq!(steps_to_user(lines.clone().into_iter(), 0x10_0000, &(0x40_0000..0x50_0000)), Some(4));
         lines.truncate(5);
         assert_eq!(steps_to_user(lines.into_iter(), 0x10_0000, &(0x40_0000..0x50_0000)), None);
-    }
-
-    #[test]
-    fn counts_are_read_and_nonsense_is_not() {
-        assert_eq!(parse_counts("boot 12\ncalls 3\n").unwrap()["boot"], 12);
-        assert!(parse_counts("boot twelve").is_err());
-        assert!(parse_counts("boot").is_err());
     }
 }

@@ -33,6 +33,26 @@ pub enum Accel {
     Kvm,
 }
 
+/// How many host threads TCG has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Threads {
+    /// One for each CPU: they run at the same time, and stores can be seen late.
+    #[default]
+    Multi,
+    /// One for all CPUs in turn.
+    Single,
+}
+
+/// The interrupt controller that pseries offers the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Interrupts {
+    /// The machine's usual choice.
+    #[default]
+    Default,
+    /// ppc64le: XIVE and nothing else.
+    Xive,
+}
+
 /// A machine to be started.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -44,6 +64,8 @@ pub struct Machine {
     pub memory: u32,
     pub firmware: Firmware,
     pub accel: Accel,
+    pub threads: Threads,
+    pub interrupts: Interrupts,
     /// Settings of it: `,name=value`, or nothing.
     pub accel_settings: &'static str,
     /// The CPU model, if not the machine's usual one.
@@ -83,6 +105,8 @@ impl Machine {
             memory: 256,
             firmware: Firmware::Default,
             accel: Accel::Tcg,
+            threads: Threads::Multi,
+            interrupts: Interrupts::Default,
             accel_settings: "",
             cpu: None,
             kernel: kernel.into(),
@@ -123,9 +147,11 @@ impl Machine {
     pub fn arguments(&self) -> Result<Vec<OsString>> {
         let mut arguments = Vec::<OsString>::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-        let accel = match self.accel {
-            Accel::Tcg => "tcg",
-            Accel::Kvm => "kvm",
+        let accel = match (self.accel, self.threads) {
+            // What is usual is left to QEMU: `-icount` wants one thread, and would refuse.
+            (Accel::Tcg, Threads::Multi) => "tcg",
+            (Accel::Tcg, Threads::Single) => "tcg,thread=single",
+            (Accel::Kvm, _) => "kvm",
         };
         add(&["-accel", &format!("{accel}{}", self.accel_settings)]);
         match self.arch {
@@ -148,6 +174,10 @@ impl Machine {
                     Firmware::Default | Firmware::Vof => machine.push_str(",x-vof=on"),
                     Firmware::Slof => {}
                     other => return Err(wrong_firmware(other, self.arch)),
+                }
+                match self.interrupts {
+                    Interrupts::Default => {}
+                    Interrupts::Xive => machine.push_str(",ic-mode=xive"),
                 }
                 if self.accel == Accel::Kvm {
                     machine = machine
@@ -233,6 +263,16 @@ mod tests {
         let mut machine = Machine::new(Arch::X86_64, Path::new("k"));
         machine.firmware = Firmware::Slof;
         assert!(machine.arguments().unwrap_err().to_string().contains("slof"));
+    }
+
+    #[test]
+    fn one_thread_for_all_cpus_when_asked_for() {
+        let mut machine = Machine::new(Arch::Ppc64le, Path::new("k"));
+        assert!(!text(&machine).contains("thread="));
+        machine.threads = Threads::Single;
+        machine.interrupts = Interrupts::Xive;
+        assert!(text(&machine).contains("-accel tcg,thread=single"));
+        assert!(text(&machine).contains(",ic-mode=xive"));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use crate::arch::Arch;
 use crate::build;
 use crate::error::Result;
 use crate::guest::{self, Ending, Input, Output, Report};
-use crate::qemu::{self, Accel, Firmware, Machine};
+use crate::qemu::{self, Accel, Firmware, Machine, Threads};
 use crate::symbols;
 use crate::terminal::Raw;
 use crate::toolchain::Toolchain;
 use crate::ui;
+use crate::variant::Lifetime;
 use clap::ValueHint;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,12 @@ pub struct Arguments {
     /// What executes the guest. KVM is never chosen by itself.
     #[arg(long, value_enum, default_value = "tcg")]
     accel: Accel,
+    /// With TCG: one host thread for each CPU, or one for all of them.
+    #[arg(long, value_enum, default_value = "multi")]
+    tcg: Threads,
+    /// Who keeps an address space alive that a CPU still has loaded: the kernel's policy.
+    #[arg(long, value_enum, default_value = "hazard", value_name = "POLICY")]
+    lifetime: Lifetime,
     /// QEMU's name for the CPU model.
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
@@ -77,13 +84,14 @@ pub struct Arguments {
 
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
-    let built = build::everything(&toolchain, arguments.arch)?;
+    let built = build::variant(&toolchain, arguments.arch, arguments.lifetime.into())?;
     let interactive = arguments.program.is_none();
     let machine = Machine {
         cpus: arguments.smp,
         memory: arguments.mem,
         firmware: arguments.firmware,
         accel: arguments.accel,
+        threads: arguments.tcg,
         cpu: arguments.cpu,
         initrd: Some(arguments.initrd.unwrap_or(built.initrd)),
         options: arguments.kernel_option,

@@ -1,7 +1,9 @@
-//! Turns the return addresses of a guest's backtrace into functions and source lines.
+//! Turns addresses in a guest into functions, source lines and data.
 
-use crate::toolchain::root;
+use crate::error::{Context, Result};
+use crate::toolchain::{read, root};
 use addr2line::Loader;
+use object::{Object, ObjectSymbol, SymbolKind};
 use std::path::Path;
 
 /// The lines of a backtrace, as far as the kernel's symbols reach.
@@ -48,6 +50,58 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
         places.extend(symbol.map(str::to_owned));
     }
     places
+}
+
+/// The names of a kernel's code and data.
+pub struct Names {
+    loader: Loader,
+    /// Address, size, name; in order.
+    data: Vec<(u64, u64, String)>,
+}
+
+impl Names {
+    pub fn read(kernel: &Path) -> Result<Self> {
+        let name = || kernel.display().to_string();
+        let bytes = read(kernel)?;
+        let file = object::File::parse(&*bytes).context(name)?;
+        let mut data: Vec<_> = file
+            .symbols()
+            .filter(|symbol| symbol.kind() == SymbolKind::Data && symbol.size() > 0)
+            .filter_map(|symbol| {
+                let name = addr2line::demangle_auto(symbol.name().ok()?.into(), None).into_owned();
+                Some((symbol.address(), symbol.size(), without_hash(&name).to_owned()))
+            })
+            .collect();
+        data.sort_unstable();
+        let loader = Loader::new(kernel).map_err(|error| crate::error::Error::new(error.to_string()))?;
+        Ok(Self { loader, data })
+    }
+
+    /// The statics in these bytes, as far as the image has them.
+    pub fn data(&self, at: u64, bytes: u64) -> Option<String> {
+        let inside = |(start, size, _): &&(u64, u64, String)| *start < at + bytes && at < start + size;
+        let names: Vec<_> = self.data.iter().filter(inside).map(|(.., name)| name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
+    /// The functions that an instruction belongs to, innermost first: it may have been inlined.
+    pub fn functions(&self, at: u64) -> Vec<String> {
+        describe(&self.loader, at)
+    }
+
+    /// The same in a line.
+    pub fn place(&self, at: u64) -> String {
+        let functions = self.functions(at);
+        if functions.is_empty() { format!("{at:#x}") } else { functions.join(" < ") }
+    }
+
+    /// Whether an instruction belongs to a function of this name, or to one inlined from it.
+    pub fn is_in(&self, at: u64, function: &str) -> bool {
+        self.functions(at).iter().any(|place| {
+            let name = place.split(" at ").next().unwrap_or(place);
+            name.rsplit("::").next() == Some(function)
+        })
+    }
 }
 
 /// A file of the tree from its top, a file of a dependency from its package.

@@ -8,6 +8,7 @@
 
 use crate::arch::Arch;
 use crate::error::{Context, Error, Result};
+use crate::variant::Variant;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,7 +33,7 @@ pub struct Toolchain {
 /// What a build is for, which decides its flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Image {
-    Kernel,
+    Kernel(Variant),
     User,
 }
 
@@ -112,7 +113,7 @@ impl Toolchain {
         let mut command = Command::new(cargo());
         scrub(&mut command);
         let target = match image {
-            Image::Kernel => arch.kernel_target(),
+            Image::Kernel(_) => arch.kernel_target(),
             Image::User => arch.user_target(),
         };
         command
@@ -122,7 +123,7 @@ impl Toolchain {
             .env("RUSTFLAGS", rust_flags(arch, image))
             .args([subcommand, "--release", "--target", target])
             .arg("--target-dir")
-            .arg(guest_target_dir())
+            .arg(target_dir(image))
             .args(["-Zbuild-std=core,alloc,compiler_builtins"])
             .args(["-Zbuild-std-features=compiler-builtins-mem"]);
         if target.ends_with(".json") && self.json_target_flag {
@@ -145,6 +146,18 @@ pub fn guest_target_dir() -> PathBuf {
     root().join("target/guest")
 }
 
+/// Other flags build everything anew, so each variant of the kernel has its own folder.
+fn target_dir(image: Image) -> PathBuf {
+    match image {
+        Image::Kernel(variant) => {
+            let mut folder = guest_target_dir().into_os_string();
+            folder.push(variant.suffix());
+            folder.into()
+        }
+        Image::User => guest_target_dir(),
+    }
+}
+
 /// The flags of everything that boots; the same on every machine that builds, so that nothing is
 /// built twice. What else a link needs stands in the packages' build scripts.
 fn rust_flags(arch: Arch, image: Image) -> String {
@@ -152,7 +165,10 @@ fn rust_flags(arch: Arch, image: Image) -> String {
         "--cfg spandrel_arch=\"{arch}\" -Clinker=ld.lld -Crelocation-model=static -Zunstable-options"
     );
     match image {
-        Image::Kernel => flags.push_str(" -Cforce-frame-pointers=yes"),
+        Image::Kernel(variant) => {
+            flags.push_str(" -Cforce-frame-pointers=yes");
+            flags.push_str(&variant.flags());
+        }
         Image::User => {}
     }
     flags
@@ -252,7 +268,8 @@ mod tests {
 
     #[test]
     fn the_machine_is_chosen_by_cfg() {
-        assert!(rust_flags(Arch::Ppc64le, Image::Kernel).contains("spandrel_arch=\"ppc64le\""));
+        let kernel = Image::Kernel(Variant::default());
+        assert!(rust_flags(Arch::Ppc64le, kernel).contains("spandrel_arch=\"ppc64le\""));
         assert!(!rust_flags(Arch::X86_64, Image::User).contains("frame-pointers"));
     }
 }

@@ -15,3 +15,10 @@ pub mod hostile;
 #[cfg_attr(target_arch = "x86_64", path = "door_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "door_ppc64le.rs")]
 pub mod door;
+
+/// Instructions without effect that tell a watcher where a window begins and ends, for [`watch`].
+#[cfg_attr(target_arch = "x86_64", path = "mark_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "mark_ppc64le.rs")]
+mod mark;
+
+pub mod watch;

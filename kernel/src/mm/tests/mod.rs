@@ -1,6 +1,7 @@
 //! Memory management over the simulated machine, one file per subject.
 
 mod budget;
+mod cpus;
 mod frames;
 mod heap;
 mod list;

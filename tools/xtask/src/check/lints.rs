@@ -4,6 +4,7 @@ use super::Finding;
 use crate::arch::Arch;
 use crate::error::{Context, Result};
 use crate::toolchain::{Image, Toolchain};
+use crate::variant::Variant;
 use std::process::{Command, Stdio};
 
 /// Everything is as rustfmt writes it.
@@ -36,8 +37,8 @@ pub fn clippy_guest(arch: Arch) -> Result<Finding> {
     let Some(clippy) = toolchain.clippy() else {
         return Ok(Finding::Skipped(format!("no clippy belongs to {}", toolchain.rustc.display())));
     };
-    let builds =
-        [(Image::Kernel, &[arch.kernel_package()][..]), (Image::User, &["user_init", "user_programs"][..])];
+    let kernel = Image::Kernel(Variant::default());
+    let builds = [(kernel, &[arch.kernel_package()][..]), (Image::User, &["user_init", "user_programs"][..])];
     for (image, packages) in builds {
         let mut cargo = toolchain.cargo("check", arch, image);
         cargo.arg("--quiet");

@@ -1,0 +1,104 @@
+//! The conformance suite: what the clauses promise, as user programs.
+//!
+//! A case is written once, over the small [`Os`] trait, and runs wherever that is implemented: as a
+//! program on a machine, and on the simulated machine with every user thread and every CPU a host
+//! thread. It sees what a user sees (values, faults, exit reports) and, in kernels built for
+//! testing, what the CPUs count and where they stand; it brings a race about by stopping CPUs at
+//! named points, and hopes for nothing.
+//!
+//! Cases touch memory through [`Os::load`] and [`Os::store`] only, at addresses of the
+//! [`arena`](Word): on the simulated machine these go through its cached translations, which are
+//! as stale as the contract allows.
+//!
+//! Each case runs in a process of its own, which starts without registrations. One file per family
+//! of clauses; [`table`] lists them all.
+#![no_std]
+
+extern crate alloc;
+
+mod bar;
+mod ctx;
+mod mig;
+mod outcome;
+mod ret;
+mod smp;
+mod table;
+mod tlb;
+mod world;
+
+pub use outcome::{Not, Outcome, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED};
+pub use table::{Case, Machines, find, table};
+pub use world::{World, main};
+
+use core::fmt;
+
+/// Where cases have their memory: 4 GiB that nothing else of a program uses.
+pub const ARENA: u64 = 0x2000_0000_0000;
+/// Its bytes.
+pub const ARENA_BYTES: u64 = 1 << 32;
+
+/// The address of eight aligned bytes of the arena, mapped or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word(u64);
+
+impl Word {
+    /// # Panics
+    /// If it is not aligned, or not in the arena.
+    pub const fn new(at: u64) -> Self {
+        assert!(at.is_multiple_of(8) && at >= ARENA && at < ARENA + ARENA_BYTES);
+        Self(at)
+    }
+
+    /// In bytes.
+    pub const fn address(self) -> u64 {
+        self.0
+    }
+
+    /// The word `bytes` after it.
+    pub const fn plus(self, bytes: u64) -> Self {
+        Self::new(self.0 + bytes)
+    }
+}
+
+/// What a case stands on.
+pub trait Os: Clone + Send + Sized + 'static {
+    /// A thread that was started and is to be waited for.
+    type Thread;
+
+    /// Whether the machine is the simulated one: there, loops are shorter, and what only real
+    /// memory orderings can show is left out.
+    const SIMULATED: bool;
+
+    /// Whether every return to user mode serializes the core, so that the kernel has nothing to
+    /// count there.
+    fn returns_serialize(&self) -> bool;
+
+    /// Makes a system call: status and value.
+    ///
+    /// # Safety
+    /// Every address among the arguments lies in the arena.
+    unsafe fn call(&self, number: u64, args: [u64; 6]) -> (u64, u64);
+
+    /// Loads a word. No ordering, by the compiler or the machine, but that of program order as the
+    /// compiler emits it. A page that is not mapped ends the process.
+    fn load(&self, at: Word) -> u64;
+
+    /// Stores a word. As [`load`](Self::load).
+    fn store(&self, at: Word, value: u64);
+
+    /// One turn of a wait loop. Interrupts may be taken here.
+    fn pause(&self);
+
+    /// Starts a thread of this process on the CPUs in the set `cpus`; it executes no instruction of
+    /// `body` elsewhere.
+    fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<Self::Thread, abi::Error>;
+
+    /// The name of a thread that was started, for calls.
+    fn handle(thread: &Self::Thread) -> abi::Handle;
+
+    /// Waits until it has ended.
+    fn join(&self, thread: Self::Thread) -> Result<(), abi::Error>;
+
+    /// Prints a line.
+    fn say(&self, line: fmt::Arguments<'_>);
+}

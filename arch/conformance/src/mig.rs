@@ -1,0 +1,79 @@
+//! `MIG`: a thread that goes elsewhere finds all it had, and needs nothing of where it was.
+
+use crate::outcome::{Outcome, ensure, ensure_eq};
+use crate::world::World;
+use crate::{ARENA, Not, Os, Word};
+
+/// The migrating thread's memory.
+const PATTERN: Word = Word::new(ARENA + (16 << 20));
+
+/// A thread goes back and forth between CPUs; after each step it is where it should be and finds
+/// what it wrote, in memory and in registers. `MIG-1`
+pub fn mig_1_forced_migrations<O: Os>(world: &World<O>) -> Outcome {
+    const WORDS: u64 = 8;
+    let steps: u64 = if O::SIMULATED { 300 } else { 100_000 };
+    let other = world.others().next().unwrap_or(0);
+    world.map(PATTERN, 2)?;
+    let area = PATTERN.plus(abi::PAGE_BYTES);
+    world.register_area(area)?;
+    let mut sum = 0u64;
+    for step in 0..steps {
+        let cpu = if step % 2 == 0 { other } else { 0 };
+        world.move_to(cpu)?;
+        let there = world.cpu_of(area);
+        ensure!(there == cpu, "step {step}: on CPU {there} instead of {cpu}");
+        for word in 0..WORDS {
+            let at = PATTERN.plus(8 * word);
+            let wanted = if step == 0 { 0 } else { (step - 1) * WORDS + word };
+            ensure_eq!(world.load(at), wanted, "step {step}, word {word}");
+            world.store(at, step * WORDS + word);
+        }
+        sum = sum.wrapping_add(step);
+    }
+    ensure_eq!(sum, steps * (steps - 1) / 2, "the sum in registers");
+    Ok(())
+}
+
+/// A CPU is stuck in the kernel with interrupts off; a thread that waits in its queue is taken by
+/// another, which needs nothing of the stuck one. `MIG-2`
+pub fn mig_2_a_stuck_cpu<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let mut others = world.others();
+    let [Some(stuck), Some(free)] = [others.next(), others.next()] else {
+        return Err(Not::Skipped("too few CPUs"));
+    };
+    // Shares the CPU with the one that will hold it, and is in its queue by then.
+    let waiting = world.spawn(1 << stuck, |world| {
+        world.wait_until(|world| {
+            let turns = world.load(world.flag(1));
+            world.store(world.flag(1), turns + 1);
+            world.load(world.flag(0)) == 1
+        });
+    })?;
+    let set = 1 << stuck | 1 << free;
+    let sticks = world.spawn(1 << stuck, |world| {
+        world.store(world.flag(2), 1);
+        let stuck = world.stick();
+        world.store(world.flag(2), if stuck.is_ok() { 3 } else { 4 });
+    })?;
+    world.wait_until(|world| world.load(world.flag(2)) != 0);
+    // Stuck once its turns stand still.
+    let mut turns = world.load(world.flag(1));
+    loop {
+        world.sleep(50_000_000)?;
+        let now = world.load(world.flag(1));
+        if now == turns {
+            break;
+        }
+        turns = now;
+    }
+    world.let_run(&waiting, set)?;
+    let moved = world.load(world.flag(1));
+    world.wait_until(|world| world.load(world.flag(1)) > moved + 10);
+    ensure_eq!(world.load(world.flag(2)), 1, "the stuck CPU's thread (3: it went on by itself)");
+    world.release(stuck)?;
+    world.store(world.flag(0), 1);
+    world.join(waiting)?;
+    world.join(sticks)
+}

@@ -1,0 +1,221 @@
+//! `TLB`: after an unmap has returned, nobody uses what was there.
+
+use crate::outcome::{Outcome, ensure_eq};
+use crate::world::{Loaded, Stop, Uses, World};
+use crate::{ARENA, Not, Os, Word};
+use abi::testing::Point;
+use abi::{Ending, PAGE_BYTES};
+
+/// Where the pages that come and go lie: alone in what one last-level table covers, so that the
+/// table goes with them.
+const PAGES: Word = Word::new(ARENA + (64 << 20));
+
+/// What is in a page before it goes.
+const OLD: u64 = 0x0123_4567_89ab_cdef;
+
+/// What the child ends with if its reader was not stopped by a fault.
+const READ_STALE: u8 = 99;
+
+/// A thread reads a page in a loop; another unmaps it and then says so: the reader faults before it
+/// reads the page once more. `TLB-3`
+pub fn tlb_3_a_remote_unmap_faults<O: Os>(world: &World<O>) -> Outcome {
+    let rounds = if O::SIMULATED { 3 } else { 10 };
+    let cpu = world.others().next().unwrap_or(0);
+    for round in 0..rounds {
+        let child = world.child("tlb_3_a_remote_unmap_faults", cpu.into())?;
+        let report = world.wait(child)?;
+        ensure_eq!(
+            (report.ending(), report.status()),
+            (Some(Ending::Fault), abi::FAULT_STATUS),
+            "how the child ended in round {round} ({READ_STALE}: it read the page after the unmap)"
+        );
+    }
+    Ok(())
+}
+
+pub fn reads_what_is_unmapped<O: Os>(world: &World<O>, cpu: u64) -> u8 {
+    let run = || -> Outcome {
+        world.move_to(0)?;
+        world.flags()?;
+        world.map(PAGES, 1)?;
+        let _reader = world.spawn(1 << cpu, |world| {
+            loop {
+                let unmapped = world.load(world.flag(0));
+                let _ = world.load(PAGES);
+                world.store(world.flag(1), 1);
+                if unmapped == 1 {
+                    world.exit(READ_STALE);
+                }
+                world.os.pause();
+            }
+        })?;
+        world.wait_for(world.flag(1), 1);
+        world.unmap(PAGES, 1)?;
+        world.store(world.flag(0), 1);
+        loop {
+            world.os.pause();
+        }
+    };
+    run().map_or_else(|not| not.status(), |()| 0)
+}
+
+/// Puts fresh pages in the place of `pages` pages at `at`.
+fn replace<O: Os>(world: &World<O>, at: Word, pages: u64) -> Outcome {
+    world.unmap(at, pages)?;
+    world.map(at, pages)
+}
+
+/// The first words of `pages` pages, or'ed.
+fn any<O: Os>(world: &World<O>, at: Word, pages: u64) -> u64 {
+    (0..pages).fold(0, |any, page| any | world.load(at.plus(page * PAGE_BYTES)))
+}
+
+fn fill<O: Os>(world: &World<O>, at: Word, pages: u64) {
+    for page in 0..pages {
+        world.store(at.plus(page * PAGE_BYTES), OLD);
+    }
+}
+
+/// A thread on `cpu` that has `PAGES` in its CPU's cache, blocks, and tells in flag 2 what it reads
+/// (plus 1) after flag 0 is 1. When this returns its CPU holds the process lazily.
+fn lazy_reader<O: Os>(world: &World<O>, cpu: u32, elsewhere: u32, pages: u64) -> Result<O::Thread, Not> {
+    let reader = world.spawn(1 << cpu, move |world| {
+        let cached = any(&world, PAGES, pages);
+        let told = world.spawn(1 << elsewhere, |world| world.wait_for(world.flag(0), 1));
+        world.store(world.flag(1), cached);
+        let joined = told.and_then(|told| world.join(told));
+        let now = any(&world, PAGES, pages);
+        world.store(world.flag(2), if joined.is_ok() { now + 1 } else { u64::MAX });
+    })?;
+    world.wait_until(|world| world.load(world.flag(1)) == OLD);
+    world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
+    Ok(reader)
+}
+
+/// Two CPUs that are not 0.
+fn two<O: Os>(world: &World<O>) -> Result<[u32; 2], Not> {
+    let mut others = world.others();
+    match [others.next(), others.next()] {
+        [Some(first), Some(second)] => Ok([first, second]),
+        _ => Err(Not::Skipped("too few CPUs")),
+    }
+}
+
+/// Whatever `while_lazy` does on CPU 0 while a CPU that has `pages` pages cached is lazy, the reader
+/// there then reads zeroes.
+fn reads_fresh<O: Os>(world: &World<O>, pages: u64, while_lazy: impl FnOnce(u32) -> Outcome) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [cpu, elsewhere] = two(world)?;
+    world.map(PAGES, pages)?;
+    fill(world, PAGES, pages);
+    let reader = lazy_reader(world, cpu, elsewhere, pages)?;
+    while_lazy(cpu)?;
+    world.store(world.flag(0), 1);
+    world.join(reader)?;
+    ensure_eq!(world.load(world.flag(2)) - 1, 0, "what the reader found in a fresh page");
+    Ok(())
+}
+
+/// One page goes while its CPU is lazy; it was not interrupted for that, perhaps, and flushes before
+/// its thread goes on. `TLB-4`
+pub fn tlb_4_flushed_while_lazy<O: Os>(world: &World<O>) -> Outcome {
+    // A neighbour keeps the table alive.
+    world.map(PAGES.plus(PAGE_BYTES), 1)?;
+    reads_fresh(world, 1, |_| replace(world, PAGES, 1))
+}
+
+/// The last page of a table goes while its CPU is lazy: no walk uses the freed table. `TLB-3`
+pub fn tlb_3_tables_are_freed_while_lazy<O: Os>(world: &World<O>) -> Outcome {
+    reads_fresh(world, 4, |_| {
+        world.unmap(PAGES, 4)?;
+        // Takes the table's frame, if it was freed, and writes to it.
+        let elsewhere = PAGES.plus(64 << 20);
+        world.map(elsewhere, 64)?;
+        fill(world, elsewhere, 64);
+        world.map(PAGES, 4)
+    })
+}
+
+/// A page goes while a kernel task has the process adopted. `TLB-3`
+pub fn tlb_3_a_task_that_adopted<O: Os>(world: &World<O>) -> Outcome {
+    reads_fresh(world, 1, |cpu| {
+        world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
+        world.task(cpu, Uses::MyMm, 10)?;
+        world.wait_stopped(cpu)?;
+        replace(world, PAGES, 1)?;
+        world.release(cpu)
+    })
+}
+
+/// A page goes while a CPU is between the store that says it switches to the process and the load of
+/// its tables. `TLB-3`, `CTX-5`
+pub fn tlb_3_a_cpu_in_the_switching_window<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [cpu, _] = two(world)?;
+    world.map(PAGES, 1)?;
+    fill(world, PAGES, 1);
+    world.arm(Point::Switching, cpu, Stop::Serving)?;
+    let reader = world.spawn(1 << cpu, |world| {
+        world.store(world.flag(2), 1 + world.load(PAGES));
+    })?;
+    world.wait_stopped(cpu)?;
+    ensure_eq!(world.loaded(cpu)?, Loaded::Switching, "what the stopped CPU holds");
+    replace(world, PAGES, 1)?;
+    world.release(cpu)?;
+    world.join(reader)?;
+    ensure_eq!(world.load(world.flag(2)), 1, "what the reader found in a fresh page, plus 1");
+    Ok(())
+}
+
+/// Two CPUs replace neighbouring ranges at the same time, of sizes below and above what is flushed
+/// page by page, while a third has all of them cached. `TLB-4`
+pub fn tlb_4_two_flushers<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [reader_cpu, flusher_cpu] = two(world)?;
+    let rounds = if O::SIMULATED { 1 } else { 10 };
+    let sizes = [1, 2, 31, 32, 33, 34, 100];
+    // Flag 0 is the turn of the reader and of the second flusher, 1 and 2 are theirs done; flag 3
+    // is the size, 4 what the reader found.
+    let upper = |pages: u64| PAGES.plus(pages * PAGE_BYTES);
+    let last = rounds * sizes.len() as u64 * 2;
+    let reader = world.spawn(1 << reader_cpu, move |world| {
+        for turn in 1..=last {
+            world.wait_for(world.flag(0), turn);
+            let found = any(&world, PAGES, 2 * world.load(world.flag(3)));
+            world.store(world.flag(4), found);
+            world.store(world.flag(1), turn);
+        }
+    })?;
+    let flusher = world.spawn(1 << flusher_cpu, move |world| {
+        for turn in 1..=last / 2 {
+            world.wait_for(world.flag(5), turn);
+            let pages = world.load(world.flag(3));
+            let worked = replace(&world, upper(pages), pages);
+            world.store(world.flag(2), if worked.is_ok() { turn } else { u64::MAX });
+        }
+    })?;
+    let mut turn = 0;
+    for pages in (0..rounds).flat_map(|_| sizes) {
+        world.map(PAGES, 2 * pages)?;
+        fill(world, PAGES, 2 * pages);
+        world.store(world.flag(3), pages);
+        let mut read = || {
+            turn += 1;
+            world.store(world.flag(0), turn);
+            world.wait_for(world.flag(1), turn);
+            world.load(world.flag(4))
+        };
+        ensure_eq!(read(), OLD, "what the reader caches");
+        let round = world.load(world.flag(5)) + 1;
+        world.store(world.flag(5), round);
+        replace(world, PAGES, pages)?;
+        world.wait_for(world.flag(2), round);
+        ensure_eq!(read(), 0, "what the reader found in {pages} fresh pages and their neighbours");
+        world.unmap(PAGES, 2 * pages)?;
+    }
+    world.join(reader)?;
+    world.join(flusher)
+}

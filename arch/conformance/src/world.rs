@@ -1,0 +1,389 @@
+//! What a case does to the world: calls with types, memory of the arena, other processes, and what
+//! kernels built for testing tell.
+
+use crate::outcome::{Not, OrFail, STATUS_FAILED};
+use crate::table::{Case, find};
+use crate::{ARENA, Os, Word};
+use abi::testing::{Counter, Operation, Point};
+use abi::{Call, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
+use alloc::format;
+use core::fmt;
+
+/// A process of the suite, and the set of CPUs that were on when its case began.
+pub struct World<O> {
+    pub os: O,
+    cpus: u64,
+}
+
+/// The program's name in the archive.
+const PROGRAM: &str = "conformance";
+/// Where requests to the kernel are written: the last pages of the arena.
+const SCRATCH: Word = Word::new(ARENA + (1 << 30));
+
+/// What a CPU's MMU holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loaded {
+    Kernel,
+    Active(u64),
+    Lazy(u64),
+    Switching,
+}
+
+/// How a CPU stands at a point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// It serves the requests of other CPUs meanwhile.
+    Serving = 0,
+}
+
+/// What a kernel task uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uses {
+    /// No mm.
+    Nothing = 0,
+    /// The caller's mm.
+    MyMm = 1,
+}
+
+impl<O: Os> Clone for World<O> {
+    fn clone(&self) -> Self {
+        Self { os: self.os.clone(), cpus: self.cpus }
+    }
+}
+
+impl<O: Os> World<O> {
+    pub(crate) fn new(os: O) -> Self {
+        let mut world = Self { os, cpus: 0 };
+        world.cpus = world.cpus_on().unwrap_or(1);
+        world
+    }
+
+    /// A call without addresses, or with addresses of the arena.
+    fn call<const N: usize>(&self, call: Call, args: [u64; N]) -> Result<u64, Error> {
+        let mut words = [0; 6];
+        words[..N].copy_from_slice(&args);
+        // SAFETY: the callers in this file pass numbers, and addresses of the arena.
+        let (status, value) = unsafe { self.os.call(call as u64, words) };
+        match status {
+            0 => Ok(value),
+            status => Err(Error::from_number(status).unwrap_or(Error::NotSupported)),
+        }
+    }
+
+    // # Memory
+
+    /// Maps `pages` zeroed pages for reading and writing at `at`, a page boundary.
+    pub fn map(&self, at: Word, pages: u64) -> Result<(), Not> {
+        let protection = Protection::ReadWrite as u64;
+        let args = [initial::PROCESS.0.into(), at.address(), pages * abi::PAGE_BYTES, protection];
+        self.call(Call::MemoryMap, args).map(|_| ()).or_fail("memory_map")
+    }
+
+    /// Gives `pages` pages at `at` back.
+    pub fn unmap(&self, at: Word, pages: u64) -> Result<(), Not> {
+        let args = [initial::PROCESS.0.into(), at.address(), pages * abi::PAGE_BYTES];
+        self.call(Call::MemoryUnmap, args).map(|_| ()).or_fail("memory_unmap")
+    }
+
+    /// The `index`-th word of a page of flags, which is mapped when the first is asked for by
+    /// [`flags`](Self::flags).
+    pub fn flag(&self, index: u64) -> Word {
+        Word::new(ARENA + 8 * index)
+    }
+
+    /// Maps the flags. Once per process.
+    pub fn flags(&self) -> Result<(), Not> {
+        self.map(Word::new(ARENA), 1)
+    }
+
+    pub fn load(&self, at: Word) -> u64 {
+        self.os.load(at)
+    }
+
+    pub fn store(&self, at: Word, value: u64) {
+        self.os.store(at, value);
+    }
+
+    /// Waits, without giving the CPU up, until `at` holds `value`.
+    pub fn wait_for(&self, at: Word, value: u64) {
+        while self.os.load(at) != value {
+            self.os.pause();
+        }
+    }
+
+    /// Waits until `condition` holds; gives the CPU up in between.
+    pub fn wait_until(&self, mut condition: impl FnMut(&Self) -> bool) {
+        while !condition(self) {
+            self.os.pause();
+            self.yield_now();
+        }
+    }
+
+    // # Threads
+
+    /// Starts a thread of this process on the CPUs of a set.
+    pub fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<O::Thread, Not> {
+        let on = self.cpus;
+        self.os.spawn(cpus, move |os| body(Self { os, cpus: on })).or_fail("thread_start")
+    }
+
+    pub fn join(&self, thread: O::Thread) -> Result<(), Not> {
+        self.os.join(thread).or_fail("thread_wait")
+    }
+
+    /// Moves the calling thread to one CPU; it is there when this returns.
+    pub fn move_to(&self, cpu: u32) -> Result<(), Not> {
+        self.affinity(1 << cpu).map(|_| ()).or_fail("thread_affinity")
+    }
+
+    /// Says where the calling thread may run.
+    pub fn affinity(&self, set: u64) -> Result<u64, Error> {
+        self.call(Call::ThreadAffinity, [Handle::NONE.0.into(), set])
+    }
+
+    /// Says where a thread that this one started may run.
+    pub fn let_run(&self, thread: &O::Thread, set: u64) -> Result<(), Not> {
+        let args = [O::handle(thread).0.into(), set];
+        self.call(Call::ThreadAffinity, args).map(|_| ()).or_fail("thread_affinity")
+    }
+
+    pub fn yield_now(&self) {
+        // It cannot fail.
+        let _ = self.call(Call::Yield, []);
+    }
+
+    /// Nanoseconds since boot.
+    pub fn now(&self) -> Result<u64, Not> {
+        self.call(Call::ClockRead, [initial::TIMER.0.into()]).or_fail("clock_read")
+    }
+
+    /// Sleeps for at least so long.
+    pub fn sleep(&self, nanoseconds: u64) -> Result<(), Not> {
+        let at = self.now()?.saturating_add(nanoseconds);
+        self.call(Call::SleepUntil, [initial::TIMER.0.into(), at]).map(|_| ()).or_fail("sleep_until")
+    }
+
+    /// Sleeps until the process ends.
+    pub fn sleep_for_ever(&self) {
+        let _ = self.call(Call::SleepUntil, [initial::TIMER.0.into(), u64::MAX]);
+    }
+
+    // # CPUs
+
+    /// The CPUs that were on when the case began.
+    pub fn cpus(&self) -> u64 {
+        self.cpus
+    }
+
+    pub fn cpus_on(&self) -> Result<u64, Error> {
+        self.call(Call::Cpus, [initial::MACHINE.0.into()])
+    }
+
+    /// The numbers of the CPUs but 0.
+    pub fn others(&self) -> impl Iterator<Item = u32> + use<O> {
+        let cpus = self.cpus;
+        (1..64).filter(move |cpu| cpus & 1 << cpu != 0)
+    }
+
+    /// Turns a CPU off (0) or on (1).
+    pub fn cpu_power(&self, cpu: u32, on: u64) -> Result<u64, Error> {
+        self.call(Call::CpuPower, [initial::MACHINE.0.into(), cpu.into(), on])
+    }
+
+    /// Waits until every process that has ended is taken apart.
+    pub fn quiesce(&self) -> Result<(), Not> {
+        self.call(Call::Quiesce, [initial::MACHINE.0.into()]).map(|_| ()).or_fail("quiesce")
+    }
+
+    // # membarrier and restartable sequences
+
+    pub fn membarrier(&self, command: u64, flags: u64, cpu: u64) -> Result<u64, Error> {
+        self.call(Call::Membarrier, [command, flags, cpu])
+    }
+
+    /// A command that has to work.
+    pub fn barrier(&self, command: abi::membarrier::Command) -> Result<(), Not> {
+        self.membarrier(command as u64, 0, 0).map(|_| ()).or_fail("membarrier")
+    }
+
+    /// Registers an area for the calling thread; its first four bytes say on which CPU it runs.
+    pub fn register_area(&self, at: Word) -> Result<(), Not> {
+        self.call(Call::RseqRegister, [at.address()]).map(|_| ()).or_fail("rseq_register")
+    }
+
+    /// The CPU that the area of the calling thread names.
+    pub fn cpu_of(&self, area: Word) -> u32 {
+        self.load(area) as u32
+    }
+
+    // # What kernels built for testing offer
+
+    fn test<const N: usize>(&self, operation: Operation, args: [u64; N]) -> Result<u64, Not> {
+        let mut words = [operation as u64, 0, 0, 0, 0, 0];
+        words[1..=N].copy_from_slice(&args);
+        match self.call(Call::Test, words) {
+            Ok(value) => Ok(value),
+            Err(Error::BadCall) => Err(Not::Skipped("the kernel is not built for testing")),
+            Err(error) => Err(Not::Failed(format!("test operation {operation:?}: {error:?}"))),
+        }
+    }
+
+    pub fn count(&self, cpu: u32, counter: Counter) -> Result<u64, Not> {
+        self.test(Operation::Count, [cpu.into(), counter as u64])
+    }
+
+    /// Has `cpu` stop the next time it passes `point`.
+    pub fn arm(&self, point: Point, cpu: u32, how: Stop) -> Result<(), Not> {
+        self.test(Operation::Arm, [point as u64, cpu.into(), how as u64]).map(|_| ())
+    }
+
+    /// Waits until `cpu` stands at the point it was armed for.
+    pub fn wait_stopped(&self, cpu: u32) -> Result<(), Not> {
+        while self.test(Operation::Stopped, [cpu.into()])? == 0 {
+            self.os.pause();
+        }
+        Ok(())
+    }
+
+    pub fn release(&self, cpu: u32) -> Result<(), Not> {
+        self.test(Operation::Release, [cpu.into()]).map(|_| ())
+    }
+
+    /// Queues a kernel task.
+    pub fn task(&self, cpu: u32, uses: Uses, slices: u64) -> Result<(), Not> {
+        self.test(Operation::Task, [cpu.into(), uses as u64, slices]).map(|_| ())
+    }
+
+    /// Keeps the caller's CPU in the kernel, deaf, until it is released.
+    pub fn stick(&self) -> Result<(), Not> {
+        self.test(Operation::Stick, []).map(|_| ())
+    }
+
+    pub fn limit_ids(&self, count: u64) -> Result<(), Not> {
+        self.test(Operation::LimitIds, [count]).map(|_| ())
+    }
+
+    /// The id of this address space.
+    pub fn context(&self) -> Result<u64, Not> {
+        self.test(Operation::Context, [])
+    }
+
+    pub fn idles(&self, cpu: u32) -> Result<bool, Not> {
+        Ok(self.test(Operation::Idle, [cpu.into()])? == 1)
+    }
+
+    pub fn loaded(&self, cpu: u32) -> Result<Loaded, Not> {
+        const LAZY: u64 = 1 << 62;
+        const SWITCHING: u64 = 1 << 63;
+        Ok(match self.test(Operation::Loaded, [cpu.into()])? {
+            0 => Loaded::Kernel,
+            word if word & SWITCHING != 0 => Loaded::Switching,
+            word if word & LAZY != 0 => Loaded::Lazy(word & !LAZY),
+            id => Loaded::Active(id),
+        })
+    }
+
+    /// Waits until `cpu` holds what it should.
+    pub fn wait_loaded(&self, cpu: u32, wanted: Loaded) -> Result<(), Not> {
+        while self.loaded(cpu)? != wanted {
+            self.os.pause();
+            self.yield_now();
+        }
+        Ok(())
+    }
+
+    // # Other processes
+
+    /// Starts a child that plays `role` of the case `case`. It is granted what this process has.
+    pub fn child(&self, case: &str, role: u64) -> Result<Handle, Not> {
+        let grants = [initial::CONSOLE, initial::TIMER, initial::ARCHIVE, initial::MACHINE];
+        let args = format!("{PROGRAM}\0{case}\0{role}\0");
+        let scratch = |offset: u64| SCRATCH.plus(offset);
+        let [name_at, args_at, grants_at] = [scratch(256), scratch(512), scratch(1024)];
+        self.map(SCRATCH, 1)?;
+        self.write(name_at, PROGRAM.as_bytes());
+        self.write(args_at, args.as_bytes());
+        for (at, handle) in (0..).step_by(size_of::<Grant>()).zip(grants) {
+            let rights = Rights::all().bits();
+            self.store(grants_at.plus(at), u64::from(handle.0) | u64::from(rights) << 32);
+        }
+        let request = [
+            name_at.address(),
+            PROGRAM.len() as u64,
+            args_at.address(),
+            args.len() as u64,
+            grants_at.address(),
+            grants.len() as u64,
+            u64::MAX,
+            abi::DEFAULT_PRIORITY,
+        ];
+        const { assert!(size_of::<SpawnRequest>() == size_of::<[u64; 8]>()) };
+        for (offset, word) in (0..).step_by(8).zip(request) {
+            self.store(scratch(offset), word);
+        }
+        let child = self.call(Call::Spawn, [initial::ARCHIVE.0.into(), SCRATCH.address()]);
+        self.unmap(SCRATCH, 1)?;
+        child.map(|handle| Handle(handle as u32)).or_fail("spawn")
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&self, child: Handle) -> Result<ExitReport, Not> {
+        let report = self.call(Call::ProcessWait, [child.0.into()]).map(ExitReport).or_fail("process_wait");
+        let _ = self.call(Call::HandleClose, [child.0.into()]);
+        report
+    }
+
+    pub fn kill(&self, child: Handle) -> Result<(), Not> {
+        self.call(Call::ProcessKill, [child.0.into()]).map(|_| ()).or_fail("process_kill")
+    }
+
+    /// Ends this process.
+    pub fn exit(&self, status: u8) -> ! {
+        loop {
+            let _ = self.call(Call::Exit, [status.into()]);
+        }
+    }
+
+    fn write(&self, at: Word, bytes: &[u8]) {
+        for (offset, chunk) in (0..).step_by(8).zip(bytes.chunks(8)) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.store(at.plus(offset), u64::from_le_bytes(word));
+        }
+    }
+
+    pub fn say(&self, line: fmt::Arguments<'_>) {
+        self.os.say(line);
+    }
+
+    fn run(&self, case: &Case<O>) -> Result<(), Not> {
+        if self.cpus.count_ones() < case.cpus {
+            return Err(Not::Skipped("too few CPUs"));
+        }
+        if !case.machines.has::<O>() {
+            return Err(Not::Skipped("cannot be seen on this machine"));
+        }
+        (case.run)(self)
+    }
+}
+
+/// A process of the suite: runs the case `id`, or one of its roles, and gives the exit status.
+pub fn main<O: Os>(os: O, id: &str, role: Option<u64>) -> u8 {
+    let world = World::new(os);
+    let Some(case) = find::<O>(id) else {
+        world.say(format_args!("conformance: there is no case `{id}`"));
+        return STATUS_FAILED;
+    };
+    let outcome = match role {
+        None => world.run(case),
+        Some(role) => match case.role {
+            Some(play) => return play(&world, role),
+            None => Err(Not::Failed("it has no roles".into())),
+        },
+    };
+    match &outcome {
+        Ok(()) => world.say(format_args!("conformance: {id}: PASS")),
+        Err(not) => world.say(format_args!("conformance: {id}: {not}")),
+    }
+    outcome.map_or_else(|not| not.status(), |()| 0)
+}

@@ -1,0 +1,90 @@
+//! The interrupt controller the machine has: XICS, or XIVE where that was negotiated.
+//!
+//! Both give each CPU a place where interrupts from devices and from other CPUs arrive; what is asked
+//! of either is the same, and stands here.
+
+use crate::cpu::Cpu;
+use crate::xics;
+use crate::xive::Xive;
+use arch_contract::boot::{HardwareCpu, PhysRange};
+use arch_contract::irq::Interrupt;
+
+/// What [`Controller::accept`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pending {
+    Nothing,
+    Delivered(Interrupt),
+}
+
+/// Why a controller cannot be used: which call the hypervisor refused, and its status.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused(pub &'static str, pub crate::hcall::Status);
+
+/// One for the machine.
+pub enum Controller {
+    Xics,
+    Xive(Xive),
+}
+
+impl Controller {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Xics => "XICS",
+            Self::Xive(_) => "XIVE",
+        }
+    }
+
+    /// The device pages it needs mapped.
+    pub fn pages(&self) -> impl Iterator<Item = PhysRange> {
+        let xive = match self {
+            Self::Xics => None,
+            Self::Xive(xive) => Some(xive),
+        };
+        xive.into_iter().flat_map(Xive::pages)
+    }
+
+    /// Sets up what is one for the machine, for these CPUs. Once, on the boot CPU.
+    pub fn start(&self, cpus: &[HardwareCpu]) -> Result<(), Refused> {
+        match self {
+            Self::Xics => Ok(()),
+            Self::Xive(xive) => xive.start(cpus),
+        }
+    }
+
+    /// Lets interrupts reach this CPU, as far as MSR[EE] does.
+    pub fn open(&self) -> Result<(), Refused> {
+        match self {
+            Self::Xics => xics::open(),
+            Self::Xive(xive) => {
+                xive.open();
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps all interrupts from this CPU, which is about to stop.
+    pub fn close(&self, cpu: &Cpu) {
+        match self {
+            Self::Xics => xics::close(cpu),
+            Self::Xive(xive) => xive.close(),
+        }
+    }
+
+    /// Takes an interrupt that is pending for this CPU, and ends it: what is raised after the return
+    /// arrives anew. What is still pending keeps asking.
+    #[inline]
+    pub fn accept(&self, cpu: &Cpu) -> Pending {
+        match self {
+            Self::Xics => xics::accept(cpu),
+            Self::Xive(xive) => xive.accept(cpu),
+        }
+    }
+
+    /// Interrupts `target`. The caller has ordered what its handler is to see.
+    pub fn send(&self, target: &Cpu) {
+        match self {
+            Self::Xics => xics::send(target.server),
+            Self::Xive(xive) => xive.send(target),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `costs [N]`: does what has a price N times each, every time in a window of its own, for whoever
+//! counts instructions from outside (`tools/x bench`). On one CPU: what it measures is the kernel's
+//! path, with nobody to wait for.
+//!
+//! | window | what lies in it |
+//! | --- | --- |
+//! | 0 | membarrier `PRIVATE_EXPEDITED` |
+//! | 1 | membarrier `PRIVATE_EXPEDITED_SYNC_CORE` |
+//! | 2 | membarrier `GLOBAL_EXPEDITED` |
+//! | 3 | a yield, to the first instruction of the other process |
+//! | 4 | a call that a kernel task carries out: an unmapping of more than a slice, with nothing there |
+//! | 5 | a sleep: the thread leaves, the CPU idles with its address space loaded, the thread returns |
+#![no_std]
+#![no_main]
+
+use core::time::Duration;
+use user_programs::watch::Window;
+use user_rt::abi::membarrier::Command as Barrier;
+use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Rights, initial};
+use user_rt::alloc::format;
+use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, yield_now};
+
+user_rt::entry!(main);
+
+/// More pages than the kernel unmaps in one go, where nothing is mapped.
+const NOWHERE: u64 = 0x20_0000_0000;
+const PAGES: u64 = 32;
+/// Long enough for the CPU to be idle before it is over.
+const NAP: Duration = Duration::from_micros(100);
+
+fn main(args: Args) -> u8 {
+    let (child, count) = match (args.get(1), args.get(2)) {
+        (Some("yield"), Some(_)) => (true, args.number(2)),
+        (Some(_), None) => (false, args.number(1)),
+        (None, _) => (false, Ok(100)),
+        (Some(_), Some(_)) => {
+            println!("usage: costs [N]");
+            return 2;
+        }
+    };
+    let Ok(count) = count else {
+        println!("usage: costs [N]");
+        return 2;
+    };
+    if child {
+        yields(count);
+        return 0;
+    }
+    match all(count) {
+        Ok(()) => 0,
+        Err((what, error)) => {
+            println!("costs: {what}: {error:?}");
+            1
+        }
+    }
+}
+
+fn all(count: u64) -> Result<(), (&'static str, Error)> {
+    let as_name = |what| move |error| (what, error);
+    // What is unregistered must not pay for what is registered later.
+    naps(count).map_err(as_name("sleep"))?;
+    for _ in 0..count {
+        Window::<4>::on_this_cpu(unmap_nothing).map_err(as_name("unmap"))?;
+    }
+    let child = Command::new("costs")
+        .arg("yield")
+        .arg(&format!("{count}"))
+        .grant(initial::CONSOLE, Rights::WRITE)
+        .start(&ARCHIVE)
+        .map_err(as_name("spawn"))?;
+    yields(count);
+    child.wait().map_err(as_name("wait"))?;
+    barriers::<0>(count, Barrier::RegisterPrivateExpedited, Barrier::PrivateExpedited)
+        .map_err(as_name("PRIVATE_EXPEDITED"))?;
+    barriers::<1>(count, Barrier::RegisterPrivateExpeditedSyncCore, Barrier::PrivateExpeditedSyncCore)
+        .map_err(as_name("SYNC_CORE"))?;
+    barriers::<2>(count, Barrier::RegisterGlobalExpedited, Barrier::GlobalExpedited)
+        .map_err(as_name("GLOBAL_EXPEDITED"))
+}
+
+/// The end that ends a window is the other process's: it has just come back from its own yield.
+fn yields(count: u64) {
+    for _ in 0..count {
+        Window::<3>::begin();
+        yield_now();
+        Window::<3>::end();
+    }
+}
+
+fn naps(count: u64) -> Result<(), Error> {
+    // The first one is the end of what others did here before.
+    TIMER.sleep(NAP)?;
+    for _ in 0..count {
+        let until = TIMER.now()? + NAP;
+        Window::<5>::on_this_cpu(|| TIMER.sleep_until(until))?;
+    }
+    Ok(())
+}
+
+fn barriers<const WINDOW: u32>(count: u64, register: Barrier, barrier: Barrier) -> Result<(), Error> {
+    membarrier(register)?;
+    for _ in 0..count {
+        Window::<WINDOW>::on_this_cpu(|| membarrier(barrier))?;
+    }
+    Ok(())
+}
+
+fn membarrier(command: Barrier) -> Result<u64, Error> {
+    // SAFETY: a membarrier touches no memory.
+    unsafe { call::call(Call::Membarrier, [command as u64, 0, 0, 0, 0, 0]) }
+}
+
+fn unmap_nothing() -> Result<u64, Error> {
+    let process: Handle = initial::PROCESS;
+    // SAFETY: nothing of this program lies there.
+    unsafe { call::call(Call::MemoryUnmap, [process.0.into(), NOWHERE, PAGES * PAGE_BYTES, 0, 0, 0]) }
+}

@@ -1,0 +1,313 @@
+//! Address spaces on several CPUs, each a host thread: shootdowns, what lazy CPUs may miss and must
+//! catch up with, reuse of hardware ids, teardown under each lifetime policy.
+
+use crate::cpu::Cpu;
+use crate::mm::budget::Budget;
+use crate::mm::space::{Progress, Space};
+use crate::mm::testing::{Worker, irqs_off, kernel_cpus};
+use crate::sched::context::{self, Loaded};
+use crate::sched::lifetime::{self, Policy, Verdict};
+use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::context::ContextId;
+use arch_contract::pte::Protection;
+use arch_model::profile::Profile;
+use arch_model::{Config, Event};
+use std::boxed::Box;
+use std::sync::mpsc::TryRecvError;
+use std::vec::Vec;
+
+const HERE: VirtAddr = VirtAddr(0x40_0000);
+/// In another last-level table than [`HERE`]: unmapping it frees that table.
+const FAR: VirtAddr = VirtAddr(1 << 40);
+const PC: VirtAddr = VirtAddr(0x1_0000);
+
+/// The first CPU is the test's; the others are threads.
+struct World {
+    cpu: &'static Cpu,
+    others: Vec<(&'static Cpu, Worker)>,
+}
+
+fn world(config: Config) -> World {
+    let mut cpus = kernel_cpus(config).into_iter();
+    let cpu = cpus.next().expect("at least one");
+    World { cpu, others: cpus.map(|cpu| (cpu, Worker::new(cpu))).collect() }
+}
+
+fn config(profile: Profile, cpus: u32) -> Config {
+    Config { profile, cpus, ..Config::default() }
+}
+
+impl World {
+    fn space(&self, n: u64) -> &'static Space {
+        let memory = self.cpu.kernel.memory;
+        let budget = Budget::child(memory, &self.cpu.kernel.root, u64::MAX).unwrap();
+        let id = ContextId::new(n).unwrap();
+        let space = Space::new(self.cpu, memory, budget, id, &irqs_off()).expect("memory and an id");
+        Box::leak(Box::new(space))
+    }
+
+    fn map(&self, space: &Space, at: VirtAddr, pages: u64) {
+        let region = space.reserve(self.cpu, Some(at), pages * PAGE_SIZE, Protection::ReadWrite).unwrap();
+        let mut done = 0;
+        while done < pages {
+            done += space.populate(self.cpu, &region, done, 8, &irqs_off()).unwrap();
+        }
+    }
+
+    fn unmap(&self, space: &Space, at: VirtAddr, pages: u64) {
+        unmap(self.cpu, space, at, pages);
+    }
+}
+
+fn unmap(cpu: &Cpu, space: &Space, at: VirtAddr, pages: u64) {
+    while space.release(cpu, at, pages * PAGE_SIZE, 8, &irqs_off()) == Ok(Progress::More) {}
+}
+
+fn enter(cpu: &Cpu, space: &Space) {
+    // SAFETY: the tests leak their spaces.
+    unsafe { context::enter(cpu, space, &irqs_off()) };
+}
+
+fn leave(cpu: &Cpu) {
+    context::leave(cpu, &irqs_off());
+}
+
+fn reads(cpu: &Cpu, at: VirtAddr) -> bool {
+    cpu.arch().user_load(PC, at).is_ok()
+}
+
+/// `TLB-3`: when the flush returns, the CPU that had the translation has not; it forgot it because
+/// it was asked, not because it happened to switch.
+#[test]
+fn tlb_3_a_flush_returns_when_every_cpu_has_forgotten() {
+    for profile in Profile::ALL {
+        let w = world(config(profile, 3));
+        let space = w.space(1);
+        w.map(space, HERE, 4);
+        enter(w.cpu, space);
+        for (_, worker) in &w.others {
+            assert!(worker.run(|cpu| {
+                enter(cpu, space);
+                reads(cpu, HERE) && reads(cpu, VirtAddr(HERE.0 + PAGE_SIZE))
+            }));
+        }
+        w.unmap(space, HERE, 1);
+        assert!(!reads(w.cpu, HERE));
+        for (_, worker) in &w.others {
+            assert!(worker.run(|cpu| !reads(cpu, HERE) && reads(cpu, VirtAddr(HERE.0 + PAGE_SIZE))));
+        }
+    }
+}
+
+/// `TLB-3`, `TLB-5`: the flush waits for a CPU that does not act, and goes on when it does.
+#[test]
+fn tlb_3_a_flush_waits_for_a_cpu_that_is_deaf() {
+    let w = world(config(Profile::Minimal, 3));
+    let space = w.space(1);
+    w.map(space, HERE, 1);
+    let (deaf, flusher) = (&w.others[0].1, &w.others[1].1);
+    assert!(deaf.run(|cpu| {
+        enter(cpu, space);
+        reads(cpu, HERE)
+    }));
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let silence = deaf.start(move |_| released.recv().is_ok());
+    let flushed = flusher.start(|cpu| unmap(cpu, space, HERE, 1));
+    for _ in 0..1000 {
+        assert_eq!(flushed.try_recv(), Err(TryRecvError::Empty), "the flush did not wait");
+        std::thread::yield_now();
+    }
+    release.send(()).expect("it waits");
+    assert!(silence.recv().expect("no panic"));
+    flushed.recv().expect("the flush returns");
+    assert!(deaf.run(|cpu| !reads(cpu, HERE)));
+}
+
+/// `TLB-3`: a CPU that holds the space lazily is not asked while only pages go; before its next
+/// user it has forgotten them.
+#[test]
+fn tlb_3_a_lazy_cpu_is_skipped_and_catches_up() {
+    for profile in Profile::ALL {
+        let w = world(config(profile, 2));
+        let space = w.space(1);
+        w.map(space, HERE, 4);
+        let (other, worker) = &w.others[0];
+        assert!(worker.run(|cpu| {
+            enter(cpu, space);
+            let read = reads(cpu, HERE);
+            leave(cpu);
+            read
+        }));
+        w.cpu.machine().events();
+        w.unmap(space, HERE, 1);
+        let events = w.cpu.machine().events();
+        let asked = |event: &Event| matches!(event, Event::SendIpi { .. });
+        assert!(!events.iter().any(|logged| asked(&logged.event)), "{profile:?}: a lazy CPU was interrupted");
+        assert_eq!(other.words.loaded(), Loaded::Lazy(space.id()));
+        assert!(worker.run(|cpu| {
+            enter(cpu, space);
+            !reads(cpu, HERE) && reads(cpu, VirtAddr(HERE.0 + PAGE_SIZE))
+        }));
+    }
+}
+
+/// `TLB-3`: a lazy CPU walks tables, so it is asked when one is freed.
+#[test]
+fn tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed() {
+    for profile in Profile::ALL {
+        let w = world(config(profile, 2));
+        let space = w.space(1);
+        w.map(space, HERE, 1);
+        w.map(space, FAR, 1);
+        let worker = &w.others[0].1;
+        assert!(worker.run(|cpu| {
+            enter(cpu, space);
+            let read = reads(cpu, FAR);
+            leave(cpu);
+            read
+        }));
+        w.cpu.machine().events();
+        w.unmap(space, FAR, 1);
+        let events = w.cpu.machine().events();
+        let told = |event: &Event| matches!(event, Event::SendIpi { .. } | Event::Broadcast { .. });
+        assert_eq!(events.iter().filter(|logged| told(&logged.event)).count(), 1, "{profile:?}");
+    }
+}
+
+/// `TLB-4`: a CPU that was away for many flushes comes back to nothing old, under small changes and
+/// large ones.
+#[test]
+fn tlb_4_a_cpu_that_was_away_for_long_catches_up() {
+    for profile in Profile::ALL {
+        for away in [1u64, 3, 7, 8, 9, 20] {
+            let w = world(config(profile, 2));
+            let space = w.space(1);
+            let elsewhere = w.space(2);
+            w.map(space, HERE, 32);
+            w.map(elsewhere, HERE, 1);
+            let worker = &w.others[0].1;
+            assert!(worker.run(move |cpu| {
+                enter(cpu, space);
+                let all = (0..32).all(|page| reads(cpu, VirtAddr(HERE.0 + page * PAGE_SIZE)));
+                enter(cpu, elsewhere);
+                all
+            }));
+            for page in 0..away {
+                w.unmap(space, VirtAddr(HERE.0 + page * PAGE_SIZE), 1);
+            }
+            assert!(
+                worker.run(move |cpu| {
+                    enter(cpu, space);
+                    (0..32).all(|page| reads(cpu, VirtAddr(HERE.0 + page * PAGE_SIZE)) == (page >= away))
+                }),
+                "{profile:?}, {away} flushes"
+            );
+        }
+    }
+}
+
+/// `CTX-12`: more address spaces, one after the other, than there are ids, each used on every CPU:
+/// ids are reused, after all CPUs have forgotten everything, and each space sees its own pages. The
+/// model checks every use of a translation against the space it was made for.
+#[test]
+fn ctx_12_ids_roll_over() {
+    for profile in Profile::ALL {
+        let w = world(Config { hardware_ids: 3, ram: 8 << 20, ..config(profile, 3) });
+        let ids = &w.cpu.kernel.ids;
+        for n in 1..=10 {
+            let space = w.space(n);
+            w.map(space, HERE, 1);
+            space.write_bytes(w.cpu, HERE, &[n as u8]).unwrap();
+            for (_, worker) in &w.others {
+                assert_eq!(
+                    worker.run(|cpu| {
+                        enter(cpu, space);
+                        let value = cpu.arch().user_load(PC, HERE).ok();
+                        leave(cpu);
+                        value
+                    }),
+                    Some(n as u8),
+                    "{profile:?}"
+                );
+            }
+            let mut state = None;
+            for (_, worker) in &w.others {
+                worker.run(|cpu| context::drop_when_lazy(cpu, &irqs_off()));
+            }
+            let verdict = lifetime::is_loaded_nowhere(w.cpu, space, &mut state, &irqs_off());
+            assert_eq!(verdict, Verdict::LoadedNowhere);
+            while space.teardown_step(w.cpu, 8) == Progress::More {}
+        }
+        let expected = if ids.are_per_cpu() { 0 } else { 3 };
+        assert_eq!(ids.rollovers(), expected, "{profile:?}");
+    }
+}
+
+/// `CTX-9`: an address space that seven CPUs hold lazily is free only when none does. Shootdown
+/// asks each once and at once; the others ask nobody who moves on by himself, and the rest, once,
+/// when their patience is over.
+#[test]
+fn ctx_9_a_teardown_ends_when_no_cpu_holds_it() {
+    for policy in [Policy::Hazard, Policy::Refcount, Policy::Shootdown] {
+        for profile in Profile::ALL {
+            let w = world(config(profile, 8));
+            w.cpu.kernel.lifetime.set(policy);
+            let (space, elsewhere) = (w.space(1), w.space(2));
+            w.map(space, HERE, 1);
+            w.map(elsewhere, HERE, 1);
+            for (_, worker) in &w.others {
+                worker.run(|cpu| {
+                    enter(cpu, space);
+                    leave(cpu);
+                });
+            }
+            let mut state = None;
+            let mut look = || lifetime::is_loaded_nowhere(w.cpu, space, &mut state, &irqs_off());
+            assert!(matches!(look(), Verdict::Wait(_)), "{policy:?} {profile:?}");
+            if policy != Policy::Shootdown {
+                // Two move on by themselves.
+                for (_, worker) in &w.others[..2] {
+                    worker.run(|cpu| enter(cpu, elsewhere));
+                }
+                assert!(matches!(look(), Verdict::Wait(_)));
+                assert_eq!(w.cpu.kernel.teardown_interrupts(), 0, "{policy:?}");
+                w.cpu.machine().advance(20_000_000);
+            }
+            let mut looks = 0;
+            while look() != Verdict::LoadedNowhere {
+                looks += 1;
+                assert!(looks < 1_000_000, "{policy:?} {profile:?}: it never ends");
+                std::thread::yield_now();
+            }
+            let asked = if policy == Policy::Shootdown { 7 } else { 5 };
+            assert_eq!(w.cpu.kernel.teardown_interrupts(), asked, "{policy:?} {profile:?}");
+            for (other, _) in &w.others {
+                assert!(!other.words.holds(space.id()), "{policy:?} {profile:?}");
+            }
+            // The model asserts that nothing holds it, and that its tables are walked no more.
+            while space.teardown_step(w.cpu, 8) == Progress::More {}
+        }
+    }
+}
+
+/// `CTX-9`: a CPU that is asked while the mm is still active there lets go when it becomes lazy.
+#[test]
+fn ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy() {
+    let w = world(config(Profile::Minimal, 2));
+    w.cpu.kernel.lifetime.set(Policy::Shootdown);
+    let space = w.space(1);
+    w.map(space, HERE, 1);
+    let (other, worker) = &w.others[0];
+    worker.run(|cpu| enter(cpu, space));
+    let mut state = None;
+    let mut look = || lifetime::is_loaded_nowhere(w.cpu, space, &mut state, &irqs_off());
+    assert!(matches!(look(), Verdict::Wait(_)));
+    // Served by now: the worker does between two jobs.
+    worker.run(|cpu| cpu.serve());
+    assert_eq!(other.words.loaded(), Loaded::Active(space.id()));
+    assert!(matches!(look(), Verdict::Wait(_)));
+    worker.run(leave);
+    assert_eq!(other.words.loaded(), Loaded::Kernel);
+    assert_eq!(look(), Verdict::LoadedNowhere);
+    assert_eq!(w.cpu.kernel.teardown_interrupts(), 1);
+}
