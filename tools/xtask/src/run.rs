@@ -9,7 +9,7 @@ use crate::symbols;
 use crate::terminal::Raw;
 use crate::toolchain::Toolchain;
 use crate::ui;
-use crate::variant::{Lifetime, Variant};
+use crate::variant::Lifetime;
 use clap::ValueHint;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -84,8 +84,7 @@ pub struct Arguments {
 
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
-    let variant = Variant { lifetime: arguments.lifetime, ..Variant::default() };
-    let built = build::variant(&toolchain, arguments.arch, variant)?;
+    let built = build::variant(&toolchain, arguments.arch, arguments.lifetime.into())?;
     let interactive = arguments.program.is_none();
     let machine = Machine {
         cpus: arguments.smp,

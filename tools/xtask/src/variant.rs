@@ -30,9 +30,17 @@ pub struct Variant {
     pub lifetime: Lifetime,
 }
 
+impl From<Lifetime> for Variant {
+    fn from(lifetime: Lifetime) -> Self {
+        Self { lifetime, ..Self::default() }
+    }
+}
+
 impl Variant {
-    /// The kernel with everything that tests ask for.
-    pub const TEST: Self = Self { purpose: Purpose::Test, lifetime: Lifetime::Hazard };
+    /// The same, with everything that tests ask for.
+    pub fn for_testing(self) -> Self {
+        Self { purpose: Purpose::Test, ..self }
+    }
 
     /// What the compiler is told, with a space before each flag.
     pub fn flags(self) -> String {
@@ -82,6 +90,6 @@ mod tests {
             }
         }
         assert_eq!(Variant::default().flags() + &Variant::default().suffix(), "");
-        assert_ne!(Variant::TEST.flags(), "");
+        assert_ne!(Variant::default().for_testing().flags(), "");
     }
 }
