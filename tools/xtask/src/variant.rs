@@ -1,15 +1,6 @@
-//! The kernels that one tree builds: the one that is used, and those that differ by a `--cfg`.
+//! The kernels that one tree builds: the ordinary one, and those that differ by a `--cfg`.
 
 use clap::ValueEnum;
-
-/// What a kernel is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum Purpose {
-    #[default]
-    Use,
-    /// It also records events and counts, stops at rendezvous points and knows the `test` call.
-    Test,
-}
 
 /// Who keeps an address space alive that a CPU still has loaded, though nobody runs in it there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, ValueEnum)]
@@ -23,11 +14,20 @@ pub enum Lifetime {
     Shootdown,
 }
 
+/// What a kernel is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Purpose {
+    #[default]
+    Use,
+    /// It has the event trace, the counters, the rendezvous points and the `test` call.
+    Testing,
+}
+
 /// A kernel. The default is what a user boots.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Variant {
-    pub purpose: Purpose,
     pub lifetime: Lifetime,
+    pub purpose: Purpose,
 }
 
 impl From<Lifetime> for Variant {
@@ -37,37 +37,37 @@ impl From<Lifetime> for Variant {
 }
 
 impl Variant {
-    /// The same, with everything that tests ask for.
+    /// The same kernel, with what tests need.
     pub fn for_testing(self) -> Self {
-        Self { purpose: Purpose::Test, ..self }
+        Self { purpose: Purpose::Testing, ..self }
     }
 
     /// What the compiler is told, with a space before each flag.
     pub fn flags(self) -> String {
-        let purpose = match self.purpose {
-            Purpose::Use => "",
-            Purpose::Test => " --cfg spandrel_test",
-        };
         let lifetime = match self.lifetime {
             Lifetime::Hazard => "",
             Lifetime::Refcount => " --cfg spandrel_lifetime=\"refcount\"",
             Lifetime::Shootdown => " --cfg spandrel_lifetime=\"shootdown\"",
         };
-        format!("{purpose}{lifetime}")
-    }
-
-    /// What tells its files apart: nothing for the one that is used.
-    pub fn suffix(self) -> String {
         let purpose = match self.purpose {
             Purpose::Use => "",
-            Purpose::Test => "-test",
+            Purpose::Testing => " --cfg spandrel_test",
         };
+        format!("{lifetime}{purpose}")
+    }
+
+    /// What tells its files apart: nothing for the ordinary kernel.
+    pub fn suffix(self) -> String {
         let lifetime = match self.lifetime {
             Lifetime::Hazard => "",
             Lifetime::Refcount => "-refcount",
             Lifetime::Shootdown => "-shootdown",
         };
-        format!("{purpose}{lifetime}")
+        let purpose = match self.purpose {
+            Purpose::Use => "",
+            Purpose::Testing => "-test",
+        };
+        format!("{lifetime}{purpose}")
     }
 }
 
@@ -76,20 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_in_flags_differs_in_files() {
-        let all: Vec<Variant> = [Purpose::Use, Purpose::Test]
-            .into_iter()
-            .flat_map(|purpose| {
-                let each = [Lifetime::Hazard, Lifetime::Refcount, Lifetime::Shootdown];
-                each.map(|lifetime| Variant { purpose, lifetime })
-            })
-            .collect();
-        for one in &all {
-            for other in &all {
-                assert_eq!(one.flags() == other.flags(), one.suffix() == other.suffix());
-            }
+    fn only_the_ordinary_kernel_has_no_flag_and_no_suffix() {
+        assert_eq!(Variant::default().flags(), "");
+        assert_eq!(Variant::default().suffix(), "");
+        for lifetime in [Lifetime::Refcount, Lifetime::Shootdown] {
+            let variant = Variant::from(lifetime);
+            assert!(variant.flags().contains(&variant.suffix()[1..]));
+            let testing = variant.for_testing();
+            assert_eq!(testing.suffix(), format!("{}-test", variant.suffix()));
+            assert_eq!(testing.flags(), format!("{} --cfg spandrel_test", variant.flags()));
         }
-        assert_eq!(Variant::default().flags() + &Variant::default().suffix(), "");
-        assert_ne!(Variant::default().for_testing().flags(), "");
     }
 }
