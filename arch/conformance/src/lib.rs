@@ -93,6 +93,9 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// `body` elsewhere.
     fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<Self::Thread, abi::Error>;
 
+    /// The name of a thread that was started, for calls.
+    fn handle(thread: &Self::Thread) -> abi::Handle;
+
     /// Waits until it has ended.
     fn join(&self, thread: Self::Thread) -> Result<(), abi::Error>;
 

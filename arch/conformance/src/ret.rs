@@ -40,11 +40,7 @@ pub fn ret_2_an_adopted_mm_hides_no_request<O: Os>(world: &World<O>) -> Outcome 
 }
 
 /// A thread on `cpu` that waits for another on `elsewhere`, until flag 0 is 1; then it sets flag 2.
-pub(crate) fn blocks_until_told<O: Os>(
-    world: &World<O>,
-    cpu: u32,
-    elsewhere: u32,
-) -> Result<O::Thread, Not> {
+pub(crate) fn blocks_until_told<O: Os>(world: &World<O>, cpu: u32, elsewhere: u32) -> Result<O::Thread, Not> {
     world.spawn(1 << cpu, move |world| {
         let told = world.spawn(1 << elsewhere, |world| world.wait_for(world.flag(0), 1));
         let joined = told.and_then(|told| world.join(told));

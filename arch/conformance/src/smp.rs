@@ -1,7 +1,7 @@
 //! `SMP`: other CPUs come, go and are woken.
 
 use crate::Os;
-use crate::outcome::{Outcome, OrFail, ensure, ensure_eq};
+use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::world::World;
 use abi::Error;
 

@@ -1,7 +1,6 @@
 //! `TLB`: after an unmap has returned, nobody uses what was there.
 
 use crate::outcome::{Outcome, ensure_eq};
-use crate::ret::blocks_until_told;
 use crate::world::{Loaded, Stop, Uses, World};
 use crate::{ARENA, Not, Os, Word};
 use abi::testing::Point;
@@ -104,11 +103,7 @@ fn two<O: Os>(world: &World<O>) -> Result<[u32; 2], Not> {
 
 /// Whatever `while_lazy` does on CPU 0 while a CPU that has `pages` pages cached is lazy, the reader
 /// there then reads zeroes.
-fn reads_fresh<O: Os>(
-    world: &World<O>,
-    pages: u64,
-    while_lazy: impl FnOnce(u32) -> Outcome,
-) -> Outcome {
+fn reads_fresh<O: Os>(world: &World<O>, pages: u64, while_lazy: impl FnOnce(u32) -> Outcome) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
     let [cpu, elsewhere] = two(world)?;

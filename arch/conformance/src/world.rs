@@ -141,6 +141,12 @@ impl<O: Os> World<O> {
         self.call(Call::ThreadAffinity, [Handle::NONE.0.into(), set])
     }
 
+    /// Says where a thread that this one started may run.
+    pub fn let_run(&self, thread: &O::Thread, set: u64) -> Result<(), Not> {
+        let args = [O::handle(thread).0.into(), set];
+        self.call(Call::ThreadAffinity, args).map(|_| ()).or_fail("thread_affinity")
+    }
+
     pub fn yield_now(&self) {
         // It cannot fail.
         let _ = self.call(Call::Yield, []);

@@ -2,6 +2,7 @@
 
 use crate::cpu::{Cpu, Fence, Loaded};
 use crate::events::Event;
+use crate::machine::lock;
 use crate::tlb::Tag;
 use crate::{Machine, Model};
 use arch_contract::addr::PhysAddr;
@@ -24,7 +25,7 @@ pub(crate) type Live = HashMap<ContextId, (HardwareId, PhysAddr)>;
 
 impl Machine {
     fn live(&self) -> std::sync::MutexGuard<'_, Live> {
-        self.live.lock().expect("no test panicked holding it")
+        lock(&self.live)
     }
 
     /// Address spaces that exist.
@@ -146,7 +147,7 @@ impl Contexts for Model {
 
 impl Cpu {
     pub(crate) fn set_loaded(&self, loaded: Loaded) {
-        *self.machine.shared(self.number).loaded.lock().expect("no test panicked holding it") = loaded;
+        *lock(&self.machine.shared(self.number).loaded) = loaded;
     }
 
     /// Whose tables a walk on this CPU uses, the tag of what it finds, and where they are.

@@ -4,7 +4,7 @@
 //! in the [`Machine`]; this is the CPU's own. It is behind atomics and locks all the same: a CPU
 //! may be a host thread of its own, and `Smp::cpu` gives the value of any CPU to every other.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, lock};
 use crate::tlb::Tag;
 use crate::vector::VECTOR_WORDS;
 use arch_contract::context::ContextId;
@@ -47,7 +47,7 @@ pub(crate) struct Own<T>(Mutex<T>);
 
 impl<T> Own<T> {
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.lock().expect("no test panicked holding it"))
+        f(&mut lock(&self.0))
     }
     pub(crate) fn replace(&self, value: T) -> T {
         self.with(|held| core::mem::replace(held, value))

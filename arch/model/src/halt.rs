@@ -4,12 +4,12 @@
 //! With threads, a halted CPU sleeps until another sends it something; the clock jumps only when
 //! every CPU that was started is halted, so that it never runs ahead of work.
 
-use crate::machine::{Machine, Pace};
+use crate::machine::{Machine, Pace, lock};
 use crate::{Cpu, Model};
 use arch_contract::irq::Interrupt;
 use arch_contract::time::{Ticks, Time};
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 /// What all CPUs wait on.
 #[derive(Default)]
@@ -32,7 +32,11 @@ const SOURCES: u32 = 3;
 
 impl Machine {
     fn halts(&self) -> MutexGuard<'_, Halts> {
-        self.halts.lock().expect("no test panicked holding it")
+        lock(&self.halts)
+    }
+
+    fn wait_for_news<'a>(&'a self, halts: MutexGuard<'a, Halts>) -> MutexGuard<'a, Halts> {
+        self.news.wait(halts).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has every waiting CPU look again.
@@ -71,7 +75,7 @@ impl Cpu {
             if self.is_started() {
                 return true;
             }
-            halts = self.machine.news.wait(halts).expect("no test panicked holding it");
+            halts = self.machine.wait_for_news(halts);
         }
     }
 
@@ -153,7 +157,7 @@ impl Cpu {
                 machine.news.notify_all();
                 continue;
             }
-            halts = machine.news.wait(halts).expect("no test panicked holding it");
+            halts = machine.wait_for_news(halts);
         }
     }
 

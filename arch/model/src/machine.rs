@@ -19,7 +19,7 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Where RAM starts. Not 0, so that a physical address that was never set is outside it.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x10_0000);
@@ -67,6 +67,11 @@ impl Default for Config {
 /// What a run that ended carries: [`Power::power_off`] unwinds with it, and tests catch it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PowerOff(pub Verdict);
+
+/// Locks, after a panic of another host thread too: that panic is what is to be reported.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What every CPU can see of one.
 pub(crate) struct Shared {
@@ -227,12 +232,12 @@ impl Machine {
     }
 
     pub(crate) fn translations(&self, number: u32) -> MutexGuard<'_, Translations> {
-        self.shared(number).translations.lock().expect("no test panicked holding it")
+        lock(&self.shared(number).translations)
     }
 
     /// What CPU `number` holds.
     pub fn loaded(&self, number: u32) -> Loaded {
-        *self.shared(number).loaded.lock().expect("no test panicked holding it")
+        *lock(&self.shared(number).loaded)
     }
 
     /// Has `watcher` look at the kernel's state at every event: the log says in which order hooks
@@ -246,18 +251,20 @@ impl Machine {
             watcher(cpu.forever(), event);
         }
         let cpu = cpu.map(|cpu| cpu.number);
-        self.events.lock().expect("no test panicked holding it").push(Logged { cpu, event });
+        lock(&self.events).push(Logged { cpu, event });
     }
 
     /// Takes the log: what the hooks did since it was last taken, in order.
     pub fn events(&self) -> Vec<Logged> {
-        core::mem::take(&mut self.events.lock().expect("no test panicked holding it"))
+        core::mem::take(&mut lock(&self.events))
     }
 
     /// Lets time pass.
     pub fn advance(&self, ticks: u64) {
         self.clock.fetch_add(ticks, Ordering::SeqCst);
-        self.nudge();
+        if self.cpus().iter().any(Cpu::is_pending) {
+            self.nudge();
+        }
     }
 
     /// Types on the console now.
@@ -277,7 +284,7 @@ impl Machine {
     }
 
     pub(crate) fn console(&self) -> MutexGuard<'_, Console> {
-        self.console.lock().expect("no test panicked holding it")
+        lock(&self.console)
     }
 }
 
@@ -287,7 +294,7 @@ impl Power for Model {
         if let Some(machine) = machine {
             machine.log(None, Event::PowerOff(verdict));
         }
-        std::panic::panic_any(PowerOff(verdict))
+        std::panic::resume_unwind(Box::new(PowerOff(verdict)))
     }
 
     /// A simulated CPU has no registers of its own.

@@ -1,6 +1,7 @@
 //! Other CPUs. All of them exist from the start; who plays their users runs them once started.
 
 use crate::cpu::{Fence, Loaded};
+use crate::machine::lock;
 use crate::{Cpu, Event, Machine, Model};
 use arch_contract::NotImplemented;
 use arch_contract::boot::HardwareCpu;
@@ -14,11 +15,11 @@ struct CpuOff;
 
 impl Machine {
     fn power(&self, number: u32) -> PowerState {
-        *self.shared(number).power.lock().expect("no test panicked holding it")
+        *lock(&self.shared(number).power)
     }
 
     pub(crate) fn set_power(&self, number: u32, state: PowerState) {
-        *self.shared(number).power.lock().expect("no test panicked holding it") = state;
+        *lock(&self.shared(number).power) = state;
     }
 }
 

@@ -229,6 +229,12 @@ impl Space {
         &self.shared.commands
     }
 
+    /// Whether the process has done the registration `by`.
+    #[inline]
+    pub(crate) fn may(&self, by: abi::membarrier::Command) -> bool {
+        self.shared.commands.load(Ordering::Relaxed) & by as u32 != 0
+    }
+
     /// For the refcount policy.
     pub(crate) fn holders(&self) -> &AtomicU32 {
         &self.shared.holders

@@ -113,7 +113,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::ProcessInfo => process::info(&caller, args),
         Call::PowerOff => process::power_off(&caller, args),
         Call::ProcessPriority => process::priority(&caller, args),
-        Call::Membarrier => return membarrier::call(cpu, args, irq),
+        Call::Membarrier => return outcome(membarrier::call(cpu, args, irq)),
         Call::Cpus => process::machine(&caller, args[0], Rights::READ).map(|()| cpu.kernel.online().0),
         Call::CpuPower => {
             return outcome(process::machine(&caller, args[0], Rights::MANAGE).map(|()| match args[2] {

@@ -6,11 +6,13 @@
 //! idle CPU lets it.
 
 mod calls;
+mod conformance;
 mod context;
 mod fuzz;
 mod jobs;
 mod sched;
 mod sweep;
+mod threads;
 
 use crate::Upcall;
 use crate::cpu::Cpu;

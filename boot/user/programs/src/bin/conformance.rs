@@ -1,0 +1,156 @@
+//! The conformance suite on a machine: `conformance CASE` runs one case in this process,
+//! `conformance PREFIX*` (or `conformance` alone, for all) each case that matches in a process of its
+//! own, with a line for each and a line that counts them.
+//!
+//! Needs the machine (for its CPUs) granted, and for most cases a kernel built for testing.
+#![no_std]
+#![no_main]
+
+use conformance::{Case, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED, Word, table};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use core::time::Duration;
+use user_rt::abi::initial;
+use user_rt::testing::{Operation, test};
+use user_rt::thread::{Builder, JoinHandle};
+use user_rt::{ARCHIVE, Args, Command, CpuSet, Ending, Error, Handle, MACHINE, Power, Process, Rights, TIMER};
+use user_rt::{call, println};
+
+user_rt::entry!(main);
+
+/// The longest a case may take by the machine's clock. Generous: the host may have other things to
+/// do.
+const LIMIT: Duration = Duration::from_secs(100);
+
+fn main(args: Args) -> u8 {
+    let role = match args.get(2).map(str::parse) {
+        None => None,
+        Some(Ok(role)) => Some(role),
+        Some(Err(_)) => {
+            println!("conformance: usage: conformance [CASE | PREFIX*]");
+            return STATUS_FAILED;
+        }
+    };
+    match args.get(1).unwrap_or("*").strip_suffix('*') {
+        Some(prefix) => all(prefix),
+        None => conformance::main(User, args.get(1).unwrap_or_default(), role),
+    }
+}
+
+/// Runs every case whose id begins with `prefix`.
+fn all(prefix: &str) -> u8 {
+    let [mut passed, mut failed, mut skipped, mut inconclusive] = [0u32; 4];
+    for case in table::<User>().iter().filter(|case| case.id.starts_with(prefix)) {
+        match one(case) {
+            0 => passed += 1,
+            STATUS_SKIPPED => skipped += 1,
+            STATUS_INCONCLUSIVE => inconclusive += 1,
+            _ => {
+                failed += 1;
+                tidy_up();
+            }
+        }
+    }
+    println!("conformance: {passed} passed, {failed} failed, {skipped} skipped, {inconclusive} inconclusive");
+    u8::from(failed != 0 || passed == 0)
+}
+
+/// Runs one case in a process of its own, and says what the case itself cannot: that it did not end
+/// as cases end.
+fn one(case: &Case<User>) -> u8 {
+    let granted = [initial::CONSOLE, initial::TIMER, initial::ARCHIVE, initial::MACHINE];
+    let command = Command::new("conformance").arg(case.id);
+    let command = granted.into_iter().fold(command, |command, handle| command.grant(handle, Rights::all()));
+    let ended = command.start(&ARCHIVE).and_then(|process| ends(&process));
+    match ended {
+        Ok(Some(report)) if report.ending() == Some(Ending::Exited) => return report.status(),
+        Ok(Some(report)) => println!("conformance: {}: FAIL: ended by {:?}", case.id, report.ending()),
+        Ok(None) => println!("conformance: {}: FAIL: it does not end", case.id),
+        Err(error) => println!("conformance: {}: FAIL: {error:?}", case.id),
+    }
+    STATUS_FAILED
+}
+
+/// Waits for its end, but not for ever.
+fn ends(process: &Process) -> Result<Option<user_rt::ExitReport>, Error> {
+    const LOOK: Duration = Duration::from_millis(5);
+    let last = TIMER.now()? + LIMIT;
+    while process.info()?.ended == 0 {
+        if TIMER.now()? > last {
+            process.kill()?;
+            return Ok(None);
+        }
+        TIMER.sleep(LOOK)?;
+    }
+    process.wait().map(Some)
+}
+
+/// Undoes what a case that failed may have left: CPUs that stand somewhere, or are off.
+fn tidy_up() {
+    for cpu in CpuSet::ALL.iter() {
+        // What is not so needs no undoing.
+        let _ = test(Operation::Release, [cpu.into()]);
+        let _ = MACHINE.set_power(cpu, Power::On);
+    }
+}
+
+/// A program of this machine.
+#[derive(Clone)]
+struct User;
+
+fn word(at: Word) -> *mut u64 {
+    core::ptr::without_provenance_mut(at.address() as usize)
+}
+
+impl Os for User {
+    type Thread = JoinHandle<()>;
+
+    const SIMULATED: bool = false;
+
+    fn returns_serialize(&self) -> bool {
+        // `rfid` and `rfscv` are context synchronizing (Power ISA Book III §1.5.1).
+        user_rt::MACHINE_NAME == "ppc64le"
+    }
+
+    unsafe fn call(&self, number: u64, args: [u64; 6]) -> (u64, u64) {
+        // SAFETY: by the caller's promise, what memory the call changes lies in the arena, where
+        // nothing of Rust's is.
+        unsafe { call::raw(number, args) }
+    }
+
+    fn load(&self, at: Word) -> u64 {
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: an aligned word of the arena, where nothing of Rust's is: it is mapped, or the
+        // access ends the process.
+        let value = unsafe { AtomicU64::from_ptr(word(at)) }.load(Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        value
+    }
+
+    fn store(&self, at: Word, value: u64) {
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: as in `load`.
+        unsafe { AtomicU64::from_ptr(word(at)) }.store(value, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn pause(&self) {
+        core::hint::spin_loop();
+    }
+
+    fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<JoinHandle<()>, Error> {
+        Builder::new().cpus(CpuSet(cpus)).spawn(|| body(User))
+    }
+
+    fn handle(thread: &JoinHandle<()>) -> Handle {
+        thread.thread().handle()
+    }
+
+    fn join(&self, thread: JoinHandle<()>) -> Result<(), Error> {
+        thread.join()
+    }
+
+    fn say(&self, line: fmt::Arguments<'_>) {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,67 @@
+//! The conformance suite on the simulated machine: every case under every profile, with the policies
+//! for lazily loaded address spaces in turn.
+
+use super::threads::{User, run};
+use crate::sched::lifetime::Policy;
+use arch_model::profile::Profile;
+use conformance::table;
+use std::string::String;
+use std::vec::Vec;
+
+/// CPUs of the machine.
+const CPUS: u32 = 4;
+const POLICIES: [Policy; 3] = [Policy::Hazard, Policy::Refcount, Policy::Shootdown];
+
+/// Runs a case everywhere. It has to pass; to be skipped is to say why.
+fn everywhere(id: &str) {
+    for (profile, policy) in Profile::ALL.into_iter().zip(POLICIES.into_iter().cycle()) {
+        let lines = match run(id, profile, policy, CPUS) {
+            Ok(lines) => lines,
+            Err(panic) => panic!("{id}, {profile:?}, {policy:?}: {panic}"),
+        };
+        let verdict = lines.last().map_or("it said nothing", String::as_str);
+        let passed = verdict.ends_with(": PASS") || verdict.contains(": SKIP: ");
+        assert!(passed, "{profile:?}, {policy:?}: {lines:?}");
+    }
+}
+
+macro_rules! cases {
+    ($($id:ident)*) => {
+        $(#[test] fn $id() { everywhere(stringify!($id)); })*
+
+        /// No case is missing here, nor has too much.
+        #[test]
+        fn every_case_of_the_suite_runs_on_the_model() {
+            let suite: Vec<_> = table::<User>().iter().map(|case| case.id).collect();
+            assert_eq!(suite, [$(stringify!($id)),*]);
+        }
+    };
+}
+
+cases! {
+    bar_2_errors_are_those_of_linux
+    bar_2_a_new_process_starts_unregistered
+    bar_2_registering_under_switches
+    bar_3_commands_reach_the_cpus_that_run_the_process
+    bar_3_global_expedited_reaches_the_registered
+    bar_3_store_buffering
+    bar_4_bar_5_a_round_trip_between_sample_and_start
+    ret_2_an_adopted_mm_hides_no_request
+    ret_2_a_sibling_that_left_by_a_call
+    ret_2_the_caller_too
+    ctx_4_ids_are_reused
+    ctx_7_an_episode_ends_in_another_process
+    ctx_7_kernel_tasks_reload_nothing
+    ctx_9_teardown_while_lazy_everywhere
+    ctx_9_a_cpu_goes_off_while_lazy
+    tlb_3_a_remote_unmap_faults
+    tlb_3_tables_are_freed_while_lazy
+    tlb_3_a_task_that_adopted
+    tlb_3_a_cpu_in_the_switching_window
+    tlb_4_flushed_while_lazy
+    tlb_4_two_flushers
+    smp_2_wake_ups
+    smp_3_off_and_on
+    mig_1_forced_migrations
+    mig_2_a_stuck_cpu
+}
