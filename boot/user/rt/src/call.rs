@@ -29,10 +29,12 @@ pub unsafe fn raw(number: u64, arguments: [u64; 6]) -> (u64, u64) {
 }
 
 /// A call that touches no memory of the program: numbers in, a number out.
-pub(crate) fn plain(number: Call, a: u64, b: u64) -> Result<u64, Error> {
+pub(crate) fn plain<const N: usize>(number: Call, given: [u64; N]) -> Result<u64, Error> {
     debug_assert!(!matches!(number, Call::MemoryUnmap | Call::ConsoleRead));
+    let mut arguments = [0; 6];
+    arguments[..N].copy_from_slice(&given);
     // SAFETY: every caller in this crate passes one of the calls without an address.
-    unsafe { call(number, [a, b, 0, 0, 0, 0]) }
+    unsafe { call(number, arguments) }
 }
 
 /// The argument that names an object.

@@ -14,7 +14,16 @@ use talc::{TalcLock, min_first_heap_size};
 const CHUNK: usize = 128 * 1024;
 
 #[global_allocator]
-static HEAP: TalcLock<spin::Mutex<()>, Grow> = TalcLock::new(Grow);
+static HEAP: TalcLock<spin::mutex::SpinMutex<(), Yielding>, Grow> = TalcLock::new(Grow);
+
+/// Who waits for the heap lets its holder run, which may be a thread on the same CPU.
+struct Yielding;
+
+impl spin::RelaxStrategy for Yielding {
+    fn relax() {
+        crate::yield_now();
+    }
+}
 
 /// Takes more memory from the kernel when the heap is full.
 #[derive(Debug)]

@@ -23,19 +23,28 @@ mod arch;
 mod args;
 pub mod call;
 mod console;
+mod cpus;
 mod heap;
+mod machine;
+pub mod membarrier;
 mod memory;
 mod object;
 mod process;
+pub mod rseq;
+pub mod testing;
+pub mod thread;
 mod time;
 
 pub use abi::{self, Ending, Error, ExitReport, Handle, ProcessInfo, Protection, Rights};
 pub use arch::MACHINE_NAME;
 pub use args::Args;
 pub use console::{CONSOLE, Console, print};
-pub use memory::Mapping;
+pub use cpus::CpuSet;
+pub use machine::{MACHINE, Machine, Power};
+pub use memory::{Mapping, publish_code};
 pub use object::{Kind, Object};
-pub use process::{ARCHIVE, Archive, Command, Grant, MACHINE, Machine, Process, SELF, exit, null, yield_now};
+pub use process::{ARCHIVE, Archive, Command, Grant, Process, SELF, exit, null, yield_now};
+pub use thread::Thread;
 pub use time::{TIMER, Timer};
 
 /// The status of a program that panicked.

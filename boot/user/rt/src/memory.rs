@@ -1,7 +1,7 @@
 //! Memory by the page.
 
-use crate::call::{call, word};
-use abi::{Call, Error, PAGE_BYTES, Protection, initial};
+use crate::call::{call, plain, word};
+use abi::{Call, Error, MAX_PUBLISH, PAGE_BYTES, Protection, initial};
 use core::ptr::NonNull;
 
 /// Zeroed memory that is given back when this is dropped.
@@ -48,6 +48,19 @@ impl Mapping {
         self.len == 0
     }
 
+    /// Two mappings: the first `len` bytes, a multiple of the page size, and the rest.
+    ///
+    /// # Panics
+    /// If either would be empty or `len` is no multiple.
+    pub fn split(self, len: usize) -> (Self, Self) {
+        assert!(len > 0 && len < self.len && len.is_multiple_of(PAGE_BYTES as usize));
+        let lower = Self { start: self.start, len };
+        // SAFETY: inside the mapping.
+        let upper = Self { start: unsafe { self.start.add(len) }, len: self.len - len };
+        core::mem::forget(self);
+        (lower, upper)
+    }
+
     /// Keeps it mapped as long as the program runs.
     pub fn forever(self) -> NonNull<[u8]> {
         let whole = NonNull::slice_from_raw_parts(self.start, self.len);
@@ -75,4 +88,18 @@ impl Drop for Mapping {
         // The range was mapped by `with`, so it can be unmapped.
         let _ = self.give_back();
     }
+}
+
+/// The writer's part of code modification: after it, and after the core that executes it has
+/// serialized, `len` bytes at `start` are fetched as this thread wrote them. See
+/// [`membarrier`](crate::membarrier) for the other part. Errors: `BadAddress` (not wholly mapped).
+pub fn publish_code(start: *const u8, len: usize) -> Result<(), Error> {
+    let mut at = start as u64;
+    let end = at.checked_add(len as u64).ok_or(Error::BadAddress)?;
+    while at < end {
+        let piece = (end - at).min(MAX_PUBLISH);
+        plain(Call::CodePublish, [at, piece])?;
+        at += piece;
+    }
+    Ok(())
 }

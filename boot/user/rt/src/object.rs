@@ -29,7 +29,7 @@ impl<K: Kind> Object<K> {
     /// A second handle on the same object, with at most `rights`. Errors: `BadHandle`,
     /// `TableFull`.
     pub fn copy(&self, rights: Rights) -> Result<Self, Error> {
-        let value = plain(Call::HandleCopy, word(self.handle), rights.bits().into())?;
+        let value = plain(Call::HandleCopy, [word(self.handle), rights.bits().into()])?;
         Ok(Self::from_handle(Handle(value as u32)))
     }
 }
@@ -37,6 +37,6 @@ impl<K: Kind> Object<K> {
 impl<K: Kind> Drop for Object<K> {
     fn drop(&mut self) {
         // A handle that is already closed is closed.
-        let _ = plain(Call::HandleClose, word(self.handle), 0);
+        let _ = plain(Call::HandleClose, [word(self.handle)]);
     }
 }

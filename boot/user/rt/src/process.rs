@@ -24,55 +24,46 @@ impl Kind for ArchiveKind {}
 /// A handle on it.
 pub type Archive = Object<ArchiveKind>;
 
-/// The machine as something to turn off.
-#[derive(Debug)]
-pub enum MachineKind {}
-impl Kind for MachineKind {}
-/// A handle on it.
-pub type Machine = Object<MachineKind>;
-
 /// This process.
 pub static SELF: Process = Process::from_handle(initial::PROCESS);
 /// What this program's maker granted it as an archive.
 pub static ARCHIVE: Archive = Archive::from_handle(initial::ARCHIVE);
-/// What this program's maker granted it as a machine.
-pub static MACHINE: Machine = Machine::from_handle(initial::MACHINE);
 
 /// Ends this process.
 pub fn exit(status: u8) -> ! {
     loop {
         // The kernel has no way to fail this; if it had, asking again is all there is to do.
-        let _ = plain(Call::Exit, status.into(), 0);
+        let _ = plain(Call::Exit, [status.into()]);
     }
 }
 
 /// Lets ready threads of the same priority run first.
 pub fn yield_now() {
     // It cannot fail.
-    let _ = plain(Call::Yield, 0, 0);
+    let _ = plain(Call::Yield, []);
 }
 
 /// Goes into the kernel and comes back.
 #[inline]
 pub fn null() {
     // It cannot fail.
-    let _ = plain(Call::Null, 0, 0);
+    let _ = plain(Call::Null, []);
 }
 
 impl Process {
     /// Waits until it has ended. Needs `WAIT`.
     pub fn wait(&self) -> Result<ExitReport, Error> {
-        plain(Call::ProcessWait, word(self.handle()), 0).map(ExitReport)
+        plain(Call::ProcessWait, [word(self.handle())]).map(ExitReport)
     }
 
     /// Ends it, if it has not ended. Needs `MANAGE`.
     pub fn kill(&self) -> Result<(), Error> {
-        plain(Call::ProcessKill, word(self.handle()), 0).map(|_| ())
+        plain(Call::ProcessKill, [word(self.handle())]).map(|_| ())
     }
 
     /// Sets its priority. Needs `MANAGE`. Errors: `BadArgument` above the caller's own.
     pub fn set_priority(&self, priority: u64) -> Result<(), Error> {
-        plain(Call::ProcessPriority, word(self.handle()), priority).map(|_| ())
+        plain(Call::ProcessPriority, [word(self.handle()), priority]).map(|_| ())
     }
 
     /// How it is doing. Needs `READ`.
@@ -94,16 +85,6 @@ impl Archive {
         let len = unsafe { call(Call::ArchiveEntry, arguments) }? as usize;
         let name = buffer.get(..len).ok_or(Error::NotSupported)?;
         core::str::from_utf8(name).map_err(|_| Error::NotSupported)
-    }
-}
-
-impl Machine {
-    /// Ends the machine. Needs `MANAGE`. Comes back only on an error.
-    pub fn power_off(&self, status: u8) -> Error {
-        match plain(Call::PowerOff, word(self.handle()), status.into()) {
-            Ok(_) => Error::NotSupported,
-            Err(error) => error,
-        }
     }
 }
 
@@ -152,11 +133,18 @@ impl<'a> Command<'a> {
         self
     }
 
-    /// Grants what an ordinary program is given: console, timer and archive.
+    /// Grants what an ordinary program is given: console, timer and archive, and a look at the
+    /// machine.
     pub fn grant_usual(self) -> Self {
+        self.grant_with_machine(Rights::READ)
+    }
+
+    /// As [`grant_usual`](Self::grant_usual), with these rights to the machine.
+    pub fn grant_with_machine(self, machine: Rights) -> Self {
         self.grant(initial::CONSOLE, Rights::all())
             .grant(initial::TIMER, Rights::all())
             .grant(initial::ARCHIVE, Rights::all())
+            .grant(initial::MACHINE, machine)
     }
 
     /// Limits the memory charged to it, in bytes.
