@@ -11,22 +11,24 @@ use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::print::Machine;
+use crate::rendezvous::Rendezvous;
 use crate::request::Inbox;
 use crate::sched;
 use crate::sched::context::{Held, Words};
 use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
 use crate::sync::Leaf;
-use crate::thread::{Standing, Thread};
+use crate::thread::{Frame, Standing, Thread};
 use crate::trace::{self, Trace};
 use abi::testing::Counter;
 use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
-use arch_contract::irq::Interrupt;
-use arch_contract::ret::{CoreSyncOwed, Return};
+use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use arch_contract::time::{Nanos, Time};
 use arch_current::Current;
 use core::cell::Cell;
+use core::ptr::NonNull;
 
 /// The architecture's half.
 pub type ArchCpu = <Current as Base>::Cpu;
@@ -83,6 +85,7 @@ pub struct Cpu {
     /// What the one-shot timer is armed for.
     pub(crate) armed: Cell<Option<Nanos>>,
     pub(crate) trace: Trace,
+    pub(crate) rendezvous: Rendezvous,
 }
 
 impl Cpu {
@@ -106,6 +109,7 @@ impl Cpu {
             task_slice_left: Cell::new(sched::SLICE),
             armed: Cell::new(None),
             trace,
+            rendezvous: Rendezvous::new(),
         })
     }
 
@@ -140,6 +144,27 @@ impl Cpu {
         Current::full_barrier(self.arch, site);
         trace::event(self, Kind::Barrier, site as u64, 0);
         trace::count(self, Counter::Barriers);
+    }
+
+    /// The last step of every way to user mode (`RET-1`): [`Return::return_to_user`].
+    ///
+    /// # Safety
+    /// As there; and `current_mm` names the mm of the frame's thread.
+    #[inline(always)]
+    pub unsafe fn return_to_user(
+        &self,
+        frame: NonNull<Frame>,
+        owed: Owed,
+        reload: Reload,
+        irq: &IrqsOff,
+    ) -> Resume<Frame> {
+        if owed.core_sync == CoreSyncOwed::Yes {
+            trace::event(self, Kind::CoreSync, 0, 0);
+            trace::count(self, Counter::CoreSyncs);
+        }
+        trace::user_return(self, frame);
+        // SAFETY: the caller's obligation.
+        unsafe { Current::return_to_user(self.arch, frame, owed, reload, irq) }
     }
 
     /// Makes the core serialize before the next user instruction on this CPU, if its returns to
@@ -217,7 +242,10 @@ impl Cpu {
         match interrupt {
             Interrupt::Timer => self.add_work(Work::TIMER),
             Interrupt::Console => self.add_work(Work::CONSOLE),
-            Interrupt::Ipi => self.serve(),
+            Interrupt::Ipi => {
+                trace::count(self, Counter::Interrupts);
+                self.serve();
+            }
             Interrupt::Spurious => {}
         }
     }

@@ -72,15 +72,17 @@ impl CpuSet {
     }
 }
 
-/// A set that CPUs put themselves into. Its users say what orders it.
+/// A set that CPUs put themselves into. It orders nothing by itself: those who rely on who is in it
+/// read it after a full barrier that pairs with one of the CPU's after it joined.
 pub struct SharedSet(AtomicU64);
 
 impl SharedSet {
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
+    #[inline]
     pub fn load(&self) -> CpuSet {
-        CpuSet(self.0.load(Ordering::Acquire))
+        CpuSet(self.0.load(Ordering::Relaxed))
     }
     /// Adds `cpu`; whether it was not in it. Writes only then.
     pub fn join(&self, cpu: CpuId) -> bool {
@@ -88,11 +90,12 @@ impl SharedSet {
         if CpuSet(self.0.load(Ordering::Relaxed)).has(cpu) {
             return false;
         }
-        self.0.fetch_or(CpuSet::of(cpu).0, Ordering::AcqRel);
+        self.0.fetch_or(CpuSet::of(cpu).0, Ordering::Relaxed);
         true
     }
+    /// Release: what the CPU did as a member comes before.
     pub fn leave(&self, cpu: CpuId) {
-        self.0.fetch_and(!CpuSet::of(cpu).0, Ordering::AcqRel);
+        self.0.fetch_and(!CpuSet::of(cpu).0, Ordering::Release);
     }
 }
 

@@ -207,6 +207,9 @@ pub fn boot(
         Err(NoMemory) => refuse(format_args!("too little memory for the kernel itself")),
     };
     Current::bind(arch, (&raw const *cpu).cast());
+    if options.tracing == Tracing::On {
+        panic::print_trace_of(cpu.kernel);
+    }
     if let Some(provoke) = options.provoke {
         provoke::now(provoke);
     }

@@ -80,6 +80,7 @@ use abi::Error;
 use abi::membarrier::{Command, FLAG_CPU};
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
+use arch_contract::context::ContextId;
 use arch_contract::irq::IrqsOff;
 
 /// What this kernel supports: all that can be asked for but QUERY itself.
@@ -92,45 +93,68 @@ const SUPPORTED: u64 = {
     all
 };
 
+/// The whole of what programs do most often, where it is short: the private commands of a process
+/// that has run on no other CPU that is on. `false`: nothing was promised; make the [`call`].
+#[inline(always)]
+pub fn alone(cpu: &Cpu, command: u64, flags: u64) -> bool {
+    let Some(space) = cpu.current_space() else { return false };
+    let command = if command == Command::PrivateExpedited as u64 {
+        Command::PrivateExpedited
+    } else if command == Command::PrivateExpeditedSyncCore as u64 {
+        Command::PrivateExpeditedSyncCore
+    } else {
+        return false;
+    };
+    if flags != 0 || !space.may(registration(command)) {
+        return false;
+    }
+    begin(cpu, space, command);
+    let others = space.set().and(cpu.kernel.online()).without(cpu.number);
+    if others.is_empty() {
+        trace::event(cpu, Kind::Sampled, 0, space.id().get());
+        finish(cpu, command, space.id());
+    }
+    others.is_empty()
+}
+
+/// The registration that a private command needs.
+#[inline(always)]
+const fn registration(command: Command) -> Command {
+    match command {
+        Command::PrivateExpedited => Command::RegisterPrivateExpedited,
+        Command::PrivateExpeditedSyncCore => Command::RegisterPrivateExpeditedSyncCore,
+        _ => Command::RegisterPrivateExpeditedRseq,
+    }
+}
+
 /// Does the call for the current thread of `cpu`. The checks come in the order that
 /// [`abi::membarrier`] states.
-pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Outcome {
+pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> {
     let [command, flags, target, ..] = args;
     let may_flag = command == Command::PrivateExpeditedRseq as u64;
     if flags != 0 && !(may_flag && flags == FLAG_CPU) {
-        return Outcome::Done(Err(Error::BadArgument));
+        return Err(Error::BadArgument);
     }
     let (Some(command), Some(space)) = (Command::from_number(command), cpu.current_space()) else {
-        return Outcome::Done(Err(Error::BadArgument));
+        return Err(Error::BadArgument);
     };
-    let registered = |by: Command| match space.commands().load(Ordering::Relaxed) & by as u32 {
-        0 => Err(Error::NotRegistered),
-        _ => Ok(()),
-    };
-    let all = CpuSet::ALL;
-    let result = match command {
+    match command {
         Command::Query => Ok(Outcome::Done(Ok(SUPPORTED))),
         Command::GetRegistrations => Ok(Outcome::Done(Ok(space.commands().load(Ordering::Relaxed).into()))),
-        Command::Global => Ok(barrier(cpu, space, command, all, |_| true, irq)),
-        Command::GlobalExpedited => {
-            let takes_part = |mm: CurrentMm| mm.registrations.has(Registrations::GLOBAL_EXPEDITED);
-            Ok(barrier(cpu, space, command, all, takes_part, irq))
-        }
-        Command::PrivateExpedited => registered(Command::RegisterPrivateExpedited)
-            .map(|()| barrier(cpu, space, command, space.set(), |mm| mm.id == space.id(), irq)),
-        Command::PrivateExpeditedSyncCore => registered(Command::RegisterPrivateExpeditedSyncCore)
-            .map(|()| barrier(cpu, space, command, space.set(), |mm| mm.id == space.id(), irq)),
-        Command::PrivateExpeditedRseq => registered(Command::RegisterPrivateExpeditedRseq).map(|()| {
-            let among = match CpuId::new(target) {
-                _ if flags == 0 => all,
-                Some(one) => CpuSet::of(one),
-                None => CpuSet::NONE,
+        Command::Global | Command::GlobalExpedited => Ok(among(cpu, space, command, CpuSet::ALL, irq)),
+        Command::PrivateExpedited | Command::PrivateExpeditedSyncCore | Command::PrivateExpeditedRseq => {
+            if !space.may(registration(command)) {
+                return Err(Error::NotRegistered);
+            }
+            let wanted = match flags {
+                FLAG_CPU => CpuId::new(target).map_or(CpuSet::NONE, CpuSet::of),
+                _ => CpuSet::ALL.without(cpu.number),
             };
-            if flags != 0 && among.has(cpu.number) {
+            if command == Command::PrivateExpeditedRseq && wanted.has(cpu.number) {
                 cpu.add_work(Work::RSEQ);
             }
-            barrier(cpu, space, command, space.set().and(among), |mm| mm.id == space.id(), irq)
-        }),
+            Ok(among(cpu, space, command, wanted, irq))
+        }
         Command::RegisterGlobalExpedited => Ok(register_global(cpu, space, irq)),
         Command::RegisterPrivateExpedited
         | Command::RegisterPrivateExpeditedSyncCore
@@ -139,30 +163,12 @@ pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Outcome {
             space.commands().fetch_or(command as u32, Ordering::Relaxed);
             Ok(Outcome::Done(Ok(0)))
         }
-    };
-    result.unwrap_or_else(|error| Outcome::Done(Err(error)))
-}
-
-/// What each target does for `command`.
-const fn kinds(command: Command) -> Kinds {
-    match command {
-        Command::PrivateExpeditedSyncCore => Kinds::BARRIER.with(Kinds::CORE_SYNC),
-        Command::PrivateExpeditedRseq => Kinds::BARRIER.with(Kinds::RSEQ),
-        _ => Kinds::BARRIER,
     }
 }
 
-/// (a), the sample among `among`, the requests, and (c) when they are served: at once if there are
-/// none, else when the call is completed ([`Pending`]).
-#[inline]
-fn barrier(
-    cpu: &Cpu,
-    space: &Space,
-    command: Command,
-    among: CpuSet,
-    concerned: impl Fn(CurrentMm) -> bool,
-    irq: &IrqsOff,
-) -> Outcome {
+/// Up to (a).
+#[inline(always)]
+fn begin(cpu: &Cpu, space: &Space, command: Command) {
     trace::event(cpu, Kind::MembarrierEnter, command as u64, space.id().get());
     if command == Command::PrivateExpeditedSyncCore {
         // Before (a), so that whoever is not sampled compares with it. Scenario H.
@@ -171,53 +177,69 @@ fn barrier(
         // The caller's own CPU. Scenario J.
         cpu.owe_core_sync();
     }
-    // (a): what the caller did before, before the words of other CPUs are read. Pairs with (e).
-    // `BAR-3`
+    // (a): what the caller did before, before the set and the words of other CPUs are read. Pairs
+    // with (e). `BAR-3`
     cpu.full_barrier(Site::MembarrierEnter);
     rendezvous::point(cpu, Point::MembarrierBeforeSample);
-    let mut targets = CpuSet::NONE;
-    for number in among.and(cpu.kernel.online()).without(cpu.number).iter() {
-        if let Some(other) = cpu.kernel.cpu(number)
-            && other.words.current_mm().is_some_and(&concerned)
-        {
-            targets = targets.with(number);
+}
+
+/// (a), the sample among `wanted`, the requests, and (c) when they are served: at once if there are
+/// none, else when the call is completed ([`Pending`]).
+fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsOff) -> Outcome {
+    begin(cpu, space, command);
+    let online = cpu.kernel.online().without(cpu.number);
+    let targets = match command {
+        Command::Global => online,
+        Command::GlobalExpedited => {
+            sample(cpu, online, |mm| mm.registrations.has(Registrations::GLOBAL_EXPEDITED))
         }
-    }
+        // A CPU that runs the process has joined its set before (e), so the set may be read for it.
+        _ => sample(cpu, online.and(space.set()).and(wanted), |mm| mm.id == space.id()),
+    };
     trace::event(cpu, Kind::Sampled, targets.0, space.id().get());
     rendezvous::point(cpu, Point::MembarrierSampled);
     if targets.is_empty() {
-        finish(cpu, command, space.id().get());
+        finish(cpu, command, space.id());
         return Outcome::Done(Ok(0));
     }
-    let ticket = cpu.ask_and_tell(targets, kinds(command), irq);
+    let kinds = match command {
+        Command::PrivateExpeditedSyncCore => Kinds::BARRIER.with(Kinds::CORE_SYNC),
+        Command::PrivateExpeditedRseq => Kinds::BARRIER.with(Kinds::RSEQ),
+        _ => Kinds::BARRIER,
+    };
+    let ticket = cpu.ask_and_tell(targets, kinds, irq);
     Outcome::Pending(Pending::Membarrier { ticket, command, mm: space.id() })
 }
 
+/// Which of `among` run user code of an mm that `concerned` wants. Between two barriers.
+fn sample(cpu: &Cpu, among: CpuSet, concerned: impl Fn(CurrentMm) -> bool) -> CpuSet {
+    let runs = |number: &CpuId| {
+        let other = cpu.kernel.cpu(*number);
+        other.and_then(|other| other.words.current_mm()).is_some_and(&concerned)
+    };
+    among.iter().filter(runs).fold(CpuSet::NONE, CpuSet::with)
+}
+
 /// (c), and the end.
-pub(crate) fn finish(cpu: &Cpu, command: Command, mm: u64) {
+pub(crate) fn finish(cpu: &Cpu, command: Command, mm: ContextId) {
     // (c): the sample and the acknowledgements, before what the caller does next. Pairs with (d)
     // and with the handler's. `BAR-3`
     cpu.full_barrier(Site::MembarrierExit);
-    trace::event(cpu, Kind::MembarrierExit, command as u64, mm);
+    trace::event(cpu, Kind::MembarrierExit, command as u64, mm.get());
 }
 
 /// Scenario G.
 fn register_global(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Outcome {
-    let done = Command::RegisterGlobalExpedited as u32;
-    if space.commands().load(Ordering::Relaxed) & done != 0 {
+    if space.may(Command::RegisterGlobalExpedited) {
         return Outcome::Done(Ok(0));
     }
     space.register(Registrations::GLOBAL_EXPEDITED);
-    // The registration, before the words of other CPUs are read. Pairs with (e). `BAR-2`
+    // The registration, before the set and the words of other CPUs are read. Pairs with (e).
+    // `BAR-2`
     cpu.full_barrier(Site::Register);
-    let mut targets = CpuSet::of(cpu.number);
-    for number in space.set().and(cpu.kernel.online()).iter() {
-        if let Some(other) = cpu.kernel.cpu(number)
-            && other.words.current_mm().is_some_and(|mm| mm.id == space.id())
-        {
-            targets = targets.with(number);
-        }
-    }
+    let others = space.set().and(cpu.kernel.online());
+    let targets = sample(cpu, others, |mm| mm.id == space.id());
     let ticket = cpu.ask_and_tell(targets, Kinds::REGISTRATIONS.with(Kinds::BARRIER), irq);
-    Outcome::Pending(Pending::Registration { ticket, command: done })
+    let command = Command::RegisterGlobalExpedited;
+    Outcome::Pending(Pending::Registration { ticket, command })
 }

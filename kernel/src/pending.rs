@@ -32,7 +32,7 @@ pub enum Pending {
     /// The targets' barriers.
     Membarrier { ticket: Ticket, command: Command, mm: ContextId },
     /// That every CPU of the process knows of its registration.
-    Registration { ticket: Ticket, command: u32 },
+    Registration { ticket: Ticket, command: Command },
     /// A CPU to come on.
     CpuOn(CpuId),
     /// A CPU to go off.
@@ -47,11 +47,11 @@ impl Pending {
         let kernel = cpu.kernel;
         match *self {
             Self::Membarrier { ticket, command, mm } => ticket.is_served(kernel).then(|| {
-                membarrier::finish(cpu, command, mm.get());
+                membarrier::finish(cpu, command, mm);
                 Ok(0)
             }),
             Self::Registration { ticket, command } => ticket.is_served(kernel).then(|| {
-                process.space.commands().fetch_or(command, Ordering::Relaxed);
+                process.space.commands().fetch_or(command as u32, Ordering::Relaxed);
                 Ok(0)
             }),
             Self::CpuOn(number) => hotplug::look_on(cpu, number, irq),

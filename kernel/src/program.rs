@@ -221,5 +221,5 @@ pub fn init_ended(cpu: &Cpu, report: ExitReport) -> ! {
         Some(Ending::Exited) => {}
         _ => print::line(Some(cpu.machine()), format_args!("init was killed")),
     }
-    panic::exit(cpu.machine(), report.status())
+    panic::exit(cpu, report.status())
 }

@@ -10,15 +10,21 @@
 //! In an ordinary kernel all of it compiles to nothing: [`ENABLED`] is false.
 
 use crate::cpu::Cpu;
+use crate::cpuset::CpuSet;
+use crate::kernel::Kernel;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
-use crate::print::{self, Machine};
+use crate::print;
+use crate::thread::Frame;
 use abi::testing::Counter;
 use abi::trace::{Kind, Record};
 use allocator_api2::vec::Vec;
+use arch_contract::smp::Smp;
+use arch_current::Current;
 use arrayvec::ArrayVec;
 use boot_image::command_line::Tracing;
 use core::fmt;
+use core::ptr::NonNull;
 // Not through `crate::sync`: what is recorded is no part of what is modelled, and a model that
 // took each record for a step would drown in them.
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -43,6 +49,8 @@ pub struct Trace {
     next: AtomicU32,
     /// Set by the CPU that prints the rings.
     closed: AtomicBool,
+    /// Between [`idle`] and [`wake`].
+    idle: AtomicBool,
     counts: [AtomicU64; COUNTERS],
 }
 
@@ -55,16 +63,24 @@ impl Trace {
             ring.resize_with(RECORDS, Slot::default);
         }
         let counts = [const { AtomicU64::new(0) }; COUNTERS];
-        Ok(Self { cpu, ring, next: AtomicU32::new(0), closed: AtomicBool::new(false), counts })
+        Ok(Self {
+            cpu,
+            ring,
+            next: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
+            counts,
+        })
     }
 
-    fn record(&self, time: u64, kind: Kind, a: u64, b: u64) {
+    fn record(&self, cpu: &Cpu, kind: Kind, a: u64, b: u64) {
+        // The machine ends: what this CPU would print would only come between the printed records.
+        while self.closed.load(Relaxed) {
+            Current::relax(cpu.arch());
+        }
         let number = self.next.load(Relaxed);
         let Some(slot) = self.ring.get(number as usize % RECORDS) else { return };
-        if self.closed.load(Relaxed) {
-            return;
-        }
-        let record = Record::new(time, self.cpu, number, kind, a, b);
+        let record = Record::new(cpu.now().0, self.cpu, number, kind, a, b);
         for (word, value) in slot.iter().zip([record.time, record.what, record.a, record.b]) {
             word.store(value, Relaxed);
         }
@@ -88,6 +104,11 @@ impl Trace {
         })
     }
 
+    /// Whether its CPU has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Relaxed)
+    }
+
     /// How often it happened on this CPU.
     pub fn counted(&self, counter: Counter) -> u64 {
         self.counts.get(counter as usize).map_or(0, |count| count.load(Relaxed))
@@ -98,7 +119,7 @@ impl Trace {
 #[inline(always)]
 pub fn event(cpu: &Cpu, kind: Kind, a: u64, b: u64) {
     if ENABLED && !cpu.trace.ring.is_empty() {
-        cpu.trace.record(cpu.now().0, kind, a, b);
+        cpu.trace.record(cpu, kind, a, b);
     }
 }
 
@@ -110,20 +131,55 @@ pub fn count(cpu: &Cpu, counter: Counter) {
     }
 }
 
-/// Prints what the rings of `cpus` hold, for the host: `@spandrel trace CPU RECORDS`. They record
-/// nothing more. For the end of a run.
-pub fn dump<'a>(machine: &Machine, cpus: impl Iterator<Item = &'a Cpu> + Clone) {
-    for cpu in cpus.clone() {
-        cpu.trace.closed.store(true, Relaxed);
+/// `cpu`, the calling CPU, goes to user mode with `frame`.
+#[inline(always)]
+pub fn user_return(cpu: &Cpu, frame: NonNull<Frame>) {
+    if ENABLED {
+        let mm = cpu.words.current_mm().map_or(0, |mm| mm.id.get());
+        event(cpu, Kind::UserReturn, mm, frame.addr().get() as u64);
     }
-    for Cpu { trace, .. } in cpus {
+}
+
+/// `cpu`, the calling CPU, has nothing to do.
+#[inline(always)]
+pub fn idle(cpu: &Cpu) {
+    if ENABLED {
+        event(cpu, Kind::Idle, 0, 0);
+        cpu.trace.idle.store(true, Relaxed);
+    }
+}
+
+/// It looks for something to do again.
+#[inline(always)]
+pub fn wake(cpu: &Cpu) {
+    if ENABLED {
+        cpu.trace.idle.store(false, Relaxed);
+        event(cpu, Kind::Wake, 0, 0);
+    }
+}
+
+/// Looks of the printing CPU before it begins, while others finish what they print.
+const SETTLE: u32 = 100_000;
+
+/// Prints what the rings hold, if there are any, for the host: `@spandrel trace CPU RECORDS`. For
+/// the end of a run: a CPU that comes to record anything more stands still.
+pub fn dump(kernel: &Kernel) {
+    let cpus = || CpuSet::ALL.iter().filter_map(|number| kernel.any_cpu(number));
+    if !ENABLED || kernel.tracing == Tracing::Off {
+        return;
+    }
+    cpus().for_each(|cpu| cpu.trace.closed.store(true, Relaxed));
+    for cpu in cpus().take(1) {
+        (0..SETTLE).for_each(|_| Current::relax(cpu.arch()));
+    }
+    for Cpu { trace, .. } in cpus() {
         let mut records = trace.records();
         loop {
             let some: ArrayVec<_, PER_LINE> = records.by_ref().take(PER_LINE).collect();
             if some.is_empty() {
                 break;
             }
-            print::protocol(Some(machine), format_args!("trace {} {}", trace.cpu, Hex(&some)));
+            print::protocol(Some(kernel.machine), format_args!("trace {} {}", trace.cpu, Hex(&some)));
         }
     }
 }

@@ -7,14 +7,17 @@
 use crate::cpu::{Cpu, Work};
 use crate::fault;
 use crate::kernel;
+use crate::membarrier;
 use crate::panic;
 use crate::sched;
 use crate::syscall::{self, Outcome};
 use crate::thread::Frame;
+use crate::trace;
+use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::boot::BootInfo;
 use arch_contract::irq::{Interrupt, IrqsOff};
-use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::trap::{Trap, Traps};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::vector::Vector;
@@ -24,6 +27,20 @@ use core::ptr::NonNull;
 
 type ArchCpu = <Current as Base>::Cpu;
 type Machine = <Current as Base>::Machine;
+
+/// A membarrier: straight to it, since it is about this CPU and its mm and not about what a thread
+/// can name.
+#[inline(never)]
+fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let registers = unsafe { frame.as_mut() };
+    let made = Current::syscall(registers);
+    if !membarrier::alone(cpu, made.args[0], made.args[1]) {
+        return call(cpu, frame, irq);
+    }
+    Current::set_result(registers, 0, 0);
+    back(cpu, frame, irq)
+}
 
 /// Any call but the null one, which must not pay for what this one keeps in registers.
 #[inline(never)]
@@ -42,17 +59,21 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
 }
 
 /// The call is done, and `frame` is the one that it was made with: straight back, if there is
-/// nothing to look at.
+/// nothing to look at but what is owed before user mode.
 #[inline(always)]
 fn back(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    if cpu.work() != Work::NONE {
-        return sched::leave(cpu, irq);
-    }
-    let owed = Owed { core_sync: CoreSyncOwed::No };
+    let owed = match cpu.work() {
+        Work::NONE => Owed { core_sync: CoreSyncOwed::No },
+        Work::CORE_SYNC => Owed { core_sync: cpu.take_core_sync() },
+        _ => return sched::leave(cpu, irq),
+    };
     // SAFETY: 1. it is the current thread's frame, which this CPU alone has. 2. the memory context
     // was not changed since the trap: only `sched::leave` does. 3. only the result was written.
-    unsafe { Current::return_to_user(cpu.arch(), frame, owed, Reload::ResultOnly, &irq) }
+    unsafe { cpu.return_to_user(frame, owed, Reload::ResultOnly, &irq) }
 }
+
+const NULL: u64 = abi::Call::Null as u64;
+const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
 
 /// The generic kernel, as the architecture calls it.
 pub struct Upcall;
@@ -76,10 +97,13 @@ impl Upcalls<Current> for Upcall {
         let cpu = unsafe { Cpu::of(cpu) };
         // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
         let irq = unsafe { IrqsOff::assume() };
+        trace::event(cpu, Kind::UserEnter, 0, 0);
         // SAFETY: it is the current thread's frame, which this CPU alone has.
         let registers = unsafe { frame.as_mut() };
-        if Current::syscall(registers).number != abi::Call::Null as u64 {
-            return call(cpu, frame, irq);
+        match Current::syscall(registers).number {
+            NULL => {}
+            MEMBARRIER => return membarrier(cpu, frame, irq),
+            _ => return call(cpu, frame, irq),
         }
         Current::set_result(registers, 0, 0);
         back(cpu, frame, irq)
@@ -90,6 +114,7 @@ impl Upcalls<Current> for Upcall {
         let cpu = unsafe { Cpu::of(cpu) };
         // SAFETY: as in `syscall`.
         let irq = unsafe { IrqsOff::assume() };
+        trace::event(cpu, Kind::UserEnter, if matches!(trap, Trap::Interrupt(_)) { 1 } else { 2 }, 0);
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => fault::kill_current(cpu, &fault, &irq),

@@ -35,7 +35,7 @@ const Q: u64 = 1;
 
 /// Offsets in the thread context's page for operating systems: a load of 16 bits that acknowledges,
 /// and the priority that this CPU lets in, a byte.
-const ACKNOWLEDGE: u64 = 0xc10;
+const ACKNOWLEDGE: u64 = 0x810;
 const PRIORITY: u64 = 0x11;
 /// Every source may interrupt; none may.
 const LEAST: u8 = 0xff;

@@ -8,14 +8,14 @@ crate::numbers! {
     Operation:
     /// `(point, cpu, how)`: the next time CPU `cpu` passes [`Point`] `point`, it stops there until
     /// released. `how`: 0 stops and serves the requests of other CPUs meanwhile, 1 stops deaf, with
-    /// interrupts off.
+    /// interrupts off. At `Switching` only 1. One point per CPU is armed at a time.
     Arm = 0,
     /// `(cpu) -> 1` if it stands at a point.
     Stopped = 1,
-    /// `(cpu)`: lets it go on.
+    /// `(cpu) -> 1` if it stood at a point: lets it go on. What was armed there is so no more.
     Release = 2,
     /// `(cpu, kind, slices)`: queues a kernel task on `cpu` that runs `slices` slices. Kind 0 uses no
-    /// mm, kind 1 uses the caller's. It has the caller's priority.
+    /// mm, kind 1 uses the caller's. It has the caller's priority and stays on `cpu`.
     Task = 3,
     /// `(cpu, counter) -> value` of a [`Counter`].
     Count = 4,
@@ -27,12 +27,18 @@ crate::numbers! {
     LimitIds = 7,
     /// `() -> id` of the caller's address space.
     Context = 8,
-    /// `(cpu) -> id` of what its MMU holds, 0 for the kernel's tables; bit 62 set: lazily; bit 63:
-    /// switching.
+    /// `(cpu) -> id` of what its MMU holds, 0 for the kernel's tables, perhaps with
+    /// [`LOADED_LAZILY`](crate::testing::LOADED_LAZILY); or of what it is switching to, with
+    /// [`LOADED_SWITCHING`](crate::testing::LOADED_SWITCHING).
     Loaded = 9,
     /// `(cpu) -> 1` if it idles.
     Idle = 10,
 }
+
+/// In what `Loaded` returns.
+pub const LOADED_LAZILY: u64 = 1 << 62;
+/// In what `Loaded` returns.
+pub const LOADED_SWITCHING: u64 = 1 << 63;
 
 crate::numbers! {
     /// Where a CPU can be stopped.

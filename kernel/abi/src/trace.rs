@@ -21,9 +21,9 @@ pub struct Record {
 }
 
 crate::numbers! {
-    /// What happened. An mm is a context id, 0 for none; a thread is its number.
+    /// What happened. An mm is a context id, 0 for none; a thread is the address of its frame.
     Kind:
-    /// `current_mm` became mm `a`, for thread `b` (0: a kernel task).
+    /// `current_mm` became mm `a`.
     Current = 1,
     /// The MMU goes from mm `a` to mm `b`; `loaded` says switching.
     SwitchBegin = 2,
@@ -59,8 +59,9 @@ crate::numbers! {
     Generation = 16,
     /// This CPU has no translation of mm `a` older than generation `b`.
     Seen = 17,
-    /// A flush of mm `a` for generation `b` returned: no CPU uses what was before it. Bit 63 of `b`:
-    /// page-table pages go too, so that no CPU that holds the mm may walk the old ones.
+    /// A flush of mm `a` for generation `b` returned: no CPU uses what was before it. With
+    /// [`TABLES`](crate::trace::TABLES) in `b` page-table pages go too, so that no CPU that holds the
+    /// mm may walk the old ones.
     Flushed = 18,
     /// This CPU entered mm `a`'s set.
     Join = 19,
@@ -99,6 +100,9 @@ crate::numbers! {
     /// Every CPU was made to forget what it had of mm `a` before generation `b`, without its help.
     Broadcast = 36,
 }
+
+/// In the generation of a [`Kind::Flushed`].
+pub const TABLES: u64 = 1 << 63;
 
 impl Record {
     pub const fn new(time: u64, cpu: u16, number: u32, kind: Kind, a: u64, b: u64) -> Self {

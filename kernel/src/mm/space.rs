@@ -164,7 +164,9 @@ impl Space {
     ) -> Result<Self, SpaceError> {
         let table = PageTable::new(memory, budget.clone())?;
         let hardware = cpu.kernel.ids.take(cpu, irq)?;
-        trace::event(cpu, Kind::IdTaken, id.get(), hardware.0.into());
+        if !cpu.kernel.ids.are_per_cpu() {
+            trace::event(cpu, Kind::IdTaken, id.get(), hardware.0.into());
+        }
         let mm = Current::new_mm(memory.machine(), table.root(), id, hardware);
         let regions = List::new(Charged { memory, budget: budget.clone() });
         let inner = Inner { table: Some(table), regions, charged: 0, life: Life::Usable };
@@ -225,6 +227,12 @@ impl Space {
     /// The membarrier commands that the process may use.
     pub(crate) fn commands(&self) -> &AtomicU32 {
         &self.shared.commands
+    }
+
+    /// Whether the process has done the registration `by`.
+    #[inline]
+    pub(crate) fn may(&self, by: abi::membarrier::Command) -> bool {
+        self.shared.commands.load(Ordering::Relaxed) & by as u32 != 0
     }
 
     /// For the refcount policy.
@@ -390,6 +398,7 @@ impl Space {
         match Current::broadcast_from(kernel.machine) {
             Some(enough) if concerned.len() >= enough => {
                 Current::broadcast(cpu.arch(), &self.mm, start, pages, freed, irq);
+                trace::event(cpu, Kind::Broadcast, self.id.get(), wanted);
             }
             _ => {
                 let targets = || concerned.iter().filter_map(|number| kernel.cpu(number));
@@ -401,7 +410,8 @@ impl Space {
                 });
             }
         }
-        trace::event(cpu, Kind::Flushed, self.id.get(), wanted);
+        let tables = if freed == arch_contract::tlb::Freed::Tables { abi::trace::TABLES } else { 0 };
+        trace::event(cpu, Kind::Flushed, self.id.get(), wanted | tables);
     }
 
     /// Fills pages that are mapped, through the physical map and whatever they allow: for the
@@ -450,11 +460,13 @@ impl Space {
     pub fn teardown_step(&self, cpu: &Cpu, max_pages: u64) -> Progress {
         let mut inner = self.inner.lock(cpu);
         if inner.life == Life::Usable {
+            if !self.ids.are_per_cpu() {
+                trace::event(cpu, Kind::IdRetired, self.id.get(), self.hardware.0.into());
+            }
+            trace::event(cpu, Kind::FreeTables, self.id.get(), 0);
             // SAFETY: the caller's obligation, `CTX-9`.
             unsafe { Current::retire_mm(self.memory.machine(), &self.mm) };
             self.ids.retire(self.hardware);
-            trace::event(cpu, Kind::IdRetired, self.id.get(), self.hardware.0.into());
-            trace::event(cpu, Kind::FreeTables, self.id.get(), 0);
             inner.life = Life::Retired(Current::USER_START);
         }
         inner.free_slice(&self.budget, max_pages)

@@ -366,6 +366,7 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
             cpu.held.synced.set((to.get(), sync));
         }
         trace::event(cpu, Kind::LazyExit, left.get(), to.get());
+        trace::count(cpu, Counter::LazyExits);
         lifetime::episode_ended(cpu);
     }
     compare_sync_generation(cpu, space);
@@ -412,7 +413,9 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     cpu.words.set_seen(generation);
     cpu.held.space.set(space);
     let did = |did: Did, bit: u64| if did == Did::Yes { bit } else { 0 };
-    let bits = did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4);
+    let slot = if cpu.kernel.ids.are_per_cpu() { u64::from(cached.slot.0) + 1 } else { 0 };
+    let bits =
+        did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4) | slot << 16;
     trace::event(cpu, Kind::SwitchEnd, to.get(), bits);
     // Nothing of the old space is touched after this store: its teardown may see it.
     cpu.words.set_loaded(Loaded::Active(to));

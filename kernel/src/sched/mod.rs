@@ -15,13 +15,16 @@ use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::process::{Process, Slice};
+use crate::rendezvous::{self, Point};
 use crate::sched::queue::{Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
 use crate::thread::{Frame, Standing, Thread};
+use crate::trace;
+use abi::trace::Kind;
 use abi::{Ending, Error, ExitReport};
 use arch_contract::irq::{Interrupts, IrqsOff};
-use arch_contract::ret::{Owed, Reload, Resume, Return};
+use arch_contract::ret::{Owed, Reload, Resume};
 use arch_contract::time::{Nanos, Time};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -54,7 +57,6 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
         match next {
             Some(Runnable::Thread(thread)) => choose(cpu, thread, &irq),
             Some(Runnable::Task(task)) => {
-                context::leave(cpu, &irq);
                 let began = cpu.now();
                 if let Some(task) = Task::poll(task, cpu, &irq) {
                     cpu.queue(Runnable::Task(task), place_after(cpu, began));
@@ -63,18 +65,22 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             }
             Some(Runnable::Teardown(process)) => {
                 context::leave(cpu, &irq);
+                trace::event(cpu, Kind::Poll, 0, 0);
                 let began = cpu.now();
                 match Process::teardown_slice(&process, cpu, &irq) {
                     Slice::More => cpu.queue(Runnable::Teardown(process), place_after(cpu, began)),
                     Slice::Wait(until) => cpu.timers.lock().push_due(Runnable::Teardown(process), until.0),
                     Slice::Done => {}
                 }
+                trace::event(cpu, Kind::Polled, 0, 0);
                 Current::window(cpu.arch(), &mut irq);
             }
             None => {
                 context::leave(cpu, &irq);
                 arm(cpu, &irq);
+                trace::idle(cpu);
                 Current::wait(cpu.arch(), &mut irq);
+                trace::wake(cpu);
             }
         }
     }
@@ -99,10 +105,11 @@ fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
     // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
+    rendezvous::point(cpu, Point::BeforeReturn);
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
-    unsafe { Current::return_to_user(cpu.arch(), thread.frame(), owed, Reload::Full, irq) }
+    unsafe { cpu.return_to_user(thread.frame(), owed, Reload::Full, irq) }
 }
 
 /// Looks at what interrupts have noted.

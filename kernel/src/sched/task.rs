@@ -11,8 +11,15 @@ use crate::cpu::Cpu;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
-use crate::sched::queue::{Entry, Priority, Runnable};
+use crate::process::Process;
+use crate::rendezvous::{self, Point};
+use crate::request::Kinds;
+use crate::sched::context;
+use crate::sched::queue::{Entry, Place, Priority, Runnable};
 use crate::sync::{AtomicU8, Leaf, Ordering};
+use crate::trace;
+use abi::Error;
+use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
 use core::future::Future;
@@ -26,6 +33,9 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send, Charged>>;
 pub struct Task {
     pub(super) entry: Entry,
     priority: Priority,
+    /// Whose address space it uses (`use_mm`): current on the CPU that polls it, from before each
+    /// poll. One job of the process, which keeps the address space.
+    uses: Option<Ref<Process>>,
     state: AtomicU8,
     /// The CPU that queues it when it is woken.
     home: &'static Cpu,
@@ -50,6 +60,43 @@ impl Task {
         priority: Priority,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), NoMemory> {
+        cpu.make_ready(Runnable::Task(Self::try_new(cpu, charged, priority, None, work)?));
+        Ok(())
+    }
+
+    /// As [`spawn`](Self::spawn), on another CPU, and with the address space of `uses` if it is to
+    /// use one. Errors: `NoMemory`; `Gone` if that process has ended.
+    pub fn spawn_on(
+        cpu: &Cpu,
+        target: &'static Cpu,
+        charged: Charged,
+        priority: Priority,
+        uses: Option<Ref<Process>>,
+        work: impl Future<Output = ()> + Send + 'static,
+        irq: &IrqsOff,
+    ) -> Result<(), Error> {
+        if let Some(process) = &uses {
+            process.begin_job(cpu)?;
+        }
+        let task = Self::try_new(target, charged, priority, uses.clone(), work);
+        let task = task.map_err(|NoMemory| {
+            if let Some(process) = &uses {
+                Process::end_job(process, cpu);
+            }
+            Error::NoMemory
+        })?;
+        target.run_queue.lock().push(Runnable::Task(task), priority, Place::Last);
+        cpu.ask(target, Kinds::RESCHEDULE, irq);
+        Ok(())
+    }
+
+    fn try_new(
+        home: &'static Cpu,
+        charged: Charged,
+        priority: Priority,
+        uses: Option<Ref<Process>>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Ref<Self>, NoMemory> {
         let memory = charged.memory;
         let budget = charged.budget.clone();
         let work = Box::try_new_in(work, charged).map_err(|_| NoMemory)?;
@@ -57,22 +104,43 @@ impl Task {
         let task = Task {
             entry: Entry::new(),
             priority,
+            uses,
             state: AtomicU8::new(QUEUED),
-            home: cpu,
+            home,
             work: Leaf::new(Some(Box::into_pin(work))),
         };
-        let task = Ref::try_new(memory, Some(&budget), task)?;
-        cpu.make_ready(Runnable::Task(task));
-        Ok(())
+        Ref::try_new(memory, Some(&budget), task)
     }
 
     pub fn priority(&self) -> Priority {
         self.priority
     }
 
-    /// Polls `task` once, on this CPU. Returns it if it has more to do at once: the caller queues
-    /// it again.
+    /// Makes the memory context what the task wants: of the mm it uses, which then stays until
+    /// something else is chosen, or of none.
+    fn enter_context(&self, cpu: &Cpu, irq: &IrqsOff) {
+        match &self.uses {
+            None => context::leave(cpu, irq),
+            Some(process) => {
+                // SAFETY: the job of this task keeps the teardown from starting.
+                unsafe { context::enter(cpu, &process.space, irq) };
+                rendezvous::point(cpu, Point::TaskUsesMm);
+            }
+        }
+    }
+
+    /// Polls `task` once, on this CPU, with the memory context it wants. Returns it if it has more
+    /// to do at once: the caller queues it again.
     pub fn poll(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Option<Ref<Self>> {
+        task.enter_context(cpu, irq);
+        let mm = task.uses.as_ref().map_or(0, |process| process.space.id().get());
+        trace::event(cpu, Kind::Poll, mm, 0);
+        let again = Self::poll_here(task, cpu, irq);
+        trace::event(cpu, Kind::Polled, 0, 0);
+        again
+    }
+
+    fn poll_here(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Option<Ref<Self>> {
         // Taken out, so that the leaf lock is not held while the work runs.
         let mut work = task.work.lock().take()?;
         task.state.store(RUNNING, Ordering::Relaxed);
@@ -82,6 +150,9 @@ impl Task {
         let waker = unsafe { Waker::from_raw(RawWaker::new((&raw const slice).cast(), &SLICE)) };
         let poll = work.as_mut().poll(&mut Context::from_waker(&waker));
         if poll.is_ready() {
+            if let Some(process) = &task.uses {
+                Process::end_job(process, cpu);
+            }
             return None;
         }
         *task.work.lock() = Some(work);

@@ -8,6 +8,7 @@ mod console;
 mod handle;
 mod memory;
 mod process;
+mod testing;
 mod time;
 
 pub use memory::{SLICE_PAGES, error as space_error};
@@ -22,6 +23,7 @@ use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched;
 use crate::thread::Thread;
+use crate::trace;
 use abi::{Call, Ending, Error, ExitReport, Handle, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
@@ -111,7 +113,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::ProcessInfo => process::info(&caller, args),
         Call::PowerOff => process::power_off(&caller, args),
         Call::ProcessPriority => process::priority(&caller, args),
-        Call::Membarrier => return membarrier::call(cpu, args, irq),
+        Call::Membarrier => return outcome(membarrier::call(cpu, args, irq)),
         Call::Cpus => process::machine(&caller, args[0], Rights::READ).map(|()| cpu.kernel.online().0),
         Call::CpuPower => {
             return outcome(process::machine(&caller, args[0], Rights::MANAGE).map(|()| match args[2] {
@@ -133,8 +135,9 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         | Call::ThreadPriority
         | Call::ThreadBudget
         | Call::RseqRegister
-        | Call::CodePublish
-        | Call::Test => Err(Error::BadCall),
+        | Call::CodePublish => Err(Error::BadCall),
+        Call::Test if trace::ENABLED => return testing::call(&caller, args),
+        Call::Test => Err(Error::BadCall),
     };
     Outcome::Done(result)
 }

@@ -204,7 +204,7 @@ pub(super) fn machine(caller: &Caller<'_>, handle: u64, rights: Rights) -> Resul
 pub(super) fn power_off(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     machine(caller, args[0], Rights::MANAGE)?;
     let status = u8::try_from(args[1]).map_err(|_| Error::BadArgument)?;
-    panic::exit(caller.cpu.machine(), status)
+    panic::exit(caller.cpu, status)
 }
 
 pub(super) fn priority(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {

@@ -1,7 +1,7 @@
 //! One event, and how a person reads it.
 
 use abi::membarrier::Command;
-use abi::trace::{Kind, Record};
+use abi::trace::{Kind, Record, TABLES};
 use arch_contract::barrier::Site;
 use std::fmt;
 
@@ -44,9 +44,6 @@ pub enum Switch {
     CoreSerialized = 2,
     Flushed = 4,
 }
-
-/// In the generation of a [`Kind::Flushed`]: page-table pages go too.
-pub const TABLES: u64 = 1 << 63;
 
 /// The letter of a barrier in the membarrier argument, and its name.
 pub fn site(number: u64) -> (&'static str, &'static str) {

@@ -2,10 +2,10 @@
 //!
 //! Everything is named by places in the trace, so that a picture may choose its own scale.
 
-use crate::event::{TABLES, command, cpus};
+use crate::event::{command, cpus};
 use crate::read::Trace;
 use crate::state::{Loaded, Runs, State};
-use abi::trace::Kind;
+use abi::trace::{Kind, TABLES};
 use std::collections::{BTreeMap, HashMap};
 
 /// Something that lasts. `from` and `to` are places in the trace; `to` is where it ended, or the

@@ -1,11 +1,10 @@
 //! Hand-made traces.
 
 use crate::check::{Rules, UserReturn, check};
-use crate::event::TABLES;
 use crate::read::Trace;
 use crate::{Invariant, Report};
 use abi::membarrier::Command;
-use abi::trace::{Kind, Record};
+use abi::trace::{Kind, Record, TABLES};
 use arch_contract::barrier::Site;
 use std::collections::HashMap;
 

@@ -14,35 +14,60 @@ pub enum Lifetime {
     Shootdown,
 }
 
+/// What a kernel is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Purpose {
+    #[default]
+    Use,
+    /// It has the event trace, the counters, the rendezvous points and the `test` call.
+    Testing,
+}
+
 /// A kernel. The default is what a user boots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Variant {
     pub lifetime: Lifetime,
+    pub purpose: Purpose,
 }
 
 impl From<Lifetime> for Variant {
     fn from(lifetime: Lifetime) -> Self {
-        Self { lifetime }
+        Self { lifetime, ..Self::default() }
     }
 }
 
 impl Variant {
+    /// The same kernel, with what tests need.
+    pub fn for_testing(self) -> Self {
+        Self { purpose: Purpose::Testing, ..self }
+    }
+
     /// What the compiler is told, with a space before each flag.
     pub fn flags(self) -> String {
-        match self.lifetime {
-            Lifetime::Hazard => String::new(),
-            Lifetime::Refcount => " --cfg spandrel_lifetime=\"refcount\"".into(),
-            Lifetime::Shootdown => " --cfg spandrel_lifetime=\"shootdown\"".into(),
-        }
+        let lifetime = match self.lifetime {
+            Lifetime::Hazard => "",
+            Lifetime::Refcount => " --cfg spandrel_lifetime=\"refcount\"",
+            Lifetime::Shootdown => " --cfg spandrel_lifetime=\"shootdown\"",
+        };
+        let purpose = match self.purpose {
+            Purpose::Use => "",
+            Purpose::Testing => " --cfg spandrel_test",
+        };
+        format!("{lifetime}{purpose}")
     }
 
     /// What tells its files apart: nothing for the ordinary kernel.
-    pub fn suffix(self) -> &'static str {
-        match self.lifetime {
+    pub fn suffix(self) -> String {
+        let lifetime = match self.lifetime {
             Lifetime::Hazard => "",
             Lifetime::Refcount => "-refcount",
             Lifetime::Shootdown => "-shootdown",
-        }
+        };
+        let purpose = match self.purpose {
+            Purpose::Use => "",
+            Purpose::Testing => "-test",
+        };
+        format!("{lifetime}{purpose}")
     }
 }
 
@@ -57,6 +82,9 @@ mod tests {
         for lifetime in [Lifetime::Refcount, Lifetime::Shootdown] {
             let variant = Variant::from(lifetime);
             assert!(variant.flags().contains(&variant.suffix()[1..]));
+            let testing = variant.for_testing();
+            assert_eq!(testing.suffix(), format!("{}-test", variant.suffix()));
+            assert_eq!(testing.flags(), format!("{} --cfg spandrel_test", variant.flags()));
         }
     }
 }

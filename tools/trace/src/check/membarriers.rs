@@ -17,18 +17,16 @@ struct Open {
     began: usize,
     /// (a), the first after it began.
     enter: Option<usize>,
-    sampled: Option<u64>,
-    /// Whether (c) came after the samples.
-    exit: bool,
+    /// What was sampled, and where.
+    sampled: Option<(u64, usize)>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Cpu {
-    /// Where it last serialized, and where it last executed the handler's barrier.
+    /// Where it last serialized, and executed the handler's barrier and (c).
     serialized: usize,
     handler: usize,
-    /// Where its switch began.
-    switch: usize,
+    exit: usize,
 }
 
 pub struct Membarriers {
@@ -65,16 +63,13 @@ impl Membarriers {
         let cpu = &mut self.cpus[usize::from(at.event.cpu)];
         match at.event.kind {
             Kind::CoreSync => cpu.serialized = index,
-            Kind::SwitchBegin => cpu.switch = index,
-            Kind::SwitchEnd if at.event.switch(Switch::CoreSerialized) => cpu.serialized = cpu.switch,
+            Kind::SwitchEnd if at.event.switch(Switch::CoreSerialized) => cpu.serialized = index,
             Kind::UserReturn => self.user_return(at, found),
             Kind::Barrier if a == Site::IpiHandler as u64 => cpu.handler = index,
-            Kind::Barrier => {
+            Kind::Barrier if a == Site::MembarrierExit as u64 => cpu.exit = index,
+            Kind::Barrier if a == Site::MembarrierEnter as u64 => {
                 if let Some(open) = self.here(at.event.cpu) {
-                    if a == Site::MembarrierEnter as u64 {
-                        open.enter.get_or_insert(index);
-                    }
-                    open.exit |= a == Site::MembarrierExit as u64 && open.sampled.is_some();
+                    open.enter.get_or_insert(index);
                 }
             }
             Kind::MembarrierEnter => self.open.push(Open {
@@ -84,7 +79,6 @@ impl Membarriers {
                 began: index,
                 enter: None,
                 sampled: None,
-                exit: false,
             }),
             Kind::Sampled => self.sampled(at, found),
             Kind::MembarrierExit => self.exit(at, found),
@@ -95,7 +89,7 @@ impl Membarriers {
     fn sampled(&mut self, at: &At<'_>, found: &mut Found) {
         let (set, mm) = (at.event.a, at.event.b);
         let Some(open) = self.here(at.event.cpu) else { return };
-        open.sampled = Some(set);
+        open.sampled = Some((set, at.index));
         let Some(enter) = open.enter else {
             found.add(Invariant::I12, "current_mm is sampled, and no barrier (a) lies before that");
             return;
@@ -121,8 +115,8 @@ impl Membarriers {
         let place = self.open.iter().position(|open| same(open) && open.cpu == at.event.cpu);
         let Some(place) = place.or_else(|| self.open.iter().position(same)) else { return };
         let open = self.open.remove(place);
-        if let Some(set) = open.sampled {
-            if !open.exit {
+        if let Some((set, sampled)) = open.sampled {
+            if self.cpus[usize::from(at.event.cpu)].exit < sampled {
                 found.add(Invariant::I12, "membarrier returns, and no barrier (c) lies after the samples");
             }
             for other in cpus(set).filter(|&other| other != open.cpu) {

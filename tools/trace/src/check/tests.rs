@@ -207,7 +207,7 @@ fn i8_hardware_ids_change_hands_cleanly() {
     assert_eq!(ids(&[0, 1]), []);
     assert_eq!(ids(&[0]), [Invariant::I8]);
     let mut shared = script();
-    shared.on(0, Kind::IdTaken, 1, 5).on(0, Kind::IdTaken, 2, 5);
+    shared.on(0, Kind::IdTaken, 1, 5).switch(0, 0, 1).on(0, Kind::IdTaken, 2, 5);
     assert_eq!(shared.found(), [Invariant::I8]);
 
     let slot = |flags: u64| {

@@ -1,11 +1,11 @@
 //! What a CPU may have cached of an mm: I8, I9.
 
 use super::{At, Found, Invariant};
-use crate::event::{Switch, TABLES};
+use crate::event::Switch;
 use crate::read::Trace;
 use crate::state::Loaded;
-use abi::trace::Kind;
-use std::collections::HashMap;
+use abi::trace::{Kind, TABLES};
+use std::collections::{HashMap, HashSet};
 
 /// A hardware id's last change of hands.
 #[derive(Clone, Copy)]
@@ -22,6 +22,8 @@ pub struct Translations {
     /// The highest generation whose flush has returned.
     flushed: HashMap<u64, u64>,
     ids: HashMap<u64, Id>,
+    /// The mms that were ever loaded: an id of another is given back without ceremony.
+    used: HashSet<u64>,
     /// Where each CPU last forgot everything.
     forgot: Vec<Option<usize>>,
     /// Which mm a CPU has under a number of its own.
@@ -36,6 +38,7 @@ impl Translations {
             seen: HashMap::new(),
             flushed: HashMap::new(),
             ids: HashMap::new(),
+            used: HashSet::new(),
             forgot: cpus.map(|_| None).collect(),
             slots: HashMap::new(),
         }
@@ -86,7 +89,7 @@ impl Translations {
                 }
             }
             Kind::IdTaken => match self.ids.insert(b, Id::Of(a)) {
-                Some(Id::Of(other)) if other != a => {
+                Some(Id::Of(other)) if other != a && self.used.contains(&other) => {
                     found.add(Invariant::I8, format!("hardware id {b} is mm {other}'s"));
                 }
                 Some(Id::Retired(since)) => {
@@ -106,6 +109,7 @@ impl Translations {
             Kind::IdRetired => drop(self.ids.insert(b, Id::Retired(at.index))),
             Kind::FlushAll | Kind::Online => self.forgot[usize::from(cpu)] = Some(at.index),
             Kind::SwitchEnd => {
+                self.used.insert(a);
                 if let Some(slot) = at.event.slot()
                     && let Some(before) = self.slots.insert((cpu, slot), a)
                     && before != a

@@ -1,0 +1,88 @@
+//! `test`: what kernels built for testing offer to scripts. See [`abi::testing`].
+
+use super::{Caller, Outcome};
+use crate::cpu::Cpu;
+use crate::cpuset::CpuId;
+use crate::rendezvous::{Point, Stop};
+use crate::sched::context::Loaded;
+use crate::sched::task::{Task, slices};
+use crate::trace;
+use abi::Error;
+use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation};
+use abi::trace::Kind;
+use core::task::Poll;
+
+/// Makes the call.
+pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    let cpu = caller.cpu;
+    let on = |number: u64| CpuId::new(number).and_then(|number| cpu.kernel.cpu(number));
+    let on = |number: u64| on(number).ok_or(Error::BadArgument);
+    let [_, a, b, c, ..] = args;
+    let result =
+        Operation::from_number(args[0]).ok_or(Error::BadArgument).and_then(|operation| match operation {
+            Operation::Arm => arm(a, on(b)?, c),
+            Operation::Stopped => Ok(on(a)?.rendezvous.stands().into()),
+            Operation::Release => Ok(on(a)?.rendezvous.release().into()),
+            Operation::Task => task(caller, on(a)?, b, c),
+            Operation::Count => Ok(count(on(a)?, Counter::from_number(b).ok_or(Error::BadArgument)?)),
+            Operation::Mark => {
+                trace::event(cpu, Kind::Mark, a, 0);
+                Ok(0)
+            }
+            Operation::Stick => {
+                cpu.rendezvous.stick(cpu);
+                Ok(0)
+            }
+            Operation::LimitIds => {
+                cpu.kernel.ids.limit_to(u32::try_from(a).map_err(|_| Error::BadArgument)?);
+                Ok(0)
+            }
+            Operation::Context => Ok(caller.process().space.id().get()),
+            Operation::Loaded => Ok(match on(a)?.words.loaded() {
+                Loaded::Kernel => 0,
+                Loaded::Active(id) => id.get(),
+                Loaded::Lazy(id) => id.get() | LOADED_LAZILY,
+                Loaded::Switching { to, .. } => to.get() | LOADED_SWITCHING,
+            }),
+            Operation::Idle => Ok(on(a)?.trace.is_idle().into()),
+        });
+    Outcome::Done(result)
+}
+
+fn arm(point: u64, cpu: &Cpu, how: u64) -> Result<u64, Error> {
+    let point = Point::from_number(point).ok_or(Error::BadArgument)?;
+    let stop = match how {
+        // Nothing is served in the middle of a switch.
+        0 if point != Point::Switching => Stop::Serving,
+        1 => Stop::Deaf,
+        _ => return Err(Error::BadArgument),
+    };
+    cpu.rendezvous.arm(point, stop);
+    Ok(0)
+}
+
+fn count(cpu: &Cpu, counter: Counter) -> u64 {
+    match counter {
+        Counter::Rollovers => cpu.kernel.ids.rollovers(),
+        Counter::TeardownInterrupts => cpu.kernel.teardown_interrupts(),
+        _ => cpu.trace.counted(counter),
+    }
+}
+
+/// Queues a kernel task on `target`.
+fn task(caller: &Caller<'_>, target: &'static Cpu, kind: u64, slice_count: u64) -> Result<u64, Error> {
+    let process = caller.process();
+    let uses = match kind {
+        0 => None,
+        1 => Some(process.clone()),
+        _ => return Err(Error::BadArgument),
+    };
+    let mut left = slice_count;
+    let work = slices(move |_, _| {
+        left = left.saturating_sub(1);
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let priority = caller.thread.priority();
+    Task::spawn_on(caller.cpu, target, process.charged(), priority, uses, work, caller.irq)?;
+    Ok(0)
+}
