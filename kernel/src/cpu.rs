@@ -48,10 +48,14 @@ impl Work {
     /// The core must serialize before the next user instruction (`RET-2`). Only the way to user
     /// mode takes it off.
     pub const CORE_SYNC: Self = Self(8);
-    /// The current thread's restartable sequence must start over.
+    /// The area of the next thread's restartable sequences must be looked at. Only the way to user
+    /// mode takes it off.
     pub const RSEQ: Self = Self(16);
     /// This CPU is to go off.
     pub const GO_OFF: Self = Self(32);
+
+    /// What waits for the edge to user mode.
+    const AT_THE_EDGE: Self = Self::CORE_SYNC.with(Self::RSEQ);
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -210,8 +214,15 @@ impl Cpu {
     /// Takes what there is to look at; what is owed before user mode stays.
     pub(crate) fn take_work(&self) -> Work {
         let work = self.work.get();
-        self.work.set(Work(work.0 & Work::CORE_SYNC.0));
+        self.work.set(Work(work.0 & Work::AT_THE_EDGE.0));
         work
+    }
+
+    /// Takes [`Work::RSEQ`] off, and says whether it was there.
+    pub(crate) fn take_rseq(&self) -> bool {
+        let work = self.work.get();
+        self.work.set(Work(work.0 & !Work::RSEQ.0));
+        work.has(Work::RSEQ)
     }
 
     /// Takes what is owed before user mode.

@@ -10,6 +10,7 @@ use crate::object::Ref;
 use crate::pending::Pending;
 use crate::print::Machine;
 use crate::process::Process;
+use crate::rseq;
 use crate::sched::queue::{Entry, Priority};
 use crate::sync::{AtomicU64, Leaf, Ordering};
 use allocator_api2::alloc::Allocator;
@@ -53,6 +54,7 @@ pub struct Thread {
     frame: UnsafeCell<Frame>,
     /// `None` until its first vector instruction.
     vector: Leaf<Option<VectorArea>>,
+    pub(crate) rseq: rseq::Registration,
     standing: Leaf<Standing>,
     process: Ref<Process>,
     /// Nanoseconds it has run, up to its last switch.
@@ -77,6 +79,7 @@ impl Thread {
             entry: Entry::new(),
             frame: UnsafeCell::new(frame),
             vector: Leaf::new(None),
+            rseq: rseq::Registration::new(),
             standing: Leaf::new(Standing::New),
             process,
             cpu_time: AtomicU64::new(0),

@@ -16,6 +16,7 @@ use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
+use crate::rseq;
 use crate::sched::queue::{Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
@@ -106,6 +107,9 @@ fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame
     // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
     rendezvous::point(cpu, Point::BeforeReturn);
+    if cpu.take_rseq() {
+        rseq::settle(cpu, thread);
+    }
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
@@ -201,6 +205,9 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, irq: &IrqsOff) {
     };
     cpu.slice_end.set(Nanos(now.0.saturating_add(left)));
     thread.stand(Standing::Running);
+    if thread.rseq.exists() {
+        cpu.add_work(Work::RSEQ);
+    }
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was in a queue, so this CPU alone has its frame now.
         let frame = unsafe { thread.frame().as_mut() };
@@ -250,6 +257,7 @@ pub fn hand_to_task(cpu: &Cpu, irq: &IrqsOff) -> Option<Ref<Thread>> {
 pub fn complete(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) {
     let standing = thread.standing();
     if matches!(standing, Standing::InTaskDoomed) {
+        rseq::forget(cpu, &thread);
         thread.stand(Standing::Ended);
         let process = thread.process().clone();
         Process::end(&process, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
@@ -280,6 +288,7 @@ pub fn end_current(cpu: &Cpu, report: ExitReport, irq: &IrqsOff) {
     let Some(thread) = cpu.take_current() else { return };
     thread.ran(cpu.now().0.saturating_sub(cpu.chosen_at.get().0));
     Current::discard(cpu.arch(), irq);
+    rseq::forget(cpu, &thread);
     thread.stand(Standing::Ended);
     let process = thread.process().clone();
     Process::end(&process, cpu, report);
@@ -310,6 +319,7 @@ pub fn kill(cpu: &Cpu, process: &Ref<Process>) {
             }
             Standing::New | Standing::Running | Standing::Ended => {}
         }
+        rseq::forget(cpu, &thread);
         thread.stand(Standing::Ended);
     }
     Process::end(process, cpu, report);
