@@ -10,6 +10,7 @@ mod conformance;
 mod context;
 mod fuzz;
 mod jobs;
+mod rseq;
 mod sched;
 mod sweep;
 mod threads;

@@ -13,7 +13,9 @@ use core::time::Duration;
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, JoinHandle};
-use user_rt::{ARCHIVE, Args, Command, CpuSet, Ending, Error, Handle, MACHINE, Power, Process, Rights, TIMER};
+use user_rt::{
+    ARCHIVE, Args, Command, CpuSet, Ending, Error, Handle, MACHINE, Power, Process, Rights, TIMER,
+};
 use user_rt::{call, println};
 
 user_rt::entry!(main);
