@@ -13,6 +13,7 @@ mod jobs;
 mod sched;
 mod sweep;
 mod threads;
+mod trace;
 
 use crate::Upcall;
 use crate::cpu::Cpu;
