@@ -27,7 +27,7 @@ mod tlb;
 mod world;
 
 pub use outcome::{Not, Outcome, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED};
-pub use table::{Case, Machines, find, table};
+pub use table::{Case, IDS, Machines, find, table};
 pub use world::{World, main};
 
 use core::fmt;

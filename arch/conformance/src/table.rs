@@ -45,7 +45,11 @@ struct Rows<O>(PhantomData<O>);
 
 macro_rules! rows {
     ($($file:ident :: $case:ident $(role $role:ident)? level $level:literal cpus $cpus:literal $machines:ident;)*) => {
-        &[$(Case {
+        /// The ids of all cases, for those who only name them.
+        pub const IDS: &[&str] = &[$(stringify!($case)),*];
+
+        impl<O: Os> Rows<O> {
+            const ALL: &'static [Case<O>] = &[$(Case {
             id: stringify!($case),
             level: $level,
             cpus: $cpus,
@@ -56,12 +60,12 @@ macro_rules! rows {
                 $(role = Some($file::$role);)?
                 role
             } },
-        }),*]
+        }),*];
+        }
     };
 }
 
-impl<O: Os> Rows<O> {
-    const ALL: &'static [Case<O>] = rows! {
+rows! {
         bar::bar_2_errors_are_those_of_linux level 7 cpus 1 Every;
         bar::bar_2_a_new_process_starts_unregistered role unregistered level 7 cpus 1 Every;
         bar::bar_2_registering_under_switches role registers level 7 cpus 2 Every;
@@ -87,5 +91,4 @@ impl<O: Os> Rows<O> {
         smp::smp_3_off_and_on level 8 cpus 2 Every;
         mig::mig_1_forced_migrations level 8 cpus 2 Every;
         mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
-    };
 }

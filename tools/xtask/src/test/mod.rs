@@ -7,6 +7,7 @@
 mod bad_boot;
 mod bad_elf;
 mod cases;
+mod conformance;
 mod glob;
 mod host;
 mod report;
@@ -87,8 +88,10 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         rows.retain(|case| wanted(&case.name));
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
+            conformance::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
             continue;
         }
+        conformance::run(arch, &wanted, arguments.smp, arguments.qemu.as_deref(), &stop, &mut results);
         if rows.is_empty() {
             continue;
         }
