@@ -73,6 +73,9 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// count there.
     fn returns_serialize(&self) -> bool;
 
+    /// Whether an address space has one hardware id on all CPUs, so that ids run out.
+    fn ids_are_global(&self) -> bool;
+
     /// Makes a system call: status and value.
     ///
     /// # Safety

@@ -76,8 +76,7 @@ rows! {
         ret::ret_2_an_adopted_mm_hides_no_request level 7 cpus 3 Every;
         ret::ret_2_a_sibling_that_left_by_a_call level 7 cpus 2 Every;
         ret::ret_2_the_caller_too level 7 cpus 2 Every;
-        ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
-        ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
+            ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
         ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
         ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
         ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
@@ -91,4 +90,6 @@ rows! {
         smp::smp_3_off_and_on level 8 cpus 2 Every;
         mig::mig_1_forced_migrations level 8 cpus 2 Every;
         mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
+    // Last: the machine is short of ids from then on.
+    ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
 }

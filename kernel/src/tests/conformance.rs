@@ -46,7 +46,6 @@ cases! {
     ret_2_an_adopted_mm_hides_no_request
     ret_2_a_sibling_that_left_by_a_call
     ret_2_the_caller_too
-    ctx_4_ids_are_reused
     ctx_7_an_episode_ends_in_another_process
     ctx_7_kernel_tasks_reload_nothing
     ctx_9_teardown_while_lazy_everywhere
@@ -61,4 +60,5 @@ cases! {
     smp_3_off_and_on
     mig_1_forced_migrations
     mig_2_a_stuck_cpu
+    ctx_4_ids_are_reused
 }

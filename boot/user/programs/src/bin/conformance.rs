@@ -117,6 +117,11 @@ impl Os for User {
         user_rt::MACHINE_NAME == "ppc64le"
     }
 
+    fn ids_are_global(&self) -> bool {
+        // PIDs; x86_64 has PCIDs, which each CPU numbers for itself.
+        user_rt::MACHINE_NAME == "ppc64le"
+    }
+
     unsafe fn call(&self, number: u64, args: [u64; 6]) -> (u64, u64) {
         // SAFETY: by the caller's promise, what memory the call changes lies in the arena, where
         // nothing of Rust's is.
