@@ -174,7 +174,7 @@ fn missing(text: &str, words: &[String]) -> Option<String> {
 }
 
 /// What a person needs to see why.
-fn evidence(built: &Built, report: &Report) -> String {
+pub(super) fn evidence(built: &Built, report: &Report) -> String {
     let mut text = String::new();
     let lines: Vec<_> = report.console.lines().collect();
     if lines.len() > SHOWN_LINES {
