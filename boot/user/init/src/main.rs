@@ -9,7 +9,7 @@ mod jobs;
 mod line;
 mod prompt;
 
-use user_rt::{ARCHIVE, Args, Command, Error, MACHINE, Process, println};
+use user_rt::{ARCHIVE, Args, Command, Error, MACHINE, Process, Rights, println};
 
 user_rt::entry!(main);
 
@@ -28,9 +28,10 @@ fn main(args: Args) -> u8 {
     status
 }
 
-/// Runs a program to its end and gives its status.
+/// Runs a program to its end and gives its status. The machine is there for it alone, so it may do
+/// with it what init may.
 fn run<'a>(name: &'a str, args: impl Iterator<Item = &'a str>) -> u8 {
-    match start(name, args) {
+    match args.fold(Command::new(name), Command::arg).grant_with_machine(Rights::all()).start(&ARCHIVE) {
         Ok(process) => match process.wait() {
             Ok(report) => report.status(),
             Err(error) => {

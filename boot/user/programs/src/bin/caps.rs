@@ -66,8 +66,9 @@ fn hello() -> Command<'static> {
 }
 
 fn rights() -> u8 {
-    // Before anything is copied: a copy may go into the empty slot.
-    let mut failed = check("turning the machine off", MACHINE.power_off(0), Error::BadHandle);
+    let Ok(looking) = MACHINE.copy(Rights::READ) else { return 1 };
+    let mut failed = check("turning the machine off", looking.power_off(0), Error::NoRight)
+        + check("looking at the CPUs", looking.cpus().is_ok_and(|cpus| cpus.has(0)), true);
     let Ok(reading) = CONSOLE.copy(Rights::READ) else { return 1 };
     failed += check("writing without WRITE", error(reading.write(b"x")), Some(Error::NoRight));
     match reading.copy(Rights::READ | Rights::WRITE) {
