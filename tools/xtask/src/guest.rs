@@ -63,6 +63,8 @@ pub struct Report {
     pub console: String,
     /// Return addresses of the last backtrace, innermost first.
     pub frames: Vec<u64>,
+    /// What the kernel's event rings held, as it printed them.
+    pub trace: Vec<String>,
     /// What QEMU said on its standard error.
     pub warnings: String,
 }
@@ -140,7 +142,7 @@ pub fn run_command(
     session.drain(&events);
     let warnings = warnings.join().unwrap_or_default();
     let ending = cut.unwrap_or_else(|| explain(&session, status, &warnings));
-    Ok(Report { ending, console: session.console(), frames: session.frames, warnings })
+    Ok(Report { ending, console: session.console(), frames: session.frames, trace: session.trace, warnings })
 }
 
 /// A child that does not outlive this.
@@ -186,6 +188,7 @@ struct Session<'a> {
     kept: Vec<u8>,
     skipped: usize,
     frames: Vec<u64>,
+    trace: Vec<String>,
     verdict: Option<Message>,
     unknown: Vec<String>,
     keyboard: Option<std::process::ChildStdin>,
@@ -206,6 +209,7 @@ impl<'a> Session<'a> {
             kept: Vec::new(),
             skipped: 0,
             frames: Vec::new(),
+            trace: Vec::new(),
             verdict: None,
             unknown: Vec::new(),
             keyboard,
@@ -319,6 +323,7 @@ impl<'a> Session<'a> {
                     self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 }
                 Piece::Message(Message::Frame(address)) => self.frames.push(address),
+                Piece::Message(Message::Trace(records)) => self.trace.push(records),
                 Piece::Message(Message::Unknown(line)) => self.unknown.push(line),
                 Piece::Message(verdict) => self.verdict = Some(verdict),
             }

@@ -23,6 +23,7 @@ mod symbols;
 mod terminal;
 mod test;
 mod toolchain;
+mod trace;
 mod ui;
 mod variant;
 
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Arguments),
     /// Run the host tests and the guest cases.
     Test(test::Arguments),
+    /// Run a program, check its event trace, and write it for Perfetto.
+    Trace(trace::Arguments),
     /// Formatting, lints and the gates that keep the tree honest.
     Check(check::Arguments),
     /// Count instructions and bytes.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::main(arguments),
         Command::Test(arguments) => test::main(arguments),
+        Command::Trace(arguments) => trace::main(arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),
         Command::Doctor(arguments) => doctor::main(arguments),

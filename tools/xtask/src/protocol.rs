@@ -18,12 +18,17 @@ pub enum Message {
     Failed,
     /// A return address of a backtrace.
     Frame(u64),
+    /// Some events of a CPU: what follows the word `trace`.
+    Trace(String),
     /// The mark, and nothing this tool knows.
     Unknown(String),
 }
 
 impl Message {
     fn parse(line: &str) -> Self {
+        if let Some(records) = line.strip_prefix("trace ") {
+            return Self::Trace(records.into());
+        }
         let mut words = line.split_ascii_whitespace();
         let known = match (words.next(), words.next()) {
             (Some("exit"), Some(status)) => status.parse().ok().map(Self::Exit),
@@ -138,6 +143,12 @@ mod tests {
         assert_eq!(all(&["\n@spandrel failed\n"]).0, "");
         assert_eq!(all(&["a\n\nb\r\n\r\nc\n\n\n@spandrel failed\n"]).0, "a\n\nb\r\n\r\nc\n\n\n");
         assert_eq!(all(&["a\n\n> "]).0, "a\n\n> ");
+    }
+
+    #[test]
+    fn events_are_taken_out_whole() {
+        let (output, messages) = all(&["\n@spandrel trace 1 00ff\n"]);
+        assert_eq!((output.as_str(), messages), ("", vec![Message::Trace("1 00ff".into())]));
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
 
 /// Says how a run ended, if that was not by its own choice, and with which status this command
 /// ends.
-fn conclude(report: &Report, kernel: &Path) -> ExitCode {
+pub fn conclude(report: &Report, kernel: &Path) -> ExitCode {
     if !report.console.is_empty() && !report.console.ends_with('\n') {
         println!();
     }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 /// Who keeps an address space alive that a CPU still has loaded, though nobody runs in it there.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, ValueEnum)]
 pub enum Lifetime {
     /// What each CPU says it has loaded is looked at before the tables are freed.
     #[default]
@@ -15,7 +15,7 @@ pub enum Lifetime {
 }
 
 /// What a kernel is for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Purpose {
     #[default]
     Use,
@@ -24,7 +24,7 @@ pub enum Purpose {
 }
 
 /// A kernel. The default is what a user boots.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Variant {
     pub lifetime: Lifetime,
     pub purpose: Purpose,

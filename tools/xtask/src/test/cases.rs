@@ -2,8 +2,10 @@
 
 use crate::arch::Arch;
 use crate::build::Built;
-use crate::error::Result;
+use crate::observed::Observed;
 use crate::qemu::{Firmware, Machine};
+use crate::symbols::Names;
+use crate::variant::Variant;
 use std::fmt;
 
 /// How a run must end.
@@ -28,7 +30,7 @@ impl fmt::Display for Expect {
 }
 
 /// Makes an archive out of the ordinary one.
-pub type MakeInitrd = Box<dyn Fn(&Built, Vec<u8>) -> Result<Vec<u8>> + Send + Sync>;
+pub type MakeInitrd = Box<dyn Fn(&Built, Vec<u8>) -> crate::error::Result<Vec<u8>> + Send + Sync>;
 
 /// What is booted beside the kernel.
 pub enum Initrd {
@@ -37,10 +39,17 @@ pub enum Initrd {
     Made(MakeInitrd),
 }
 
+/// Says what speaks against what the plugin saw of a guest, if anything does.
+pub type Judge = Box<dyn Fn(&Observed, &Names) -> Result<(), String> + Send + Sync>;
+
 /// One guest case.
 pub struct Case {
     /// `machine/what`.
     pub name: String,
+    /// Which kernel boots.
+    pub kernel: Variant,
+    /// Whether the plugin watches, and what it must have seen.
+    pub judge: Option<Judge>,
     pub initrd: Initrd,
     /// What init is told: a program and its arguments, or nothing for the prompt.
     pub program: Vec<String>,
@@ -67,6 +76,8 @@ impl Case {
     pub fn new(arch: Arch, what: &str) -> Self {
         Self {
             name: format!("{arch}/{what}"),
+            kernel: Variant::default(),
+            judge: None,
             initrd: Initrd::Built,
             program: Vec::new(),
             script: Vec::new(),
@@ -88,6 +99,17 @@ impl Case {
     }
     pub fn machine(mut self, adjust: impl Fn(&mut Machine) + Send + Sync + 'static) -> Self {
         self.adjust = Box::new(adjust);
+        self
+    }
+    pub fn kernel(mut self, kernel: Variant) -> Self {
+        self.kernel = kernel;
+        self
+    }
+    pub fn watched(
+        mut self,
+        judge: impl Fn(&Observed, &Names) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.judge = Some(Box::new(judge));
         self
     }
     pub fn initrd(mut self, initrd: Initrd) -> Self {

@@ -1,24 +1,26 @@
 //! `tools/x test`: the host tests, and the guest cases on both machines.
 //!
-//! A guest case is a row of [`cases`] or [`bad_boot`]: what to boot, what to type, how it must end
-//! and what must stand on the console. Two guests run at a time. Every case ends in one line;
-//! the last line counts them.
+//! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
+//! console. [`cases`] has those of one CPU, [`matrix`] many CPUs and the kernels that are built in
+//! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Two
+//! guests run at a time. Every case ends in one line; the last line counts them.
 
 mod bad_boot;
 mod bad_elf;
 mod cases;
 mod glob;
 mod host;
+mod matrix;
 mod report;
 mod runner;
+mod watched;
 
 use crate::arch::Arch;
-use crate::build;
 use crate::error::Result;
 use crate::guest;
-use crate::qemu;
-use crate::toolchain::Toolchain;
+use crate::qemu::{self, Threads};
 use crate::ui;
+use crate::variant::Lifetime;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +65,12 @@ pub struct Arguments {
     /// Give every guest this many CPUs.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: Option<u32>,
+    /// With TCG: one host thread for each CPU, or one for all of them.
+    #[arg(long, value_enum, default_value = "multi")]
+    tcg: Threads,
+    /// Boot every guest with this policy of who keeps an address space alive that is still loaded.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    lifetime: Option<Lifetime>,
     /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
@@ -83,8 +91,13 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     for &arch in arguments.arch.machines() {
         let mut rows = cases::all(arch);
+        rows.extend(matrix::all(arch));
+        rows.extend(watched::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
+        if let Some(lifetime) = arguments.lifetime {
+            rows.iter_mut().for_each(|case| case.kernel.lifetime = lifetime);
+        }
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
             continue;
@@ -92,17 +105,10 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         if rows.is_empty() {
             continue;
         }
-        let built = match Toolchain::find().and_then(|toolchain| build::everything(&toolchain, arch)) {
-            Ok(built) => built,
-            // What does not build fails its cases; the other machine is still tested.
-            Err(error) => {
-                let why = error.to_string();
-                results.add(report::Case::failed(format!("{arch}/build"), why));
-                continue;
-            }
-        };
         let qemu = qemu::program(arguments.qemu.as_deref(), arch);
-        runner::run(&built, rows, runner::Common { smp: arguments.smp, qemu }, &stop, &mut results)?;
+        let common = runner::Common::prepare(arch, qemu, &rows)?;
+        let common = runner::Common { smp: arguments.smp, threads: arguments.tcg, ..common };
+        runner::run(rows, common, &stop, &mut results)?;
     }
     if arguments.list {
         return Ok(ExitCode::SUCCESS);

@@ -2,13 +2,17 @@
 
 use super::cases::{Case, Expect, Initrd};
 use super::report::{self, Results, Verdict};
-use crate::build::Built;
-use crate::error::{Context, Result};
+use crate::arch::Arch;
+use crate::build::{self, Built};
+use crate::error::{Context, Error, Result};
 use crate::guest::{self, Ending, Input, Output, Report};
-use crate::qemu::Machine;
+use crate::oracle::{self, Oracle};
+use crate::qemu::{Machine, Threads};
 use crate::run::describe;
-use crate::symbols;
-use crate::toolchain::{read, root};
+use crate::symbols::{self, Names};
+use crate::toolchain::{Toolchain, read, root};
+use crate::variant::Variant;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,19 +26,42 @@ const SHOWN_LINES: usize = 40;
 
 /// What all cases of a run have in common.
 pub struct Common {
+    /// Each kernel that some case boots, or why there is none.
+    pub builds: BTreeMap<Variant, Result<Built>>,
+    /// The plugin, or why there is none; nothing if no case is watched.
+    pub oracle: Option<Result<Oracle>>,
     /// CPUs, if the cases are not to choose.
     pub smp: Option<u32>,
+    /// TCG's threads, the same.
+    pub threads: Threads,
     pub qemu: PathBuf,
 }
 
+impl Common {
+    /// Builds what these cases need. What does not build fails the cases that need it, and no others.
+    pub fn prepare(arch: Arch, qemu: PathBuf, cases: &[Case]) -> Result<Self> {
+        let toolchain = Toolchain::find()?;
+        let kernels: BTreeSet<Variant> = cases.iter().map(|case| case.kernel).collect();
+        let build = |kernel| (kernel, build::variant(&toolchain, arch, kernel));
+        let builds = kernels.into_iter().map(build).collect();
+        let watched = cases.iter().any(|case| case.judge.is_some());
+        let oracle = watched.then(|| Oracle::build(qemu.clone()));
+        Ok(Self { builds, oracle, smp: None, threads: Threads::Multi, qemu })
+    }
+
+    fn built(&self, kernel: Variant) -> Result<&Built> {
+        let built = self.builds.get(&kernel).ok_or_else(|| Error::new("this kernel was not built"))?;
+        built.as_ref().map_err(|error| Error::new(error.to_string()))
+    }
+
+    fn oracle(&self) -> Result<&Oracle> {
+        let oracle = self.oracle.as_ref().ok_or_else(|| Error::new("the plugin was not built"))?;
+        oracle.as_ref().map_err(|error| Error::new(error.to_string()))
+    }
+}
+
 /// Runs the cases of one machine; each one's line is printed as it ends.
-pub fn run(
-    built: &Built,
-    cases: Vec<Case>,
-    common: Common,
-    stop: &AtomicBool,
-    results: &mut Results,
-) -> Result<()> {
+pub fn run(cases: Vec<Case>, common: Common, stop: &AtomicBool, results: &mut Results) -> Result<()> {
     let folder = root().join("target/test-images");
     std::fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
     let next = AtomicUsize::new(0);
@@ -52,7 +79,7 @@ pub fn run(
                         return;
                     }
                     let begin = Instant::now();
-                    let verdict = one(built, case, common, folder, stop)
+                    let verdict = one(case, common, folder, stop)
                         .unwrap_or_else(|error| Verdict::Failed(error.to_string()));
                     let _ =
                         send.send(report::Case { name: case.name.clone(), verdict, took: begin.elapsed() });
@@ -68,16 +95,11 @@ pub fn run(
 }
 
 /// Runs one case.
-fn one(
-    built: &Built,
-    case: &Case,
-    common: &Common,
-    folder: &std::path::Path,
-    stop: &AtomicBool,
-) -> Result<Verdict> {
+fn one(case: &Case, common: &Common, folder: &std::path::Path, stop: &AtomicBool) -> Result<Verdict> {
     if let Some(why) = &case.skip {
         return Ok(Verdict::Skipped(why.clone()));
     }
+    let built = common.built(case.kernel)?;
     let mut machine = Machine::new(built.arch, &built.kernel);
     machine.initrd = initrd(built, case, folder)?;
     machine.init_arguments = case.program.clone();
@@ -85,7 +107,13 @@ fn one(
     if let Some(cpus) = common.smp {
         machine.cpus = cpus;
     }
+    machine.threads = common.threads;
     (case.adjust)(&mut machine);
+    let seen = folder.join(format!("{}.seen", case.name.replace('/', "-")));
+    if case.judge.is_some() {
+        let plugin = common.oracle()?.argument(built, &seen)?;
+        machine.extra.extend(["-plugin".into(), plugin.into()]);
+    }
     let script = Mutex::new(case.script.clone());
     let input = match std::mem::take(&mut *script.lock().unwrap_or_else(|poison| poison.into_inner())) {
         steps if steps.is_empty() => Input::None,
@@ -101,10 +129,12 @@ fn one(
         }
         Err(error) => return Err(error),
     };
-    Ok(match complaint(case, &report) {
-        None => Verdict::Passed,
-        Some(complaint) => Verdict::Failed(format!("{complaint}\n{}", evidence(built, &report))),
-    })
+    if let Some(complaint) = complaint(case, &report) {
+        return Ok(Verdict::Failed(format!("{complaint}\n{}", evidence(built, &report))));
+    }
+    let Some(judge) = &case.judge else { return Ok(Verdict::Passed) };
+    let judged = judge(&oracle::read_observed(&seen)?, &Names::read(&built.kernel)?);
+    Ok(judged.map_or_else(Verdict::Failed, |()| Verdict::Passed))
 }
 
 /// What speaks against a run, if anything does.
@@ -177,7 +207,6 @@ fn initrd(built: &Built, case: &Case, folder: &std::path::Path) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::Arch;
 
     fn report(ending: Ending, console: &str) -> Report {
         Report { ending, console: console.into(), frames: vec![], warnings: String::new() }

@@ -15,9 +15,9 @@
 
 use core::time::Duration;
 use user_programs::watch::Window;
-use user_rt::abi::membarrier::Command as Barrier;
 use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Rights, initial};
 use user_rt::alloc::format;
+use user_rt::membarrier::{Command as Barrier, membarrier};
 use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, yield_now};
 
 user_rt::entry!(main);
@@ -103,11 +103,6 @@ fn barriers<const WINDOW: u32>(count: u64, register: Barrier, barrier: Barrier) 
         Window::<WINDOW>::on_this_cpu(|| membarrier(barrier))?;
     }
     Ok(())
-}
-
-fn membarrier(command: Barrier) -> Result<u64, Error> {
-    // SAFETY: a membarrier touches no memory.
-    unsafe { call::call(Call::Membarrier, [command as u64, 0, 0, 0, 0, 0]) }
 }
 
 fn unmap_nothing() -> Result<u64, Error> {
