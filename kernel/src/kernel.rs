@@ -31,10 +31,10 @@ use arch_contract::pte::Paging;
 use arch_contract::ret::Resume;
 use arch_contract::smp::Smp;
 use arch_contract::time::Time;
-use arch_contract::tlb::Tlb;
+use arch_contract::tlb::{Broadcasts, Tlb};
 use arch_current::Current;
 use boot_image::archive::Archive;
-use boot_image::command_line::{self, Log, Tracing};
+use boot_image::command_line::{self, Broadcast, Log, Tracing};
 use core::fmt::Write;
 
 /// The kernel.
@@ -188,6 +188,13 @@ pub fn boot(
         let _ = write!(out, "spandrel: {}, {} MiB, ", Current::NAME, info.total >> 20);
         let _ = Current::describe(machine, &mut out);
         let _ = writeln!(out);
+    }
+    if let Some(broadcast) = options.broadcast {
+        let broadcasts = match broadcast {
+            Broadcast::On => Broadcasts::Use,
+            Broadcast::Off => Broadcasts::Avoid,
+        };
+        Current::set_broadcasts(machine, broadcasts);
     }
     let Some(initrd) = info.initrd else {
         refuse(format_args!("no boot archive: give QEMU one with -initrd, or use `tools/x run`"))
