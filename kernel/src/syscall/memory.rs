@@ -123,12 +123,16 @@ fn perform(caller: &Caller<'_>, mut job: impl Job, length: u64) -> Result<Outcom
         })
         .await;
     };
-    if let Err(NoMemory) = Task::spawn(cpu, charged, priority, work) {
-        Process::end_job(&process, cpu);
-        return Err(Error::NoMemory);
+    match Task::try_new(cpu, charged, priority, work) {
+        Ok(task) => {
+            sched::hand_to_task(cpu, task, caller.irq);
+            Ok(Outcome::Off)
+        }
+        Err(NoMemory) => {
+            Process::end_job(&process, cpu);
+            Err(Error::NoMemory)
+        }
     }
-    drop(sched::hand_to_task(cpu, caller.irq));
-    Ok(Outcome::Off)
 }
 
 struct Map {

@@ -9,6 +9,7 @@ mod handle;
 mod memory;
 mod process;
 mod testing;
+mod thread;
 mod time;
 
 pub use memory::{SLICE_PAGES, error as space_error};
@@ -131,12 +132,16 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
                 Outcome::Pending(Pending::Teardowns)
             }));
         }
-        Call::ThreadStart
-        | Call::ThreadExit
-        | Call::ThreadWait
-        | Call::ThreadAffinity
-        | Call::ThreadPriority
-        | Call::ThreadBudget => Err(Error::BadCall),
+        Call::ThreadStart => thread::start(&caller, args),
+        Call::ThreadExit => {
+            drop(caller);
+            sched::end_current_thread(cpu, irq);
+            return Outcome::Off;
+        }
+        Call::ThreadWait => return thread::wait(&caller, args),
+        Call::ThreadAffinity => return thread::set_affinity(&caller, args),
+        Call::ThreadPriority => thread::set_priority(&caller, args),
+        Call::ThreadBudget => thread::set_budget(&caller, args),
         Call::Test if trace::ENABLED => return testing::call(&caller, args),
         Call::Test => Err(Error::BadCall),
     };
