@@ -51,6 +51,7 @@ pub fn end_thread(cpu: &Cpu, thread: &Ref<Thread>) {
     if let Standing::Pending(_, pending) = thread.stand_anyway(Standing::Ended) {
         pending.give_up(cpu);
     }
+    rseq::forget(cpu, thread);
     cpu.kernel.affinities.forget(cpu, thread);
     rseq::forget(cpu, thread);
     loop {

@@ -14,6 +14,7 @@ mod rseq;
 mod sched;
 mod sweep;
 mod threads;
+mod trace;
 
 use crate::Upcall;
 use crate::cpu::Cpu;
