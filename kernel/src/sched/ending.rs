@@ -53,7 +53,6 @@ pub fn end_thread(cpu: &Cpu, thread: &Ref<Thread>) {
     }
     rseq::forget(cpu, thread);
     cpu.kernel.affinities.forget(cpu, thread);
-    rseq::forget(cpu, thread);
     loop {
         let joiner = thread.joiners.lock().pop();
         match joiner {

@@ -211,9 +211,6 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
     // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
     let frame = thread.frame();
-    if cpu.take_rseq() {
-        rseq::settle(cpu, &thread);
-    }
     cpu.set_current(thread);
     if cpu.work().wants_a_look() {
         return None;
