@@ -360,8 +360,10 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     for host in hosts {
         let _ = host.join();
     }
+    let lines = core::mem::take(&mut *lock(&shared.lines));
     match lock(&shared.panic).take() {
         Some(panic) => Err(std::format!("{panic}\n{}", machine.output())),
-        None => Ok(core::mem::take(&mut *lock(&shared.lines))),
+        None if lines.is_empty() => Err(std::format!("the case said nothing\n{}", machine.output())),
+        None => Ok(lines),
     }
 }
