@@ -362,12 +362,24 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
         let _ = host.join();
     }
     if let Some(panic) = lock(&shared.panic).take() {
-        return Err(std::format!("{panic}\n{}", machine.output()));
+        return Err(std::format!(
+            "{panic}
+{}",
+            machine.output()
+        ));
+    }
+    let lines = core::mem::take(&mut *lock(&shared.lines));
+    if lines.is_empty() {
+        return Err(std::format!(
+            "the case said nothing
+{}",
+            machine.output()
+        ));
     }
     // SAFETY: its host thread has booted the kernel, or there was a panic.
     let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
     match super::trace::violations(kernel, profile).first() {
         Some(violation) => Err(violation.clone()),
-        None => Ok(core::mem::take(&mut *lock(&shared.lines))),
+        None => Ok(lines),
     }
 }
