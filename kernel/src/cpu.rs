@@ -14,8 +14,8 @@ use crate::print::Machine;
 use crate::rendezvous::Rendezvous;
 use crate::request::Inbox;
 use crate::sched;
-use crate::sched::context::{Held, Words};
 use crate::sched::balance::Balance;
+use crate::sched::context::{Held, Words};
 use crate::sched::ready::{Priority, Ready, Running};
 use crate::sched::timers::Timed;
 use crate::thread::{Frame, Thread};
@@ -49,7 +49,8 @@ impl Work {
     /// The core must serialize before the next user instruction (`RET-2`). Only the way to user
     /// mode takes it off.
     pub const CORE_SYNC: Self = Self(8);
-    /// The current thread's restartable sequence must start over.
+    /// The area of the next thread's restartable sequences must be looked at. Only the way to user
+    /// mode takes it off.
     pub const RSEQ: Self = Self(16);
     /// This CPU is to go off.
     pub const GO_OFF: Self = Self(32);
@@ -234,6 +235,13 @@ impl Cpu {
         let work = self.work.get();
         self.work.set(Work(work.0 & Work::AT_THE_EDGE.0));
         work
+    }
+
+    /// Takes [`Work::RSEQ`] off, and says whether it was there.
+    pub(crate) fn take_rseq(&self) -> bool {
+        let work = self.work.get();
+        self.work.set(Work(work.0 & !Work::RSEQ.0));
+        work.has(Work::RSEQ)
     }
 
     /// Takes what is owed before user mode.

@@ -31,10 +31,10 @@ use arch_contract::pte::Paging;
 use arch_contract::ret::Resume;
 use arch_contract::smp::Smp;
 use arch_contract::time::Time;
-use arch_contract::tlb::Tlb;
+use arch_contract::tlb::{Broadcasts, Tlb};
 use arch_current::Current;
 use boot_image::archive::Archive;
-use boot_image::command_line::{self, Log, Tracing};
+use boot_image::command_line::{self, Broadcast, Log, Tracing};
 use core::fmt::Write;
 
 /// The kernel.
@@ -53,6 +53,9 @@ pub struct Kernel {
     pub ids: HardwareIds,
     #[cfg(test)]
     pub lifetime: tests::Chosen,
+    /// Orders the events of host tests: the simulated clock stands still for long.
+    #[cfg(test)]
+    pub(crate) events: AtomicU64,
     /// By number; null where the machine has none. Written while the boot CPU is alone.
     cpus: [AtomicPtr<Cpu>; MAX_CPUS],
     /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
@@ -186,6 +189,13 @@ pub fn boot(
         let _ = Current::describe(machine, &mut out);
         let _ = writeln!(out);
     }
+    if let Some(broadcast) = options.broadcast {
+        let broadcasts = match broadcast {
+            Broadcast::On => Broadcasts::Use,
+            Broadcast::Off => Broadcasts::Avoid,
+        };
+        Current::set_broadcasts(machine, broadcasts);
+    }
     let Some(initrd) = info.initrd else {
         refuse(format_args!("no boot archive: give QEMU one with -initrd, or use `tools/x run`"))
     };
@@ -307,6 +317,8 @@ pub(crate) fn place(
         ids,
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
+        #[cfg(test)]
+        events: AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
         affinities: Affinities::new(),

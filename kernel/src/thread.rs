@@ -26,6 +26,7 @@ use crate::object::Ref;
 use crate::pending::Pending;
 use crate::print::Machine;
 use crate::process::Process;
+use crate::rseq;
 use crate::sched::limit::Limit;
 use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::ready::{Entry, Priority, Runnable};
@@ -88,6 +89,7 @@ pub struct Thread {
     frame: UnsafeCell<Frame>,
     /// `None` until its first vector instruction.
     vector: Leaf<Option<VectorArea>>,
+    pub(crate) rseq: rseq::Registration,
     standing: Leaf<Standing>,
     /// It is to end. Written under `standing`'s lock.
     doomed: AtomicBool,
@@ -125,6 +127,7 @@ impl Thread {
             restricted: Link::new(),
             frame: UnsafeCell::new(frame),
             vector: Leaf::new(None),
+            rseq: rseq::Registration::new(),
             standing: Leaf::new(Standing::New),
             doomed: AtomicBool::new(false),
             process,

@@ -21,6 +21,7 @@ pub enum Pending {
 pub struct Refused(pub &'static str, pub crate::hcall::Status);
 
 /// One for the machine.
+#[expect(clippy::large_enum_variant, reason = "there is one, in the `Machine`")]
 pub enum Controller {
     Xics,
     Xive(Xive),

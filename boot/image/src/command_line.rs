@@ -1,7 +1,8 @@
 //! The kernel's command line: options, then ` -- `, then the arguments for init.
 //!
 //! ```text
-//! init=NAME  mem=MIB  log=quiet|normal|verbose  provoke=panic|fault|overflow  trace=on|off  --  ARGUMENT…
+//! init=NAME  mem=MIB  log=quiet|normal|verbose  provoke=panic|fault|overflow  trace=on|off
+//! broadcast=on|off  --  ARGUMENT…
 //! ```
 //! Words are separated by blanks. A word may hold `'…'`, inside which everything stands for
 //! itself, `"…"`, inside which only `\` does not, and `\c`, which is the character `c`; so any
@@ -41,6 +42,14 @@ pub enum Tracing {
     Off,
 }
 
+/// Whether translations are invalidated on all CPUs by a broadcast where the machine has one, over
+/// what it says of itself; else each CPU concerned is interrupted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broadcast {
+    On,
+    Off,
+}
+
 /// The options, with nothing left to check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -51,6 +60,7 @@ pub struct Options<'a> {
     pub log: Log,
     pub provoke: Option<Provoke>,
     pub tracing: Tracing,
+    pub broadcast: Option<Broadcast>,
     arguments: &'a str,
 }
 
@@ -64,6 +74,7 @@ pub enum OptionError<'a> {
     BadInit(&'a str),
     BadProvoke(&'a str),
     BadTrace(&'a str),
+    BadBroadcast(&'a str),
     Quoted(&'a str),
     Unterminated(&'a str),
     Zero,
@@ -85,6 +96,7 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
         log: Log::default(),
         provoke: None,
         tracing: Tracing::default(),
+        broadcast: None,
         arguments: "",
     };
     let (mut init, mut log, mut trace) = (false, false, false);
@@ -139,6 +151,14 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
                     _ => return Err(OptionError::BadTrace(word)),
                 };
                 core::mem::replace(&mut trace, true)
+            }
+            "broadcast" => {
+                let broadcast = match value {
+                    "on" => Broadcast::On,
+                    "off" => Broadcast::Off,
+                    _ => return Err(OptionError::BadBroadcast(word)),
+                };
+                options.broadcast.replace(broadcast).is_some()
             }
             _ => return Err(OptionError::Unknown(word)),
         };
@@ -292,7 +312,7 @@ fn decimal(text: &str) -> Option<u64> {
 
 /// What every error about an option ends with.
 const KNOWN: &str = "options: init=NAME mem=MIB log=quiet|normal|verbose provoke=panic|fault|overflow \
-                     trace=on|off, then -- and arguments for init";
+                     trace=on|off broadcast=on|off, then -- and arguments for init";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -312,7 +332,9 @@ impl fmt::Display for OptionError<'_> {
             Self::BadProvoke(word) => {
                 write!(f, "{}: panic, fault or overflow is wanted; {KNOWN}", Shown(word))
             }
-            Self::BadTrace(word) => write!(f, "{}: on or off is wanted; {KNOWN}", Shown(word)),
+            Self::BadTrace(word) | Self::BadBroadcast(word) => {
+                write!(f, "{}: on or off is wanted; {KNOWN}", Shown(word))
+            }
             Self::Quoted(word) => {
                 write!(f, "{}: quotes are only understood after `--`; {KNOWN}", Shown(word))
             }

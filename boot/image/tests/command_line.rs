@@ -1,6 +1,6 @@
 //! The kernel's command line: what it accepts, what it says, and that quoting is lossless.
 
-use boot_image::command_line::{Log, OptionError, Quoted, TooLong, Tracing, parse};
+use boot_image::command_line::{Broadcast, Log, OptionError, Quoted, TooLong, Tracing, parse};
 use proptest::prelude::*;
 
 fn arguments(line: &str) -> Vec<String> {
@@ -18,6 +18,8 @@ fn options() {
     assert_eq!((options.init, options.mem, options.log), ("hello", Some(64), Log::Quiet));
     assert_eq!(options.tracing, Tracing::Off);
     assert_eq!(parse("trace=on").unwrap().tracing, Tracing::On);
+    assert_eq!(options.broadcast, None);
+    assert_eq!(parse("broadcast=off").unwrap().broadcast, Some(Broadcast::Off));
 }
 
 #[test]
@@ -45,6 +47,8 @@ fn mistakes() {
     assert_eq!(parse("provoke=panic provoke=fault"), Err(OptionError::Repeated("provoke=fault")));
     assert_eq!(parse("trace"), Err(OptionError::BadTrace("trace")));
     assert_eq!(parse("trace=on trace=on"), Err(OptionError::Repeated("trace=on")));
+    assert_eq!(parse("broadcast=yes"), Err(OptionError::BadBroadcast("broadcast=yes")));
+    assert_eq!(parse("broadcast=on broadcast=off"), Err(OptionError::Repeated("broadcast=off")));
     assert_eq!(parse("init="), Err(OptionError::BadInit("init=")));
     assert_eq!(parse("'mem=1'"), Err(OptionError::Quoted("'mem=1'")));
     assert_eq!(parse("-- 'a"), Err(OptionError::Unterminated("'a")));

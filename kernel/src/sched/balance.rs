@@ -42,7 +42,8 @@ pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
     let mut left = others(cpu);
     loop {
         let victims = left.iter().filter_map(|number| cpu.kernel.cpu(number));
-        let victim = victims.filter(|other| other.ready.spare() > 0).max_by_key(|other| other.ready.spare())?;
+        let victim =
+            victims.filter(|other| other.ready.spare() > 0).max_by_key(|other| other.ready.spare())?;
         left = left.without(victim.number);
         let item = victim.ready.lock().pop_for(cpu.number);
         if let Some(item) = item {

@@ -8,6 +8,7 @@
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
+use crate::rseq;
 use crate::sched::{place, take_current};
 use crate::thread::{Standing, Thread};
 use abi::{Ending, ExitReport};
@@ -50,6 +51,7 @@ pub fn end_thread(cpu: &Cpu, thread: &Ref<Thread>) {
     if let Standing::Pending(_, pending) = thread.stand_anyway(Standing::Ended) {
         pending.give_up(cpu);
     }
+    rseq::forget(cpu, thread);
     cpu.kernel.affinities.forget(cpu, thread);
     loop {
         let joiner = thread.joiners.lock().pop();

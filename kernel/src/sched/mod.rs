@@ -34,6 +34,7 @@ use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
+use crate::rseq;
 use crate::sched::ready::{Load, Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
@@ -210,6 +211,9 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
     // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
     let frame = thread.frame();
+    if cpu.take_rseq() {
+        rseq::settle(cpu, &thread);
+    }
     cpu.set_current(thread);
     if cpu.work().wants_a_look() {
         return None;
@@ -401,6 +405,9 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<R
         left => left,
     };
     cpu.slice_end.set(Nanos(now.0.saturating_add(left)));
+    if thread.rseq.exists() {
+        cpu.add_work(Work::RSEQ);
+    }
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was in a queue, so this CPU alone has its frame now.
         let frame = unsafe { thread.frame().as_mut() };

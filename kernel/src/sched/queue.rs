@@ -143,7 +143,8 @@ impl<T: Linked> Queue<T> {
     fn claim<'a>(&mut self, item: &'a T) -> &'a Link<T> {
         let link = item.link();
         // Acquire: what the last queue did with the link is done. Pairs with the release in `give_up`.
-        let was = link.queue.compare_exchange(ptr::null_mut(), self.mark(), Ordering::Acquire, Ordering::Relaxed);
+        let was =
+            link.queue.compare_exchange(ptr::null_mut(), self.mark(), Ordering::Acquire, Ordering::Relaxed);
         assert!(was.is_ok(), "it is in a queue already");
         link
     }

@@ -290,7 +290,8 @@ impl RunQueue {
                 bits &= !(1 << bit);
                 let queue = &mut self.queues[word * 64 + bit as usize];
                 let left = LOOK_AT - looked;
-                let found = queue.iter().take(left).inspect(|_| looked += 1).find(|item| item.affinity().has(cpu));
+                let found =
+                    queue.iter().take(left).inspect(|_| looked += 1).find(|item| item.affinity().has(cpu));
                 if let Some(item) = found.cloned() {
                     let item = queue.remove(item.link());
                     return self.taken(item, (word as u32 * 64 + bit) as Priority);

@@ -8,10 +8,10 @@
 //! slice at a time, so neither can be held across an `.await`.
 
 use crate::cpu::Cpu;
+use crate::cpuset::CpuSet;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
-use crate::cpuset::CpuSet;
 use crate::process::Process;
 use crate::rendezvous::{self, Point};
 use crate::sched::ready::{Entry, Place, Priority, Runnable};

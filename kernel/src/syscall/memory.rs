@@ -15,7 +15,7 @@ use crate::sched::{
     self,
     task::{Task, slices},
 };
-use abi::{Error, PAGE_BYTES, Rights};
+use abi::{Error, MAX_PUBLISH, PAGE_BYTES, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::Protection;
@@ -76,6 +76,15 @@ fn try_unmap(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     )
     .map_err(|_| Error::BadAddress)?;
     perform(caller, Unmap { process, at: VirtAddr(address), length }, length)
+}
+
+pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let (address, length) = (args[0], args[1]);
+    if length > MAX_PUBLISH {
+        return Err(Error::BadArgument);
+    }
+    let space = &caller.process().space;
+    space.publish_range(caller.cpu, VirtAddr(address), length).map(|()| 0).map_err(error)
 }
 
 /// Work on an address space that goes slice by slice.

@@ -151,9 +151,8 @@ fn try_wait(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         return Err(Error::BadArgument);
     }
     let cpu = caller.cpu;
-    let report = process.report_or_wait(cpu, || {
-        sched::block_current(cpu, Standing::WaitingFor(process.clone()), caller.irq)
-    });
+    let report = process
+        .report_or_wait(cpu, || sched::block_current(cpu, Standing::WaitingFor(process.clone()), caller.irq));
     Ok(match report {
         Some(report) => Outcome::Done(Ok(report.0)),
         None => Outcome::Off,

@@ -327,7 +327,7 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
         lines: Mutex::default(),
         panic: Mutex::default(),
     });
-    let command_line = std::format!("log=quiet init={PROGRAM} -- {id}");
+    let command_line = std::format!("log=quiet trace=on init={PROGRAM} -- {id}");
     let hosts: Vec<_> = cpus
         .iter()
         .map(|&cpu| {
@@ -360,9 +360,14 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     for host in hosts {
         let _ = host.join();
     }
+    if let Some(panic) = lock(&shared.panic).take() {
+        return Err(std::format!("{panic}\n{}", machine.output()));
+    }
+    // SAFETY: its host thread has booted the kernel, or there was a panic.
+    let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
     let lines = core::mem::take(&mut *lock(&shared.lines));
-    match lock(&shared.panic).take() {
-        Some(panic) => Err(std::format!("{panic}\n{}", machine.output())),
+    match super::trace::violations(kernel, profile).first() {
+        Some(violation) => Err(violation.clone()),
         None if lines.is_empty() => Err(std::format!("the case said nothing\n{}", machine.output())),
         None => Ok(lines),
     }

@@ -232,6 +232,18 @@ pub fn all(arch: Arch) -> Vec<Case> {
                     .prints(&["ppc64le"])
                     .limit(120),
             );
+            let xive = |machine: &mut Machine| {
+                machine.cpus = 4;
+                machine.extra.extend(["-machine".into(), "ic-mode=xive".into()]);
+            };
+            cases.extend([
+                // `SMP-1`, `SMP-2`: interrupts between CPUs by the other controller.
+                case("xive").program(&["storm"]).machine(xive).prints(&["radix, XIVE", "0 wrong"]).limit(120),
+                case("xive-prompt")
+                    .types(&[(PROMPT, "hello\r"), (&greeting, ""), (PROMPT, "poweroff 5\r")])
+                    .machine(xive)
+                    .status(5),
+            ]);
             cases.push(
                 case("cpu-power10")
                     .program(&["hello"])

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn report(ending: Ending, console: &str) -> Report {
-        Report { ending, console: console.into(), frames: vec![], warnings: String::new() }
+        Report { ending, console: console.into(), frames: vec![], trace: vec![], warnings: String::new() }
     }
 
     #[test]
