@@ -8,12 +8,14 @@ use crate::mm::heap::Charged;
 use crate::mm::list::List;
 use crate::object::Ref;
 use crate::process::Process;
+use crate::thread::Thread;
 use abi::{Error, Handle, Rights, TABLE_SLOTS};
 
 /// What a capability names. Objects of which the machine has one are named by their kind.
 #[derive(Clone)]
 pub enum Object {
     Process(Ref<Process>),
+    Thread(Ref<Thread>),
     Console,
     Timer,
     Archive,

@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::sched::queue::Queue;
+use crate::sched::ready::Runnable;
 use crate::sync::{Guard, Lock};
 use arch_contract::console::Console as _;
 use arch_current::Current;
@@ -11,7 +12,7 @@ pub struct Console {
     /// A device that is slow to poll may be written under it, so it is not a leaf.
     output: Lock<Output>,
     /// Threads in `console_read`. Each makes its call again when woken.
-    readers: Lock<Queue>,
+    readers: Lock<Queue<Runnable>>,
 }
 
 /// How many bytes of [`abi::PROTOCOL`] the output of programs ends with.
@@ -43,7 +44,7 @@ impl Console {
     }
 
     /// Those who wait for input.
-    pub fn readers<'a>(&'a self, cpu: &Cpu) -> Guard<'a, Queue> {
+    pub fn readers<'a>(&'a self, cpu: &Cpu) -> Guard<'a, Queue<Runnable>> {
         self.readers.lock(cpu)
     }
 

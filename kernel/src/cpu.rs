@@ -14,10 +14,11 @@ use crate::print::Machine;
 use crate::rendezvous::Rendezvous;
 use crate::request::Inbox;
 use crate::sched;
+use crate::sched::balance::Balance;
 use crate::sched::context::{Held, Words};
-use crate::sched::queue::{Place, Priority, Queue, RunQueue, Runnable};
-use crate::sync::Leaf;
-use crate::thread::{Frame, Standing, Thread};
+use crate::sched::ready::{Priority, Ready, Running};
+use crate::sched::timers::Timed;
+use crate::thread::{Frame, Thread};
 use crate::trace::{self, Trace};
 use abi::testing::Counter;
 use abi::trace::Kind;
@@ -48,16 +49,26 @@ impl Work {
     /// The core must serialize before the next user instruction (`RET-2`). Only the way to user
     /// mode takes it off.
     pub const CORE_SYNC: Self = Self(8);
-    /// The current thread's restartable sequence must start over.
+    /// The area of the next thread's restartable sequences must be looked at. Only the way to user
+    /// mode takes it off.
     pub const RSEQ: Self = Self(16);
     /// This CPU is to go off.
     pub const GO_OFF: Self = Self(32);
+    /// The current thread lets others of its priority run first.
+    pub const YIELD: Self = Self(64);
+
+    /// What waits for the edge to user mode.
+    const AT_THE_EDGE: Self = Self::CORE_SYNC.with(Self::RSEQ);
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+    /// Whether there is anything that the scheduler decides.
+    pub const fn wants_a_look(self) -> bool {
+        self.0 & !Self::AT_THE_EDGE.0 != 0
     }
 }
 
@@ -71,19 +82,26 @@ pub struct Cpu {
     pub(crate) held: Held,
     pub(crate) inbox: Inbox,
     pub(crate) refused: Refused,
-    pub(crate) run_queue: Leaf<RunQueue>,
-    /// Who sleeps, by due time.
-    pub(crate) timers: Leaf<Queue>,
+    pub(crate) running: Running,
+    pub(crate) ready: Ready,
+    pub(crate) timers: Timed,
+    pub(crate) balance: Balance,
+    /// Whether that has a timer or is in a queue.
+    pub(crate) balancing: Cell<bool>,
     current: Cell<Option<Ref<Thread>>>,
     work: Cell<Work>,
-    /// When the current thread was chosen.
+    /// When the current thread was chosen, or last charged.
     pub(crate) chosen_at: Cell<Nanos>,
-    /// When its slice ends, if others of its priority are ready.
+    /// When its slice ends, if there is a rival.
     pub(crate) slice_end: Cell<Nanos>,
+    /// Whether others of its priority are ready here.
+    pub(crate) rival: Cell<bool>,
+    /// When it must be charged, if it has a limit.
+    pub(crate) limit_end: Cell<Nanos>,
     /// Nanoseconds that are left of the slice that kernel tasks share on this CPU.
     pub(crate) task_slice_left: Cell<u64>,
-    /// What the one-shot timer is armed for.
-    pub(crate) armed: Cell<Option<Nanos>>,
+    /// What the one-shot timer is armed for; the end of time if it is not.
+    pub(crate) armed: Cell<Nanos>,
     pub(crate) trace: Trace,
     pub(crate) rendezvous: Rendezvous,
 }
@@ -100,14 +118,19 @@ impl Cpu {
             held: Held::new(),
             inbox: Inbox::new(),
             refused: Refused::new(),
-            run_queue: Leaf::new(RunQueue::try_new(charged)?),
-            timers: Leaf::new(Queue::new()),
+            running: Running::new(),
+            ready: Ready::try_new(charged, number)?,
+            timers: Timed::new(),
+            balance: Balance::new(number),
+            balancing: Cell::new(false),
             current: Cell::new(None),
             work: Cell::new(Work::NONE),
             chosen_at: Cell::new(Nanos(0)),
             slice_end: Cell::new(Nanos(0)),
+            rival: Cell::new(false),
+            limit_end: Cell::new(Nanos(u64::MAX)),
             task_slice_left: Cell::new(sched::SLICE),
-            armed: Cell::new(None),
+            armed: Cell::new(Nanos(u64::MAX)),
             trace,
             rendezvous: Rendezvous::new(),
         })
@@ -210,8 +233,15 @@ impl Cpu {
     /// Takes what there is to look at; what is owed before user mode stays.
     pub(crate) fn take_work(&self) -> Work {
         let work = self.work.get();
-        self.work.set(Work(work.0 & Work::CORE_SYNC.0));
+        self.work.set(Work(work.0 & Work::AT_THE_EDGE.0));
         work
+    }
+
+    /// Takes [`Work::RSEQ`] off, and says whether it was there.
+    pub(crate) fn take_rseq(&self) -> bool {
+        let work = self.work.get();
+        self.work.set(Work(work.0 & !Work::RSEQ.0));
+        work.has(Work::RSEQ)
     }
 
     /// Takes what is owed before user mode.
@@ -219,21 +249,6 @@ impl Cpu {
         let work = self.work.get();
         self.work.set(Work(work.0 & !Work::CORE_SYNC.0));
         if work.has(Work::CORE_SYNC) { CoreSyncOwed::Yes } else { CoreSyncOwed::No }
-    }
-
-    /// Puts `item` last into this CPU's run queue. A thread must have been taken off whatever it
-    /// waited in.
-    pub fn make_ready(&self, item: Runnable) {
-        self.queue(item, Place::Last);
-    }
-
-    pub(crate) fn queue(&self, item: Runnable, place: Place) {
-        let priority = item.priority();
-        if let Runnable::Thread(thread) = &item {
-            thread.stand(Standing::Ready(priority));
-        }
-        self.run_queue.lock().push(item, priority, place);
-        self.add_work(Work::READY);
     }
 
     /// Notes an interrupt. Takes no lock and decides nothing: the executor does, when it next

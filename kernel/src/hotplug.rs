@@ -88,7 +88,7 @@ pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
 
 /// This CPU was asked to go off, and has no current thread. Returns if it cannot.
 pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
-    if !sched::evacuate(cpu, &irq) {
+    if !sched::evacuate(cpu) {
         // Release: pairs with the acquire in `look_off`.
         cpu.refused.0.store(1, Ordering::Release);
         return irq;
@@ -103,6 +103,6 @@ pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
     cpu.full_barrier(Site::Offline);
     cpu.serve();
     // What was queued by someone who still saw it on.
-    sched::evacuate(cpu, &irq);
+    sched::evacuate(cpu);
     Current::stop_cpu(cpu.arch(), irq)
 }

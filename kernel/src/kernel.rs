@@ -17,6 +17,7 @@ use crate::print::{self, Machine, Text};
 use crate::program;
 use crate::provoke;
 use crate::sched;
+use crate::sched::affinity::Affinities;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, atomic::AtomicPtr};
 use crate::thread::Frame;
 use crate::time::Rate;
@@ -52,11 +53,15 @@ pub struct Kernel {
     pub ids: HardwareIds,
     #[cfg(test)]
     pub lifetime: tests::Chosen,
+    /// Orders the events of host tests: the simulated clock stands still for long.
+    #[cfg(test)]
+    pub(crate) events: AtomicU64,
     /// By number; null where the machine has none. Written while the boot CPU is alone.
     cpus: [AtomicPtr<Cpu>; MAX_CPUS],
     /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
     /// when it has let go of everything.
     online: SharedSet,
+    pub affinities: Affinities,
     /// Whether all CPUs have been on together.
     complete: AtomicBool,
     processes: AtomicU64,
@@ -268,6 +273,7 @@ pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     Current::flush_local_all(cpu.arch(), &irq);
     let kernel = cpu.kernel;
     kernel.set_online(cpu);
+    sched::open(cpu);
     cpu.serve();
     let there =
         (0..MAX_CPUS as u64).filter_map(CpuId::new).filter(|number| kernel.any_cpu(*number).is_some());
@@ -311,8 +317,11 @@ pub(crate) fn place(
         ids,
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
+        #[cfg(test)]
+        events: AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
+        affinities: Affinities::new(),
         complete: AtomicBool::new(false),
         requests: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),
@@ -324,6 +333,7 @@ pub(crate) fn place(
     let cpu = place_cpu(kernel, arch, CpuId::BOOT)?;
     kernel.add_cpu(cpu);
     kernel.set_online(cpu);
+    sched::open(cpu);
     Ok(cpu)
 }
 

@@ -12,6 +12,7 @@
 //! | [`cap`], [`object`] | what a program can name, and how objects live |
 //! | [`process`], [`thread`], [`program`] | what runs, and how it gets loaded |
 //! | [`sched`] | what runs next; kernel tasks; memory contexts |
+//! | [`membarrier`], [`rseq`] | what user mode is promised about other CPUs and about being interrupted |
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
 //! | [`kernel`], [`cpu`] | the two values that all state hangs off |
 //! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
@@ -45,6 +46,7 @@ mod provoke;
 pub mod refuse;
 pub mod rendezvous;
 pub mod request;
+pub mod rseq;
 pub mod sched;
 pub mod sync;
 pub mod syscall;

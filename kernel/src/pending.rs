@@ -7,13 +7,16 @@
 //! result is stored when it is there. A thread that is killed meanwhile just never looks.
 
 use crate::cpu::Cpu;
-use crate::cpuset::CpuId;
+use crate::cpuset::{CpuId, CpuSet};
 use crate::hotplug;
 use crate::kernel::Waiting;
 use crate::membarrier;
+use crate::object::Ref;
 use crate::process::Process;
 use crate::request::Ticket;
+use crate::sched::affinity;
 use crate::sync::Ordering;
+use crate::thread::Thread;
 use abi::Error;
 use abi::membarrier::Command;
 use arch_contract::context::ContextId;
@@ -27,7 +30,7 @@ const LOOKS: u32 = 64;
 pub const PAUSE: u64 = 100_000;
 
 /// What a call waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub enum Pending {
     /// The targets' barriers.
     Membarrier { ticket: Ticket, command: Command, mm: ContextId },
@@ -39,6 +42,8 @@ pub enum Pending {
     CpuOff(CpuId),
     /// All teardowns.
     Teardowns,
+    /// A thread to leave a CPU that it may not run on any more; with the result.
+    Move(Ref<Thread>, CpuSet),
 }
 
 impl Pending {
@@ -56,6 +61,7 @@ impl Pending {
             }),
             Self::CpuOn(number) => hotplug::look_on(cpu, number, irq),
             Self::CpuOff(number) => hotplug::look_off(cpu, number),
+            Self::Move(ref thread, before) => affinity::has_moved(thread).then_some(Ok(before.0)),
             Self::Teardowns => (kernel.teardowns() == 0).then(|| {
                 kernel.hurry(Waiting::Ends);
                 Ok(0)

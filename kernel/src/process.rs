@@ -1,12 +1,15 @@
 //! A process: an address space, a capability table, a budget, and how it ended.
 //!
-//! Its life: made by the program loader, started with one thread, ended by `exit`, a fault or
-//! `process_kill`, then taken apart by a kernel task whose storage is part of the process, so that
+//! Its life: made by the program loader, started with one thread, ended by `exit`, a fault,
+//! `process_kill` or the end of its last thread. That it will end is one thing, and how is settled
+//! then; that it has ended is another: its last thread is off every CPU. After that, and after the
+//! last job that others do in it, it is taken apart by a kernel task whose storage is part of the process, so that
 //! freeing memory needs none. Whoever holds a capability can read the report until the last one
 //! is gone.
 
 use crate::cap::Table;
 use crate::cpu::Cpu;
+use crate::cpuset::CpuId;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
@@ -15,11 +18,13 @@ use crate::mm::space::{Progress, Space};
 use crate::object::Ref;
 use crate::program;
 use crate::rendezvous::{self, Point};
+use crate::sched::ending;
 use crate::sched::lifetime::{self, Teardown, Verdict};
-use crate::sched::queue::{Entry, Priority, Queue, Runnable};
+use crate::sched::queue::Queue;
+use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Leaf, Lock, Ordering};
-use crate::thread::Thread;
-use abi::{Error, ExitReport};
+use crate::thread::{Sibling, Thread};
+use abi::{Ending, Error, ExitReport};
 use arch_contract::irq::IrqsOff;
 use arch_contract::time::Nanos;
 use arrayvec::ArrayString;
@@ -41,7 +46,6 @@ pub struct Process {
     /// The highest priority of those who have killed it.
     teardown_floor: AtomicU8,
     pub(crate) teardown_entry: Entry,
-    teardown_queued: AtomicBool,
     /// What its teardown knows of the CPUs that still have it loaded.
     teardown: Leaf<Option<Teardown>>,
     /// Whether the machine ends when it does.
@@ -52,13 +56,37 @@ pub struct Process {
 
 /// What changes when a process ends.
 struct Life {
-    thread: Option<Ref<Thread>>,
-    report: Option<ExitReport>,
+    /// Those that have not ended. While the process is being ended, the doomed ones are last.
+    threads: Queue<Sibling>,
+    /// How it ends, once that is settled. No thread is added after that.
+    ending: Option<ExitReport>,
     /// Threads in `process_wait`. Each makes its call again when woken.
-    waiters: Queue,
+    waiters: Queue<Runnable>,
     /// Operations on the address space that are under way. The teardown starts after the last.
     jobs: usize,
+    teardown_entry: Use,
 }
+
+/// What the entry of the process is in a queue for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Use {
+    /// It is in none.
+    Nothing,
+    /// To doom the threads that were not doomed yet.
+    Dooming,
+    /// To take the process apart.
+    Teardown,
+}
+
+impl Life {
+    /// How it ended, if it has.
+    fn report(&self) -> Option<ExitReport> {
+        if self.threads.is_empty() { self.ending } else { None }
+    }
+}
+
+/// Threads that are doomed in one slice.
+const DOOMED_AT_ONCE: usize = 16;
 
 /// Pages a teardown gives back in one slice.
 const TEARDOWN_PAGES: u64 = 32;
@@ -81,11 +109,16 @@ impl Process {
             memory,
             space,
             table: Lock::new(Table::new(charged)),
-            life: Lock::new(Life { thread: None, report: None, waiters: Queue::new(), jobs: 0 }),
+            life: Lock::new(Life {
+                threads: Queue::new(),
+                ending: None,
+                waiters: Queue::new(),
+                jobs: 0,
+                teardown_entry: Use::Nothing,
+            }),
             priority: AtomicU8::new(priority),
             teardown_floor: AtomicU8::new(0),
-            teardown_entry: Entry::new(),
-            teardown_queued: AtomicBool::new(false),
+            teardown_entry: Entry::new(CpuId::BOOT),
             teardown: Leaf::new(None),
             init: AtomicBool::new(false),
             past_time: AtomicU64::new(0),
@@ -106,7 +139,8 @@ impl Process {
         self.priority.load(Ordering::Relaxed)
     }
 
-    /// Takes effect when its thread is next queued.
+    /// For its threads that have none of their own, and for its new ones. Takes effect when they are
+    /// next queued.
     pub fn set_priority(&self, priority: Priority) {
         self.priority.store(priority, Ordering::Relaxed);
     }
@@ -121,19 +155,25 @@ impl Process {
         self.teardown_floor.fetch_max(floor, Ordering::Relaxed);
     }
 
-    /// Its thread, while it lives.
-    pub fn thread(&self, cpu: &Cpu) -> Option<Ref<Thread>> {
-        self.life.lock(cpu).thread.clone()
+    /// Its first thread, while any lives.
+    pub fn first_thread(&self, cpu: &Cpu) -> Option<Ref<Thread>> {
+        self.life.lock(cpu).threads.first().map(|thread| thread.0.clone())
     }
 
-    /// Gives it its thread; the caller makes that ready.
-    pub fn attach(&self, cpu: &Cpu, thread: Ref<Thread>) {
-        self.life.lock(cpu).thread = Some(thread);
+    /// Adds a thread; the caller makes it ready. `Gone` if the process is being ended.
+    pub fn add_thread(&self, cpu: &Cpu, thread: Ref<Thread>) -> Result<(), Error> {
+        let mut life = self.life.lock(cpu);
+        if life.ending.is_some() {
+            return Err(Error::Gone);
+        }
+        life.threads.push(Sibling(thread));
+        Ok(())
     }
 
     /// Nanoseconds its threads have run, up to their last switch.
     pub fn cpu_time(&self, cpu: &Cpu) -> u64 {
-        let running = self.thread(cpu).map_or(0, |thread| thread.cpu_time.load(Ordering::Relaxed));
+        let life = self.life.lock(cpu);
+        let running: u64 = life.threads.iter().map(|thread| thread.0.cpu_time.load(Ordering::Relaxed)).sum();
         self.past_time.load(Ordering::Relaxed) + running
     }
 
@@ -144,30 +184,30 @@ impl Process {
 
     /// How it ended, if it has.
     pub fn report(&self, cpu: &Cpu) -> Option<ExitReport> {
-        self.life.lock(cpu).report
+        self.life.lock(cpu).report()
     }
 
     /// The report, or, while there is none, queues `waiter` until there is.
     pub fn report_or_wait(&self, cpu: &Cpu, waiter: impl FnOnce() -> Option<Runnable>) -> Option<ExitReport> {
         let mut life = self.life.lock(cpu);
-        if life.report.is_none()
+        if life.report().is_none()
             && let Some(waiter) = waiter()
         {
             life.waiters.push(waiter);
         }
-        life.report
+        life.report()
     }
 
-    /// Takes `thread` out of those who wait.
-    pub fn forget_waiter(&self, cpu: &Cpu, thread: &Ref<Thread>) {
-        drop(self.life.lock(cpu).waiters.remove(thread));
+    /// Takes `thread` out of those who wait, if it is one of them.
+    pub fn forget_waiter(&self, cpu: &Cpu, thread: &Thread) -> Option<Runnable> {
+        self.life.lock(cpu).waiters.remove(thread.entry.link())
     }
 
     /// Starts an operation on the address space, which keeps it from being taken apart until
-    /// [`end_job`](Self::end_job). `Gone` if the process has ended.
+    /// [`end_job`](Self::end_job). `Gone` if the process is being ended.
     pub fn begin_job(&self, cpu: &Cpu) -> Result<(), Error> {
         let mut life = self.life.lock(cpu);
-        if life.report.is_some() {
+        if life.ending.is_some() {
             return Err(Error::Gone);
         }
         life.jobs += 1;
@@ -176,50 +216,112 @@ impl Process {
 
     /// Ends an operation that [`begin_job`](Self::begin_job) started.
     pub fn end_job(this: &Ref<Self>, cpu: &Cpu) {
-        let teardown = {
-            let mut life = this.life.lock(cpu);
-            life.jobs -= 1;
-            life.jobs == 0 && life.report.is_some()
-        };
-        if teardown {
-            Self::queue_teardown(this, cpu);
-        }
+        this.life.lock(cpu).jobs -= 1;
+        Self::take_apart(this, cpu);
     }
 
-    fn queue_teardown(this: &Ref<Self>, cpu: &Cpu) {
-        if !this.teardown_queued.swap(true, Ordering::Relaxed) {
-            cpu.kernel.teardown_begins();
-            cpu.make_ready(Runnable::Teardown(this.clone()));
-        }
-    }
-
-    /// Records the end: the first report stays. Wakes who waits and queues the teardown. The
-    /// thread is off every CPU and out of every queue.
-    pub fn end(this: &Ref<Self>, cpu: &Cpu, report: ExitReport) {
-        let (thread, mut waiters, idle) = {
+    /// Settles that it ends, and how: the first report stays. Its threads are doomed, the first of
+    /// them here and the rest by its kernel task; when the last is off every CPU it has ended.
+    pub fn condemn(this: &Ref<Self>, cpu: &Cpu, report: ExitReport) {
+        let empty = {
             let mut life = this.life.lock(cpu);
-            if life.report.is_none() {
-                life.report = Some(report);
+            if life.ending.is_some() {
+                return;
             }
-            (life.thread.take(), core::mem::replace(&mut life.waiters, Queue::new()), life.jobs == 0)
+            life.ending = Some(report);
+            life.threads.is_empty()
         };
-        if let Some(thread) = thread {
-            this.past_time.fetch_add(thread.cpu_time.load(Ordering::Relaxed), Ordering::Relaxed);
+        if empty {
+            return Self::has_ended(this, cpu, report);
         }
+        if this.doom_some(cpu) == Progress::More {
+            let mut life = this.life.lock(cpu);
+            if life.teardown_entry == Use::Nothing {
+                life.teardown_entry = Use::Dooming;
+                drop(life);
+                cpu.make_ready(Runnable::Teardown(this.clone()));
+            }
+        }
+    }
+
+    /// Dooms some of its threads. One CPU at a time does, and no thread is added meanwhile; so when
+    /// the first in the list is doomed all are.
+    fn doom_some(&self, cpu: &Cpu) -> Progress {
+        for _ in 0..DOOMED_AT_ONCE {
+            let thread = {
+                let mut life = self.life.lock(cpu);
+                if life.threads.first().is_none_or(|first| first.0.is_doomed()) {
+                    return Progress::Done;
+                }
+                let Some(first) = life.threads.pop() else { return Progress::Done };
+                let thread = first.0.clone();
+                life.threads.push(first);
+                thread
+            };
+            ending::doom(cpu, &thread);
+        }
+        Progress::More
+    }
+
+    /// `thread`, which is off every CPU and out of every queue, has ended. More than once is once.
+    pub fn thread_ended(this: &Ref<Self>, cpu: &Cpu, thread: &Thread) {
+        let (was, last) = {
+            let mut life = this.life.lock(cpu);
+            let Some(was) = life.threads.remove_thread(thread) else { return };
+            this.past_time.fetch_add(thread.cpu_time.load(Ordering::Relaxed), Ordering::Relaxed);
+            let last = life.threads.is_empty();
+            let exited = ExitReport::new(Ending::Exited, 0);
+            (was, last.then(|| *life.ending.get_or_insert(exited)))
+        };
+        drop(was);
+        if let Some(report) = last {
+            Self::has_ended(this, cpu, report);
+        }
+    }
+
+    /// Its last thread is gone: wakes who waits.
+    fn has_ended(this: &Ref<Self>, cpu: &Cpu, report: ExitReport) {
         if this.init.load(Ordering::Relaxed) {
             program::init_ended(cpu, report);
         }
-        while let Some(waiter) = waiters.pop() {
-            cpu.make_ready(waiter);
+        loop {
+            let waiter = this.life.lock(cpu).waiters.pop();
+            match waiter {
+                Some(waiter) => cpu.make_ready(waiter),
+                None => break,
+            }
         }
-        if idle {
-            Self::queue_teardown(this, cpu);
+        Self::take_apart(this, cpu);
+    }
+
+    /// Queues the teardown, if it has ended and nothing is under way in it.
+    fn take_apart(this: &Ref<Self>, cpu: &Cpu) {
+        let before = {
+            let mut life = this.life.lock(cpu);
+            if life.report().is_none() || life.jobs > 0 || life.teardown_entry == Use::Teardown {
+                return;
+            }
+            core::mem::replace(&mut life.teardown_entry, Use::Teardown)
+        };
+        cpu.kernel.teardown_begins();
+        if before == Use::Nothing {
+            cpu.make_ready(Runnable::Teardown(this.clone()));
         }
     }
 
     /// One slice of taking it apart: first what it could name, then its memory. `CTX-9`: the
     /// address space is loaded nowhere before its first table is freed.
     pub fn teardown_slice(this: &Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Slice {
+        if this.life.lock(cpu).teardown_entry == Use::Dooming {
+            if this.doom_some(cpu) == Progress::More {
+                return Slice::More;
+            }
+            let mut life = this.life.lock(cpu);
+            if life.teardown_entry == Use::Dooming {
+                life.teardown_entry = Use::Nothing;
+                return Slice::Done;
+            }
+        }
         let capability = this.table.lock(cpu).take_last();
         if capability.is_some() {
             drop(capability);

@@ -15,7 +15,7 @@ use crate::object::Ref;
 use crate::panic;
 use crate::print;
 use crate::process::{Name, Process};
-use crate::sched::queue::{Priority, Runnable};
+use crate::sched::ready::{Priority, Runnable};
 use crate::sched::task::{Task, slices};
 use crate::syscall::SLICE_PAGES;
 use crate::thread::Thread;
@@ -103,11 +103,14 @@ async fn fill(process: &Ref<Process>, program: &Program<'static>, request: &Requ
     write(process, ARGS_AT, args).await?;
 
     let frame = Current::new_frame(VirtAddr(program.entry()), STACK_TOP, [ARGS_AT.0, args.len() as u64, 0]);
-    let thread = Thread::try_new(process.clone(), frame).map_err(|NoMemory| Error::NoMemory)?;
-    let mut thread = Some(thread);
+    let mut frame = Some(frame);
     slices(|cpu, _| {
-        if let Some(thread) = thread.take() {
-            process.attach(cpu, thread);
+        let Some(frame) = frame.take() else { return Poll::Ready(Ok(())) };
+        let added = Thread::try_new(process.clone(), frame, cpu)
+            .map_err(|NoMemory| Error::NoMemory)
+            .and_then(|thread| process.add_thread(cpu, thread));
+        if added.is_err() {
+            return Poll::Ready(added);
         }
         let mut table = process.table.lock(cpu);
         let own = Capability {
@@ -155,7 +158,7 @@ async fn write(process: &Ref<Process>, at: VirtAddr, bytes: &[u8]) -> Result<(),
 /// Ends a process that never ran: its teardown gives everything back.
 async fn abandon(process: Ref<Process>) {
     slices(|cpu, _| {
-        Process::end(&process, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
+        Process::condemn(&process, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
         Poll::Ready(())
     })
     .await;
@@ -163,7 +166,7 @@ async fn abandon(process: Ref<Process>) {
 
 /// Lets a loaded process run.
 pub fn start(cpu: &Cpu, process: &Ref<Process>) {
-    if let Some(thread) = process.thread(cpu) {
+    if let Some(thread) = process.first_thread(cpu) {
         cpu.make_ready(Runnable::Thread(thread));
     }
 }

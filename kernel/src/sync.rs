@@ -8,7 +8,9 @@
 //!
 //! Interrupts are off in the kernel, so neither needs to disable them.
 
-pub use core::sync::atomic::{self, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use core::sync::atomic::{
+    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use crate::cpu::Cpu;
 use arch_contract::smp::Smp;

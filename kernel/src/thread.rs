@@ -3,15 +3,34 @@
 //! There is no kernel stack per thread. A trap saves the registers straight into [`Thread::frame`];
 //! a call that must wait leaves the program counter at the call instruction and is made again when
 //! the thread wakes, so nothing of a call is kept while it waits.
+//!
+//! # Where it stands, and how it is ended from elsewhere
+//! A thread is moved by whoever has it: the CPU that runs it, or who took it out of a queue. A
+//! killer, or who changes its affinity or its priority, does not have it. The protocol:
+//! 1. Every move says where the thread stands from now on ([`Thread::stand`]), under the thread's
+//!    leaf lock, *inside* the lock of the queue it is then put into.
+//! 2. Who wants something writes it into the thread first (doomed, a set of CPUs, a priority), then
+//!    reads the standing under the leaf lock, then takes the lock of the queue which that names.
+//! 3. `stand` answers with what was wanted by then, and is `#[must_use]`.
+//!
+//! So either the mover's `stand` comes after the reader's look, and then it sees what was written; or
+//! it comes before, and then the look finds the new standing; the queue's lock is free only once the
+//! thread is in it, so it is found there, unless somebody took it out since, whose `stand` comes
+//! after. A thread that is running is reached by an interrupt: its CPU looks on its way out.
 
+use crate::cpu::Cpu;
+use crate::cpuset::{CpuId, CpuSet};
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::pending::Pending;
 use crate::print::Machine;
 use crate::process::Process;
-use crate::sched::queue::{Entry, Priority};
-use crate::sync::{AtomicU64, Leaf, Ordering};
+use crate::rseq;
+use crate::sched::limit::Limit;
+use crate::sched::queue::{Link, Linked, Queue};
+use crate::sched::ready::{Entry, Priority, Runnable};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Leaf, Ordering};
 use allocator_api2::alloc::Allocator;
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -22,39 +41,67 @@ use core::ptr::NonNull;
 /// The register frame.
 pub type Frame = <Current as Traps>::Frame;
 
-/// Where a thread stands. Written under its leaf lock by whoever moves it.
+/// Where a thread stands. See the module's text for who writes it when.
 #[derive(Clone)]
 pub enum Standing {
     /// Made, not yet ready.
     New,
     /// The current thread of a CPU.
-    Running,
-    /// In a run queue, at this priority.
-    Ready(Priority),
+    Running(CpuId),
+    /// In the run queue of a CPU, at this priority.
+    Ready(CpuId, Priority),
     /// Waits for console input; makes its call again.
     Reading,
     /// Waits for a process to end; makes its call again.
     WaitingFor(Ref<Process>),
-    /// In the timer queue; makes its call again.
-    Sleeping,
-    /// In the timer queue, again and again, until what its call waits for has happened.
-    Pending(Pending),
+    /// Waits for a thread to end; makes its call again.
+    Joining(Ref<Thread>),
+    /// In the timer queue of a CPU: sleeps, and makes its call again, or is out of budget.
+    Timed(CpuId),
+    /// In the timer queue of a CPU, again and again, until what its call waits for has happened.
+    Pending(CpuId, Pending),
     /// A kernel task works for it and stores the result of the call.
     InTask,
-    /// A kernel task works for it; when that is done it ends instead of returning.
-    InTaskDoomed,
     /// Never runs again.
     Ended,
 }
 
+/// What [`Thread::stand`] says back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Fate {
+    /// It stands there now.
+    Lives,
+    /// It was doomed before, and stands where it stood: whoever has it ends it.
+    Doomed,
+}
+
+/// It has the priority that its process has.
+const OF_PROCESS: u16 = 1 << 8;
+
 /// A thread.
 pub struct Thread {
     pub(crate) entry: Entry,
+    /// Its place among the threads of its process.
+    sibling: Link<Sibling>,
+    /// Its place among those that may not run everywhere.
+    restricted: Link<Restricted>,
     frame: UnsafeCell<Frame>,
     /// `None` until its first vector instruction.
     vector: Leaf<Option<VectorArea>>,
+    pub(crate) rseq: rseq::Registration,
     standing: Leaf<Standing>,
+    /// It is to end. Written under `standing`'s lock.
+    doomed: AtomicBool,
     process: Ref<Process>,
+    /// Threads in `thread_wait`.
+    pub(crate) joiners: Leaf<Queue<Runnable>>,
+    /// Its own, or [`OF_PROCESS`].
+    priority: AtomicU16,
+    /// What others have lent it.
+    lent: AtomicU8,
+    affinity: AtomicU64,
+    pub(crate) limit: Limit,
     /// Nanoseconds it has run, up to its last switch.
     pub cpu_time: AtomicU64,
     /// Nanoseconds of its slice that were left when something better took the CPU; 0 for a whole
@@ -69,16 +116,26 @@ unsafe impl Sync for Thread {}
 unsafe impl Send for Thread {}
 
 impl Thread {
-    /// A new thread of `process` with `frame`, charged to the process's budget.
-    pub fn try_new(process: Ref<Process>, frame: Frame) -> Result<Ref<Self>, NoMemory> {
+    /// A new thread of `process` with `frame`, made on `cpu`, charged to the process's budget. It has
+    /// the process's priority and may run everywhere.
+    pub fn try_new(process: Ref<Process>, frame: Frame, cpu: &Cpu) -> Result<Ref<Self>, NoMemory> {
         let memory = process.memory();
         let budget = process.budget.clone();
         let thread = Self {
-            entry: Entry::new(),
+            entry: Entry::new(cpu.number),
+            sibling: Link::new(),
+            restricted: Link::new(),
             frame: UnsafeCell::new(frame),
             vector: Leaf::new(None),
+            rseq: rseq::Registration::new(),
             standing: Leaf::new(Standing::New),
+            doomed: AtomicBool::new(false),
             process,
+            joiners: Leaf::new(Queue::new()),
+            priority: AtomicU16::new(OF_PROCESS),
+            lent: AtomicU8::new(0),
+            affinity: AtomicU64::new(CpuSet::ALL.0),
+            limit: Limit::new(),
             cpu_time: AtomicU64::new(0),
             slice_left: AtomicU64::new(0),
         };
@@ -89,8 +146,37 @@ impl Thread {
         &self.process
     }
 
+    /// The higher of its own priority and what it was lent.
     pub fn priority(&self) -> Priority {
-        self.process.priority()
+        self.own_priority().max(self.lent.load(Ordering::Relaxed))
+    }
+
+    /// What it has if nobody lends it more.
+    pub fn own_priority(&self) -> Priority {
+        match self.priority.load(Ordering::Relaxed) {
+            OF_PROCESS => self.process.priority(),
+            own => own as Priority,
+        }
+    }
+
+    /// For [`crate::sched::priority`], which requeues it.
+    pub(crate) fn store_priority(&self, priority: Priority) {
+        self.priority.store(priority.into(), Ordering::Relaxed);
+    }
+
+    /// As [`store_priority`](Self::store_priority).
+    pub(crate) fn store_lent(&self, priority: Priority) {
+        self.lent.store(priority, Ordering::Relaxed);
+    }
+
+    /// The CPUs it may run on.
+    pub fn affinity(&self) -> CpuSet {
+        CpuSet(self.affinity.load(Ordering::Relaxed))
+    }
+
+    /// For [`crate::sched::affinity`]. Says what it was.
+    pub(crate) fn swap_affinity(&self, set: CpuSet) -> CpuSet {
+        CpuSet(self.affinity.swap(set.0, Ordering::Relaxed))
     }
 
     /// Where it stands.
@@ -98,10 +184,64 @@ impl Thread {
         self.standing.lock().clone()
     }
 
-    /// Says where it stands now. For whoever moves it.
-    pub fn stand(&self, standing: Standing) {
+    /// Says where it stands now, if it is to live. For whoever has it, inside the lock of the queue
+    /// it is put into.
+    #[inline]
+    pub fn stand(&self, standing: Standing) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        let before = core::mem::replace(&mut *now, standing);
+        drop(now);
         // What stood there is dropped after the lock: it may be the last reference to a process.
-        let _before = core::mem::replace(&mut *self.standing.lock(), standing);
+        drop(before);
+        Fate::Lives
+    }
+
+    /// As [`stand`](Self::stand) in a run queue. Says at which priority, read under the lock.
+    #[inline]
+    pub fn stand_ready(&self, cpu: CpuId) -> Result<Priority, Fate> {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Err(Fate::Doomed);
+        }
+        let priority = self.priority();
+        let before = core::mem::replace(&mut *now, Standing::Ready(cpu, priority));
+        drop(now);
+        drop(before);
+        Ok(priority)
+    }
+
+    /// Says that a kernel task works for it, or that it has ended, doomed or not: the task will
+    /// learn it in the end. Says where it stood.
+    pub(crate) fn stand_anyway(&self, standing: Standing) -> Standing {
+        core::mem::replace(&mut *self.standing.lock(), standing)
+    }
+
+    /// Its timer is that of `cpu` from now on. As [`stand`](Self::stand).
+    pub fn stand_timed_on(&self, cpu: CpuId) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        if let Standing::Timed(at) | Standing::Pending(at, _) = &mut *now {
+            *at = cpu;
+        }
+        Fate::Lives
+    }
+
+    /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
+    /// it knows.
+    pub fn doom(&self) -> Standing {
+        let standing = self.standing.lock();
+        self.doomed.store(true, Ordering::Relaxed);
+        standing.clone()
+    }
+
+    /// Whether it is to end. For its own CPU, which was interrupted after it was doomed.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Relaxed)
     }
 
     /// Where its registers are. Stays in place while the thread lives.
@@ -127,9 +267,41 @@ impl Thread {
         Ok(at)
     }
 
-    /// Adds time on a CPU.
+    /// Adds time on a CPU. Only the CPU that runs it does.
     pub fn ran(&self, nanos: u64) {
-        self.cpu_time.fetch_add(nanos, Ordering::Relaxed);
+        self.cpu_time.store(self.cpu_time.load(Ordering::Relaxed) + nanos, Ordering::Relaxed);
+    }
+}
+
+/// A thread in the list of its process's threads.
+pub struct Sibling(pub Ref<Thread>);
+
+// SAFETY: the link is a part of what the reference counts, which does not move.
+unsafe impl Linked for Sibling {
+    fn link(&self) -> &Link<Self> {
+        &self.0.sibling
+    }
+}
+
+/// A thread in the list of those that may not run everywhere.
+pub struct Restricted(pub Ref<Thread>);
+
+// SAFETY: the link is a part of what the reference counts, which does not move.
+unsafe impl Linked for Restricted {
+    fn link(&self) -> &Link<Self> {
+        &self.0.restricted
+    }
+}
+
+impl Queue<Sibling> {
+    pub fn remove_thread(&mut self, thread: &Thread) -> Option<Sibling> {
+        self.remove(&thread.sibling)
+    }
+}
+
+impl Queue<Restricted> {
+    pub fn remove_thread(&mut self, thread: &Thread) -> Option<Restricted> {
+        self.remove(&thread.restricted)
     }
 }
 

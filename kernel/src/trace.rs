@@ -80,7 +80,7 @@ impl Trace {
         }
         let number = self.next.load(Relaxed);
         let Some(slot) = self.ring.get(number as usize % RECORDS) else { return };
-        let record = Record::new(cpu.now().0, self.cpu, number, kind, a, b);
+        let record = Record::new(stamp(cpu), self.cpu, number, kind, a, b);
         for (word, value) in slot.iter().zip([record.time, record.what, record.a, record.b]) {
             word.store(value, Relaxed);
         }
@@ -113,6 +113,14 @@ impl Trace {
     pub fn counted(&self, counter: Counter) -> u64 {
         self.counts.get(counter as usize).map_or(0, |count| count.load(Relaxed))
     }
+}
+
+/// When it happened.
+fn stamp(cpu: &Cpu) -> u64 {
+    #[cfg(test)]
+    return cpu.kernel.events.fetch_add(1, Relaxed);
+    #[cfg(not(test))]
+    cpu.now().0
 }
 
 /// Records that something happened on `cpu`, the calling CPU.

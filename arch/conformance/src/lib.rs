@@ -27,7 +27,7 @@ mod tlb;
 mod world;
 
 pub use outcome::{Not, Outcome, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED};
-pub use table::{Case, Machines, find, table};
+pub use table::{Case, IDS, Machines, find, table};
 pub use world::{World, main};
 
 use core::fmt;
@@ -72,6 +72,9 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// Whether every return to user mode serializes the core, so that the kernel has nothing to
     /// count there.
     fn returns_serialize(&self) -> bool;
+
+    /// Whether an address space has one hardware id on all CPUs, so that ids run out.
+    fn ids_are_global(&self) -> bool;
 
     /// Makes a system call: status and value.
     ///

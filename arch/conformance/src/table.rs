@@ -45,7 +45,11 @@ struct Rows<O>(PhantomData<O>);
 
 macro_rules! rows {
     ($($file:ident :: $case:ident $(role $role:ident)? level $level:literal cpus $cpus:literal $machines:ident;)*) => {
-        &[$(Case {
+        /// The ids of all cases, for those who only name them.
+        pub const IDS: &[&str] = &[$(stringify!($case)),*];
+
+        impl<O: Os> Rows<O> {
+            const ALL: &'static [Case<O>] = &[$(Case {
             id: stringify!($case),
             level: $level,
             cpus: $cpus,
@@ -56,12 +60,12 @@ macro_rules! rows {
                 $(role = Some($file::$role);)?
                 role
             } },
-        }),*]
+        }),*];
+        }
     };
 }
 
-impl<O: Os> Rows<O> {
-    const ALL: &'static [Case<O>] = rows! {
+rows! {
         bar::bar_2_errors_are_those_of_linux level 7 cpus 1 Every;
         bar::bar_2_a_new_process_starts_unregistered role unregistered level 7 cpus 1 Every;
         bar::bar_2_registering_under_switches role registers level 7 cpus 2 Every;
@@ -72,8 +76,7 @@ impl<O: Os> Rows<O> {
         ret::ret_2_an_adopted_mm_hides_no_request level 7 cpus 3 Every;
         ret::ret_2_a_sibling_that_left_by_a_call level 7 cpus 2 Every;
         ret::ret_2_the_caller_too level 7 cpus 2 Every;
-        ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
-        ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
+            ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
         ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
         ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
         ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
@@ -87,5 +90,6 @@ impl<O: Os> Rows<O> {
         smp::smp_3_off_and_on level 8 cpus 2 Every;
         mig::mig_1_forced_migrations level 8 cpus 2 Every;
         mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
-    };
+    // Last: the machine is short of ids from then on.
+    ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
 }

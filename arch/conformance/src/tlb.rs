@@ -153,18 +153,26 @@ pub fn tlb_3_a_task_that_adopted<O: Os>(world: &World<O>) -> Outcome {
 pub fn tlb_3_a_cpu_in_the_switching_window<O: Os>(world: &World<O>) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
-    let [cpu, _] = two(world)?;
+    let [cpu, helper] = two(world)?;
     world.map(PAGES, 1)?;
     fill(world, PAGES, 1);
-    world.arm(Point::Switching, cpu, Stop::Serving)?;
+    let script = world.spawn(1 << helper, move |world| {
+        world.wait_for(world.flag(0), 1);
+        // Time for the unmap to get to where it waits for the stopped CPU, if it has to.
+        let released = world.sleep(20_000_000).and_then(|()| world.release(cpu));
+        world.store(world.flag(1), 1 + u64::from(released.is_err()));
+    })?;
+    world.arm(Point::Switching, cpu, Stop::Deaf)?;
     let reader = world.spawn(1 << cpu, |world| {
         world.store(world.flag(2), 1 + world.load(PAGES));
     })?;
     world.wait_stopped(cpu)?;
     ensure_eq!(world.loaded(cpu)?, Loaded::Switching, "what the stopped CPU holds");
+    world.store(world.flag(0), 1);
     replace(world, PAGES, 1)?;
-    world.release(cpu)?;
     world.join(reader)?;
+    world.join(script)?;
+    ensure_eq!(world.load(world.flag(1)), 1, "the script");
     ensure_eq!(world.load(world.flag(2)), 1, "what the reader found in a fresh page, plus 1");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use crate::outcome::{Not, OrFail, STATUS_FAILED};
 use crate::table::{Case, find};
 use crate::{ARENA, Os, Word};
-use abi::testing::{Counter, Operation, Point};
+use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation, Point};
 use abi::{Call, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
 use alloc::format;
 use core::fmt;
@@ -34,6 +34,8 @@ pub enum Loaded {
 pub enum Stop {
     /// It serves the requests of other CPUs meanwhile.
     Serving = 0,
+    /// It serves nobody, like a CPU that is busy with interrupts off.
+    Deaf = 1,
 }
 
 /// What a kernel task uses.
@@ -273,12 +275,10 @@ impl<O: Os> World<O> {
     }
 
     pub fn loaded(&self, cpu: u32) -> Result<Loaded, Not> {
-        const LAZY: u64 = 1 << 62;
-        const SWITCHING: u64 = 1 << 63;
         Ok(match self.test(Operation::Loaded, [cpu.into()])? {
             0 => Loaded::Kernel,
-            word if word & SWITCHING != 0 => Loaded::Switching,
-            word if word & LAZY != 0 => Loaded::Lazy(word & !LAZY),
+            word if word & LOADED_SWITCHING != 0 => Loaded::Switching,
+            word if word & LOADED_LAZILY != 0 => Loaded::Lazy(word & !LOADED_LAZILY),
             id => Loaded::Active(id),
         })
     }

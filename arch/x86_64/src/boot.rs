@@ -92,7 +92,7 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     let io_apic = interrupts.io_apics[0];
     let page = |address: u64| PhysAddr(address & !(PAGE_SIZE - 1));
     let devices = [page(interrupts.local_apic), page(io_apic.address)];
-    // One of those listed is this CPU. Stacks for those that cannot be reached stay unused.
+    // One of those listed is this CPU.
     let others = interrupts.cpus.len().saturating_sub(1);
     let huge = if features.pages_1g { HugePages::Available } else { HugePages::Missing };
     // SAFETY: on the boot CPU, once, under the entry code's tables; the maps are normalized, and
@@ -146,10 +146,10 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     console::enable_interrupt();
 
     let boot_cpu = HardwareCpu(apic_id);
-    let startable = |other: &HardwareCpu| {
-        let low_page = ram.iter().any(|range| range.overlaps(&trampoline::RANGE));
-        *other != boot_cpu && low_page && machine.local_apic.reaches(other.0)
-    };
+    // Ranges of whole pages have all of a page or nothing.
+    let has_start_page = ram.iter().any(|range| range.overlaps(&trampoline::RANGE));
+    let startable =
+        |other: &HardwareCpu| *other != boot_cpu && has_start_page && machine.local_apic.reaches(other.0);
     let others: ArrayVec<HardwareCpu, MAX_CPUS> =
         interrupts.cpus.iter().copied().filter(startable).take(others).collect();
     if !others.is_empty() {
@@ -173,14 +173,12 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
 /// # Safety
 /// Called by the start code only, with this CPU's own value.
 pub unsafe extern "C" fn start_other<U: Upcalls<X86_64>>(cpu: &'static Cpu) -> ! {
-    // From here on this CPU needs no further start-up interrupt. Pairs with nothing: whoever asked
-    // only looks.
+    // Relaxed: whoever asked learns from it only that no further start-up interrupt is needed.
     cpu.power.store(power::ARRIVED, Ordering::Relaxed);
     let machine = X86_64::machine(cpu);
     // SAFETY: the first thing on this CPU, interrupts off; each step after what it needs, as on the
-    // boot CPU. The kernel's tables map all that is in use. Nothing is cached that the start tables
-    // alone had: what is not global goes with the load, and the rest with the flush, before the first
-    // user's tables (SMP-3).
+    // boot CPU. The kernel's tables map all that is in use. The flush is for what an INIT leaves
+    // cached (SMP-3; SDM vol. 3 table 10-1).
     unsafe {
         cpu.take_over();
         idt::load();

@@ -124,7 +124,7 @@ numbers! {
     Membarrier = 24,
     /// `rseq_register(address)`. See [`rseq`]. Address 0 ends it. Errors: `BadArgument` (not
     /// aligned to the area's size, or there is a registration and `address` is not 0),
-    /// `BadAddress` (not writable memory that is mapped).
+    /// `BadAddress` (not writable memory that is mapped), `NoMemory`.
     RseqRegister = 25,
     /// `code_publish(address, length)`. The writer's part of code modification: what this thread
     /// wrote to the range before is what any CPU fetches after it has serialized, which

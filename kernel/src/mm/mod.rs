@@ -13,6 +13,7 @@
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
 //! | [`flush`] | TLB generations, and what each was raised for |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
+//! | [`pins`] | frames that outlive their mapping |
 //! | [`space`] | regions, pages and tables: one user address space |
 //!
 //! Work on an address space is proportional to its size, so it comes in slices: each function that
@@ -26,6 +27,7 @@ pub mod ids;
 pub mod list;
 pub mod memory;
 pub mod page_table;
+pub mod pins;
 pub mod space;
 
 #[cfg(test)]

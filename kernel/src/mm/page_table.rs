@@ -70,6 +70,14 @@ impl Removed {
         self.pages.len() < self.limit && self.tables.remaining_capacity() >= LEVELS.len()
     }
 
+    /// Takes the page in `frame` out, if it is among them: somebody else owns the frame now.
+    pub fn keep(&mut self, frame: PhysAddr) -> bool {
+        let Some(index) = self.pages.iter().position(|page| page.at() == frame) else { return false };
+        // The same block, by an address that the caller keeps.
+        let _kept = self.pages.swap_remove(index);
+        true
+    }
+
     /// The flush that must come before it is given back; `None` if nothing was removed.
     pub fn freed(&self) -> Option<Freed> {
         match (self.pages.is_empty(), self.tables.is_empty()) {

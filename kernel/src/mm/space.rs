@@ -19,6 +19,7 @@ use super::ids::HardwareIds;
 use super::list::List;
 use super::memory::Memory;
 use super::page_table::{MapError, PageTable, Removed, is_user};
+use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuSet, SharedSet};
 use crate::object::Ref;
@@ -114,7 +115,8 @@ struct Inner {
     table: Option<PageTable>,
     /// Sorted, disjoint.
     regions: List<Region>,
-    /// Charged for all regions together, in bytes.
+    pins: Pins,
+    /// Charged for all regions and for pinned frames that were unmapped, together, in bytes.
     charged: u64,
     life: Life,
 }
@@ -168,8 +170,9 @@ impl Space {
             trace::event(cpu, Kind::IdTaken, id.get(), hardware.0.into());
         }
         let mm = Current::new_mm(memory.machine(), table.root(), id, hardware);
-        let regions = List::new(Charged { memory, budget: budget.clone() });
-        let inner = Inner { table: Some(table), regions, charged: 0, life: Life::Usable };
+        let charged = Charged { memory, budget: budget.clone() };
+        let (regions, pins) = (List::new(charged.clone()), Pins::new(charged));
+        let inner = Inner { table: Some(table), regions, pins, charged: 0, life: Life::Usable };
         let shared = Shared {
             set: SharedSet::new(),
             flushes: FlushLog::new(),
@@ -363,9 +366,10 @@ impl Space {
             inner.regions.remove(index);
         }
         self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
+        let freed = bytes - inner.pins.take_over(&mut removed) * PAGE_SIZE;
         table.give_back(removed);
-        inner.charged -= bytes;
-        self.budget.refund(bytes);
+        inner.charged -= freed;
+        self.budget.refund(freed);
         match inner.first_in(start, end) {
             Some(_) => Ok(Progress::More),
             None => Ok(Progress::Done),
@@ -437,6 +441,52 @@ impl Space {
             unsafe { to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), piece) };
             self.publish(cpu, frame, piece, protection);
             done += piece;
+        }
+        Ok(())
+    }
+
+    /// Keeps the frame that `at` lies in allocated, whatever becomes of the mapping, until
+    /// [`unpin`](Self::unpin) or the end of the space. Returns where `at` lies in it. `NotMapped` if
+    /// user mode cannot write there.
+    pub fn pin(&self, cpu: &Cpu, at: VirtAddr) -> Result<PhysAddr, SpaceError> {
+        let mut inner = self.inner.lock(cpu);
+        if !is_user(at) || inner.life != Life::Usable {
+            return Err(SpaceError::NotMapped);
+        }
+        match inner.table.as_ref().and_then(|table| table.lookup(at)) {
+            Some((frame, Protection::ReadWrite)) => {
+                inner.pins.pin(frame)?;
+                Ok(PhysAddr(frame.0 + (at.0 - at.page().0)))
+            }
+            _ => Err(SpaceError::NotMapped),
+        }
+    }
+
+    /// Undoes a [`pin`](Self::pin), which returned `at`.
+    pub fn unpin(&self, cpu: &Cpu, at: PhysAddr) {
+        let mut inner = self.inner.lock(cpu);
+        if let Some(block) = inner.pins.unpin(PhysAddr(at.0 & !(PAGE_SIZE - 1))) {
+            inner.charged -= block.bytes();
+            self.memory.free_block(&self.budget, block);
+        }
+    }
+
+    /// The writer's part of code modification for `at..at + len`: bytes before the first page that
+    /// is missing are published. `CODE-2`
+    pub fn publish_range(&self, cpu: &Cpu, at: VirtAddr, len: u64) -> Result<(), SpaceError> {
+        if len == 0 {
+            return Ok(());
+        }
+        let (mut at, end) = user_range(at, len)?;
+        let inner = self.inner.lock(cpu);
+        while at < end {
+            let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
+            let (frame, _) = mapped.ok_or(SpaceError::NotMapped)?;
+            let inside = at.0 - at.page().0;
+            let piece = (end.0 - at.0).min(PAGE_SIZE - inside);
+            // Whatever the page allows: it may be mapped for execution elsewhere.
+            self.publish(cpu, PhysAddr(frame.0 + inside), piece as usize, Protection::ReadExecute);
+            at = VirtAddr(at.0 + piece);
         }
         Ok(())
     }
@@ -534,6 +584,7 @@ impl Inner {
         if reached < Current::USER_END {
             return Progress::More;
         }
+        debug_assert!(self.pins.is_empty(), "a thread ended with its pin");
         self.table = None;
         self.regions.clear();
         budget.refund(core::mem::take(&mut self.charged));

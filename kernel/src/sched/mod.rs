@@ -2,27 +2,46 @@
 //!
 //! The kernel runs to completion; each entry ends in [`leave`], which answers with a user thread's
 //! frame or idles until there is one. Kernel tasks are polled here, one slice at a time, with an
-//! interrupt window after each. Priorities are strict, round robin inside one; time is one-shot:
-//! the timer is armed for the next sleeper and, only while others of the current priority are
-//! ready, for the end of the slice.
+//! interrupt window after each. Priorities are strict, round robin inside one.
+//!
+//! Each CPU has a run queue of its own ([`ready`]). What becomes ready is put where it ran last or
+//! where nothing runs ([`place`]); a CPU that has nothing takes from others ([`balance`]), and needs
+//! nothing of them for it.
+//!
+//! Time is one-shot: the timer is armed for the next sleeper, for the end of the current thread's
+//! budget, and, only while others of its priority are ready, for the end of its slice. What depends
+//! on time is looked at only when the timer has fired, so most ways out read no clock.
 
+pub mod affinity;
+pub mod balance;
 pub mod context;
+pub mod ending;
 pub mod lifetime;
+pub mod limit;
+pub mod place;
+pub mod priority;
 pub mod queue;
+pub mod ready;
 pub mod task;
+pub mod timers;
+
+pub use balance::{evacuate, open};
+pub use ending::{end_current, end_current_thread, kill};
 
 use crate::cpu::{Cpu, Work};
+use crate::hotplug;
 use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
-use crate::sched::queue::{Place, Runnable};
+use crate::rseq;
+use crate::sched::ready::{Load, Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
-use crate::thread::{Frame, Standing, Thread};
+use crate::thread::{Fate, Frame, Standing, Thread};
 use crate::trace;
+use abi::Error;
 use abi::trace::Kind;
-use abi::{Ending, Error, ExitReport};
 use arch_contract::irq::{Interrupts, IrqsOff};
 use arch_contract::ret::{Owed, Reload, Resume};
 use arch_contract::time::{Nanos, Time};
@@ -33,51 +52,73 @@ use arch_current::Current;
 /// How long a thread runs before another of its priority gets the CPU, in nanoseconds.
 pub const SLICE: u64 = 10_000_000;
 
+/// Never, as a time.
+const NEVER: Nanos = Nanos(u64::MAX);
+
 /// The way out of the kernel: finds what this CPU does next, does it while it is the kernel's
 /// own, and returns when it is a user thread's.
 pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
+    // What left the CPU and is ready: put back and the next taken out in one critical section.
+    let mut back = None;
+    // The time, where it was read anyway.
+    let mut now = None;
     loop {
-        settle_work(cpu, &irq);
-        if let Some(thread) = cpu.current() {
-            match verdict(cpu, &thread) {
-                Verdict::Goes => {
-                    arm(cpu, &irq);
-                    return enter_user(cpu, &thread, &irq);
-                }
+        let work = settle_work(cpu, now.take(), &irq);
+        if let Some(thread) = cpu.take_current() {
+            match verdict(cpu, &thread, work) {
+                Verdict::Goes => match go(cpu, thread, &irq) {
+                    Some(resume) => return resume,
+                    None => continue,
+                },
                 Verdict::Yields(place) => {
-                    drop(take_off(cpu, &irq));
-                    if place == Place::Last {
-                        thread.slice_left.store(0, Ordering::Relaxed);
+                    now = Some(take_off(cpu, &thread, &irq));
+                    back = match place {
+                        Place::First => balance::hand_out(cpu, Runnable::Thread(thread)),
+                        Place::Last => {
+                            thread.slice_left.store(0, Ordering::Relaxed);
+                            Some(Runnable::Thread(thread))
+                        }
                     }
-                    cpu.queue(Runnable::Thread(thread), place);
+                    .map(|thread| (thread, place));
+                }
+                Verdict::Moves => {
+                    now = Some(take_off(cpu, &thread, &irq));
+                    cpu.make_ready(Runnable::Thread(thread));
+                }
+                Verdict::Starves(due) => {
+                    now = Some(take_off(cpu, &thread, &irq));
+                    sleep(cpu, thread, due);
+                }
+                Verdict::Ends => {
+                    charge(cpu, &thread, cpu.now());
+                    Current::discard(cpu.arch(), &irq);
+                    ending::end_thread(cpu, &thread);
                 }
             }
         }
-        let next = cpu.run_queue.lock().pop();
-        match next {
-            Some(Runnable::Thread(thread)) => choose(cpu, thread, &irq),
-            Some(Runnable::Task(task)) => {
-                let began = cpu.now();
-                if let Some(task) = Task::poll(task, cpu, &irq) {
-                    cpu.queue(Runnable::Task(task), place_after(cpu, began));
+        if work.has(Work::GO_OFF) {
+            irq = hotplug::go_off(cpu, irq);
+        }
+        match switch(cpu, back.take()).or_else(|| balance::pull(cpu)) {
+            Some(Runnable::Thread(thread)) => {
+                let now = now.take().unwrap_or_else(|| cpu.now());
+                if let Some(thread) = choose(cpu, thread, now, &irq)
+                    && let Some(resume) = go(cpu, thread, &irq)
+                {
+                    return resume;
                 }
-                Current::window(cpu.arch(), &mut irq);
             }
-            Some(Runnable::Teardown(process)) => {
-                context::leave(cpu, &irq);
-                trace::event(cpu, Kind::Poll, 0, 0);
+            Some(item) => {
                 let began = cpu.now();
-                match Process::teardown_slice(&process, cpu, &irq) {
-                    Slice::More => cpu.queue(Runnable::Teardown(process), place_after(cpu, began)),
-                    Slice::Wait(until) => cpu.timers.lock().push_due(Runnable::Teardown(process), until.0),
-                    Slice::Done => {}
-                }
-                trace::event(cpu, Kind::Polled, 0, 0);
+                let more = slice(cpu, item, &irq);
+                let ended = cpu.now();
+                now = Some(ended);
+                back = more.map(|item| (item, place_after(cpu, began, ended)));
                 Current::window(cpu.arch(), &mut irq);
             }
             None => {
                 context::leave(cpu, &irq);
-                arm(cpu, &irq);
+                arm(cpu, NEVER, &irq);
                 trace::idle(cpu);
                 Current::wait(cpu.arch(), &mut irq);
                 trace::wake(cpu);
@@ -86,11 +127,68 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
     }
 }
 
+/// One slice of a kernel task. Says what has more to do at once.
+fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
+    if let Runnable::Task(task) = item {
+        return Task::poll(task, cpu, irq).map(Runnable::Task);
+    }
+    context::leave(cpu, irq);
+    trace::event(cpu, Kind::Poll, 0, 0);
+    let more = match item {
+        Runnable::Teardown(process) => match Process::teardown_slice(&process, cpu, irq) {
+            Slice::More => Some(Runnable::Teardown(process)),
+            Slice::Wait(until) => {
+                cpu.timers.lock().push(Runnable::Teardown(process), until.0);
+                None
+            }
+            Slice::Done => None,
+        },
+        Runnable::Balance(_) => {
+            balance::step(cpu);
+            None
+        }
+        Runnable::Task(_) | Runnable::Thread(_) => None,
+    };
+    trace::event(cpu, Kind::Polled, 0, 0);
+    more
+}
+
+/// Puts `back` into this CPU's run queue, takes the best out, and publishes what this CPU does now.
+#[inline]
+fn switch(cpu: &Cpu, back: Option<(Runnable, Place)>) -> Option<Runnable> {
+    let mut queue = cpu.ready.lock();
+    if let Some((item, place)) = back {
+        let priority = match &item {
+            Runnable::Thread(thread) => match thread.stand_ready(cpu.number) {
+                Ok(priority) => priority,
+                Err(_) => {
+                    drop(queue);
+                    ending::end_thread(cpu, thread);
+                    return switch(cpu, None);
+                }
+            },
+            other => other.priority(),
+        };
+        queue.push(item, priority, place);
+    }
+    let next = queue.pop();
+    let load = match &next {
+        None => Load::IDLE,
+        Some(item) => {
+            let priority = item.priority();
+            cpu.rival.set(queue.has(priority));
+            Load::of(priority)
+        }
+    };
+    cpu.running.publish(&queue, load);
+    next
+}
+
 /// Where a kernel task goes that has more to do. Among its equals it has the CPU for as long as a
 /// thread would, if nothing better is ready after one of its steps: a step is some microseconds,
 /// and a task that got one per turn would wait whole slices of every thread in between.
-fn place_after(cpu: &Cpu, began: Nanos) -> Place {
-    let used = cpu.now().0.saturating_sub(began.0);
+fn place_after(cpu: &Cpu, began: Nanos, ended: Nanos) -> Place {
+    let used = ended.0.saturating_sub(began.0);
     let left = cpu.task_slice_left.get().saturating_sub(used);
     if left > 0 {
         cpu.task_slice_left.set(left);
@@ -100,107 +198,216 @@ fn place_after(cpu: &Cpu, began: Nanos) -> Place {
     Place::Last
 }
 
-/// The last step: memory context, then `return_to_user`, in this order, on every edge (`RET-1`).
-fn enter_user(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Resume<Frame> {
+/// The last step: the timer, the memory context, then `return_to_user`, in this order, on every edge
+/// (`RET-1`). `None` if this CPU was asked to look meanwhile; the thread is current then.
+#[inline]
+fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Frame>> {
+    let mut due = cpu.limit_end.get();
+    if cpu.rival.get() {
+        due = due.min(cpu.slice_end.get());
+    }
+    arm(cpu, due, irq);
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
     // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
+    let frame = thread.frame();
+    if cpu.take_rseq() {
+        rseq::settle(cpu, &thread);
+    }
+    cpu.set_current(thread);
+    if cpu.work().wants_a_look() {
+        return None;
+    }
     rendezvous::point(cpu, Point::BeforeReturn);
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
-    unsafe { cpu.return_to_user(thread.frame(), owed, Reload::Full, irq) }
+    Some(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
 }
 
-/// Looks at what interrupts have noted.
-fn settle_work(cpu: &'static Cpu, irq: &IrqsOff) {
+/// Looks at what interrupts and other CPUs have noted, and says what it was. `now` if it is known.
+#[inline]
+fn settle_work(cpu: &'static Cpu, now: Option<Nanos>, irq: &IrqsOff) -> Work {
     let work = cpu.take_work();
     if work.has(Work::CONSOLE) {
         cpu.kernel.console.input_arrived(cpu);
     }
+    let mut now = now;
     if work.has(Work::TIMER) {
-        cpu.armed.set(None);
+        cpu.armed.set(NEVER);
+        now = Some(cpu.now());
     }
-    let now = cpu.now();
+    if let Some(now) = now
+        && cpu.timers.first_due() <= now.0
+    {
+        wake_sleepers(cpu, now, irq);
+    }
+    work
+}
+
+/// Wakes whatever is due.
+fn wake_sleepers(cpu: &'static Cpu, now: Nanos, irq: &IrqsOff) {
     loop {
-        let mut timers = cpu.timers.lock();
-        if timers.first_due().is_none_or(|due| due > now.0) {
-            break;
-        }
-        let sleeper = timers.pop();
-        drop(timers);
+        let sleeper = cpu.timers.lock().pop_due(now.0);
         match sleeper {
             Some(Runnable::Thread(thread)) => wake_sleeper(cpu, thread, irq),
+            Some(Runnable::Task(task)) => Task::wake_sleeper(&task, cpu),
             Some(other) => cpu.make_ready(other),
-            None => {}
+            None => return,
         }
     }
-    // What was made ready just now is looked at next, by `verdict`.
-    cpu.take_work();
 }
 
 /// Its time has come: it is ready, or looks again at what it waits for.
 fn wake_sleeper(cpu: &Cpu, thread: Ref<Thread>, irq: &IrqsOff) {
-    if let Standing::Pending(pending) = thread.standing() {
+    if let Standing::Pending(_, pending) = thread.standing() {
         match pending.look(cpu, thread.process(), irq) {
-            // SAFETY: the thread was in the timer queue, so this CPU alone has its frame.
-            Some(result) => set_result(unsafe { thread.frame().as_mut() }, result),
-            None => {
-                let due = cpu.now().0 + PAUSE;
-                cpu.timers.lock().push_due(Runnable::Thread(thread), due);
-                return;
+            Some(result) => {
+                // SAFETY: the thread was in the timer queue, so this CPU alone has its frame.
+                set_result(unsafe { thread.frame().as_mut() }, result);
+                // It waits for nothing any more that would have to be given up.
+                thread.stand_anyway(Standing::InTask);
             }
+            None => return wait_more(cpu, thread, pending),
         }
     }
     cpu.make_ready(Runnable::Thread(thread));
 }
 
-/// The current thread's call waits for other CPUs: looks some time, then takes it off this CPU.
-pub fn wait_pending(cpu: &Cpu, pending: Pending, irq: &IrqsOff) {
-    let Some(thread) = cpu.current() else { return };
-    if let Some(result) = pending.look_some_time(cpu, thread.process(), irq) {
-        // SAFETY: the thread is current here.
-        set_result(unsafe { thread.frame().as_mut() }, result);
-        return;
-    }
-    if let Some(thread) = take_off(cpu, irq) {
-        thread.stand(Standing::Pending(pending));
-        let due = cpu.now().0 + PAUSE;
-        cpu.timers.lock().push_due(Runnable::Thread(thread), due);
+/// Looks again later. `thread` is on no CPU and in no queue.
+fn wait_more(cpu: &Cpu, thread: Ref<Thread>, pending: Pending) {
+    let due = cpu.now().0 + PAUSE;
+    sleep_as(cpu, thread, Standing::Pending(cpu.number, pending), due);
+}
+
+/// `thread`, which is on no CPU and in no queue, goes on when it is due.
+fn sleep(cpu: &Cpu, thread: Ref<Thread>, due: Nanos) {
+    sleep_as(cpu, thread, Standing::Timed(cpu.number), due.0);
+}
+
+fn sleep_as(cpu: &Cpu, thread: Ref<Thread>, standing: Standing, due: u64) {
+    let mut timers = cpu.timers.lock();
+    if thread.stand(standing) == Fate::Lives {
+        timers.push(Runnable::Thread(thread), due);
+    } else {
+        drop(timers);
+        ending::end_thread(cpu, &thread);
     }
 }
 
-/// Moves what is queued on `cpu` to other CPUs; whether all of it could be moved.
-pub fn evacuate(cpu: &Cpu, _irq: &IrqsOff) -> bool {
-    cpu.number == crate::cpuset::CpuId::BOOT
+/// The current thread's call waits for other CPUs: looks some time, then takes it off this CPU.
+pub fn wait_pending(cpu: &Cpu, pending: Pending, irq: &IrqsOff) {
+    let Some(thread) = cpu.take_current() else { return };
+    if let Some(result) = pending.look_some_time(cpu, thread.process(), irq) {
+        // SAFETY: the thread is current here.
+        set_result(unsafe { thread.frame().as_mut() }, result);
+        cpu.set_current(thread);
+        return;
+    }
+    take_off(cpu, &thread, irq);
+    // A thread that is doomed by now stands elsewhere, and does not know what it waited for.
+    let mut timers = cpu.timers.lock();
+    if thread.stand(Standing::Pending(cpu.number, pending.clone())) == Fate::Lives {
+        timers.push(Runnable::Thread(thread), cpu.now().0 + PAUSE);
+    } else {
+        drop(timers);
+        pending.give_up(cpu);
+        ending::end_thread(cpu, &thread);
+    }
 }
 
 /// What becomes of the current thread.
 enum Verdict {
     Goes,
     Yields(Place),
+    /// It may not run here.
+    Moves,
+    /// It is out of budget until then.
+    Starves(Nanos),
+    Ends,
 }
 
-/// It goes on unless something better is ready, or something equal and its slice is over.
-fn verdict(cpu: &Cpu, current: &Thread) -> Verdict {
-    let priority = current.priority();
-    match cpu.run_queue.lock().best() {
-        Some(best) if best > priority => Verdict::Yields(Place::First),
-        Some(best) if best == priority && cpu.now() >= cpu.slice_end.get() => Verdict::Yields(Place::Last),
-        _ => Verdict::Goes,
+/// It goes on unless something better is ready, or something equal and its slice is over, or it may
+/// not.
+#[inline]
+fn verdict(cpu: &Cpu, current: &Thread, work: Work) -> Verdict {
+    if current.is_doomed() {
+        return Verdict::Ends;
     }
+    if !current.affinity().has(cpu.number) {
+        return Verdict::Moves;
+    }
+    if work.has(Work::GO_OFF) {
+        return Verdict::Yields(Place::First);
+    }
+    if let Err(due) = limit_from(cpu, current, None) {
+        return Verdict::Starves(due);
+    }
+    let priority = current.priority();
+    let queue = cpu.ready.lock();
+    let best = queue.best();
+    let rival = best == Some(priority);
+    let place = match best {
+        Some(best) if best > priority => Place::First,
+        Some(_) if rival && (work.has(Work::YIELD) || work.has(Work::TIMER) && slice_is_over(cpu)) => {
+            Place::Last
+        }
+        _ => {
+            cpu.rival.set(rival);
+            cpu.running.publish(&queue, Load::of(priority));
+            return Verdict::Goes;
+        }
+    };
+    Verdict::Yields(place)
 }
 
-/// Makes `thread` the current one.
-fn choose(cpu: &Cpu, thread: Ref<Thread>, irq: &IrqsOff) {
-    let now = cpu.now();
+fn slice_is_over(cpu: &Cpu) -> bool {
+    cpu.now() >= cpu.slice_end.get()
+}
+
+/// Until when `thread` may run, if it has a limit; or when it may again. `chosen` is the time at
+/// which it is chosen, if it is now.
+#[inline]
+fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Nanos>) -> Result<(), Nanos> {
+    if !thread.limit.is_set() {
+        cpu.limit_end.set(NEVER);
+        return Ok(());
+    }
+    let now = chosen.unwrap_or_else(|| {
+        let now = cpu.now();
+        charge(cpu, thread, now);
+        now
+    });
+    cpu.limit_end.set(thread.limit.until(now)?);
+    Ok(())
+}
+
+/// Makes `thread`, which was just taken out of a queue, the next one on this CPU, if it may be that.
+#[inline]
+fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<Ref<Thread>> {
+    if thread.stand(Standing::Running(cpu.number)) == Fate::Doomed {
+        ending::end_thread(cpu, &thread);
+        return None;
+    }
+    // After `stand`: who changes the set either sees it running here, or is seen.
+    if !thread.affinity().has(cpu.number) {
+        cpu.make_ready(Runnable::Thread(thread));
+        return None;
+    }
+    if let Err(due) = limit_from(cpu, &thread, Some(now)) {
+        sleep(cpu, thread, due);
+        return None;
+    }
+    thread.entry.set_last(cpu.number);
     cpu.chosen_at.set(now);
-    let left = match thread.slice_left.swap(0, Ordering::Relaxed) {
+    let left = match thread.slice_left.load(Ordering::Relaxed) {
         0 => SLICE,
         left => left,
     };
     cpu.slice_end.set(Nanos(now.0.saturating_add(left)));
-    thread.stand(Standing::Running);
+    if thread.rseq.exists() {
+        cpu.add_work(Work::RSEQ);
+    }
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was in a queue, so this CPU alone has its frame now.
         let frame = unsafe { thread.frame().as_mut() };
@@ -208,53 +415,69 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, irq: &IrqsOff) {
         // units before was taken off this CPU, which saved them.
         unsafe { Current::load(cpu.arch(), frame, area, irq) };
     }
-    cpu.set_current(thread);
+    Some(thread)
 }
 
-/// Takes the current thread off this CPU, its vector registers saved: from here on any CPU may
-/// have it. The caller says where it stands.
-fn take_off(cpu: &Cpu, irq: &IrqsOff) -> Option<Ref<Thread>> {
-    let thread = cpu.take_current()?;
-    let now = cpu.now().0;
-    thread.ran(now.saturating_sub(cpu.chosen_at.get().0));
-    thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now), Ordering::Relaxed);
+/// Counts the time since `thread`, which runs here, was last charged.
+fn charge(cpu: &Cpu, thread: &Thread, now: Nanos) {
+    let ran = now.0.saturating_sub(cpu.chosen_at.replace(now).0);
+    thread.ran(ran);
+    if thread.limit.is_set() {
+        thread.limit.charge(ran);
+    }
+}
+
+/// Counts the time of the current thread up to now.
+pub fn charge_current(cpu: &Cpu) {
+    if let Some(thread) = cpu.take_current() {
+        charge(cpu, &thread, cpu.now());
+        cpu.set_current(thread);
+    }
+}
+
+/// Takes `thread`, which was current, off this CPU, its time charged and its vector registers saved:
+/// from here on any CPU may have it. The caller says where it stands. Says what time it is.
+fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Nanos {
+    let now = cpu.now();
+    charge(cpu, thread, now);
+    thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now.0), Ordering::Relaxed);
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was current here, so this CPU alone has its frame.
         let frame = unsafe { thread.frame().as_mut() };
         // SAFETY: a current thread that has an area has the units.
         unsafe { Current::save(cpu.arch(), frame, area, irq) };
     }
-    Some(thread)
+    now
 }
 
 /// Takes the current thread off this CPU because its call must wait: it makes the call again when
-/// it is woken. For calls only.
-pub fn block_current(cpu: &Cpu, standing: Standing, irq: &IrqsOff) -> Option<Ref<Thread>> {
-    let thread = take_off(cpu, irq)?;
+/// it is woken. For calls only, which hold the lock of the queue that `standing` names and put it
+/// there. `None` if the thread is doomed: it stays, and is ended on the way out.
+pub fn block_current(cpu: &Cpu, standing: Standing, irq: &IrqsOff) -> Option<Runnable> {
+    let thread = cpu.take_current()?;
+    if thread.stand(standing) == Fate::Doomed {
+        cpu.set_current(thread);
+        return None;
+    }
+    take_off(cpu, &thread, irq);
     thread.slice_left.store(0, Ordering::Relaxed);
     // SAFETY: the thread was current here, so this CPU alone has its frame.
     Current::restart_syscall(unsafe { thread.frame().as_mut() });
-    thread.stand(standing);
-    Some(thread)
+    Some(Runnable::Thread(thread))
 }
 
-/// Takes the current thread off this CPU because a kernel task does its call's work.
-/// [`complete`] ends the wait.
-pub fn hand_to_task(cpu: &Cpu, irq: &IrqsOff) -> Option<Ref<Thread>> {
-    let thread = take_off(cpu, irq)?;
-    thread.stand(Standing::InTask);
-    Some(thread)
+/// Takes the current thread off this CPU and starts `task`, which does its call's work and ends the
+/// wait by [`complete`]. In this order: another CPU may be through with the task at once.
+pub fn hand_to_task(cpu: &'static Cpu, task: Ref<Task>, irq: &IrqsOff) {
+    if let Some(thread) = cpu.take_current() {
+        take_off(cpu, &thread, irq);
+        thread.stand_anyway(Standing::InTask);
+    }
+    Task::start(task, cpu);
 }
 
 /// A kernel task has done the work of `thread`'s call.
 pub fn complete(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) {
-    let standing = thread.standing();
-    if matches!(standing, Standing::InTaskDoomed) {
-        thread.stand(Standing::Ended);
-        let process = thread.process().clone();
-        Process::end(&process, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
-        return;
-    }
     // SAFETY: a thread that stands in a task is on no CPU and in no queue: its frame is the
     // task's.
     set_result(unsafe { thread.frame().as_mut() }, result);
@@ -271,60 +494,32 @@ pub fn set_result(frame: &mut Frame, result: Result<u64, Error>) {
 
 /// Lets others of the current thread's priority run first.
 pub fn yield_current(cpu: &Cpu) {
-    cpu.slice_end.set(Nanos(0));
-    cpu.add_work(Work::READY);
+    cpu.add_work(Work::YIELD);
 }
 
-/// Ends the current thread and its process.
-pub fn end_current(cpu: &Cpu, report: ExitReport, irq: &IrqsOff) {
-    let Some(thread) = cpu.take_current() else { return };
-    thread.ran(cpu.now().0.saturating_sub(cpu.chosen_at.get().0));
-    Current::discard(cpu.arch(), irq);
-    thread.stand(Standing::Ended);
-    let process = thread.process().clone();
-    Process::end(&process, cpu, report);
-}
-
-/// Ends another process, wherever its thread stands. Its teardown has at least the caller's
-/// priority: the caller may be short of just that memory.
-pub fn kill(cpu: &Cpu, process: &Ref<Process>) {
-    if let Some(priority) = cpu.current_priority() {
-        process.hurry_teardown(priority);
-    }
-    let report = ExitReport::new(Ending::Killed, abi::KILL_STATUS);
-    if let Some(thread) = process.thread(cpu) {
-        let standing = thread.standing();
-        match standing {
-            Standing::Ready(priority) => drop(cpu.run_queue.lock().remove(&thread, priority)),
-            Standing::Reading => drop(cpu.kernel.console.readers(cpu).remove(&thread)),
-            Standing::WaitingFor(other) => other.forget_waiter(cpu, &thread),
-            Standing::Sleeping => drop(cpu.timers.lock().remove(&thread)),
-            Standing::Pending(pending) => {
-                pending.give_up(cpu);
-                drop(cpu.timers.lock().remove(&thread));
-            }
-            Standing::InTask | Standing::InTaskDoomed => {
-                // The task uses the address space: the end waits for it.
-                thread.stand(Standing::InTaskDoomed);
-                return;
-            }
-            Standing::New | Standing::Running | Standing::Ended => {}
-        }
-        thread.stand(Standing::Ended);
-    }
-    Process::end(process, cpu, report);
-}
-
-/// Arms the one-shot timer for what is due next on this CPU, if that changed.
-fn arm(cpu: &Cpu, irq: &IrqsOff) {
-    let mut due = cpu.timers.lock().first_due().map(Nanos);
-    if let Some(priority) = cpu.current_priority()
-        && cpu.run_queue.lock().best() == Some(priority)
+/// Has the CPU that runs `thread`, if any does, look at what changed about it.
+pub fn look_again(cpu: &Cpu, thread: &Thread) {
+    if let Standing::Running(at) = thread.standing()
+        && let Some(at) = cpu.kernel.cpu(at)
     {
-        let end = cpu.slice_end.get();
-        due = Some(due.map_or(end, |due| due.min(end)));
+        cpu.poke(at);
     }
+}
+
+/// Takes the current thread off this CPU for good.
+fn take_current(cpu: &Cpu) -> Option<Ref<Thread>> {
+    let thread = cpu.take_current()?;
+    charge(cpu, &thread, cpu.now());
+    Some(thread)
+}
+
+/// Arms the one-shot timer for the next sleeper, or for `due` if that is earlier, if that changed.
+#[inline]
+fn arm(cpu: &'static Cpu, due: Nanos, irq: &IrqsOff) {
+    balance::arm(cpu);
+    let due = due.min(Nanos(cpu.timers.first_due()));
     if cpu.armed.replace(due) != due {
-        Current::set_deadline(cpu.arch(), due.map(|due| cpu.kernel.rate.ticks(due)), irq);
+        let at = (due != NEVER).then(|| cpu.kernel.rate.ticks(due));
+        Current::set_deadline(cpu.arch(), at, irq);
     }
 }

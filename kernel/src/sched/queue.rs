@@ -1,229 +1,228 @@
-//! Queues of what can run or wait, without allocation.
+//! First in, first out, without allocation: the link is part of what is queued.
 //!
-//! An [`Entry`] is embedded in each thing that can be queued, so putting it somewhere cannot fail
-//! and freeing memory needs none. A thing is in at most one queue at a time; the queue owns a
-//! reference to it.
+//! Putting something into a queue cannot fail, and freeing memory needs none. A thing is in at most
+//! one queue per link, which owns a reference to it and is named in the link, so taking it out from
+//! the middle is constant time and is refused by every queue but its own.
 
-use crate::mm::NoMemory;
-use crate::mm::heap::Charged;
-use crate::mm::list::List;
-use crate::object::Ref;
-use crate::process::Process;
-use crate::sched::task::Task;
-use crate::sync::{AtomicU64, Ordering};
-use crate::thread::Thread;
+use crate::sync::{AtomicPtr, Ordering};
 use core::cell::Cell;
 use core::ptr;
 
-/// 0–255; higher runs first.
-pub type Priority = u8;
-
-/// The link of something that can be queued.
-pub struct Entry {
-    /// The next in the queue this entry is in.
-    next: Cell<Option<Runnable>>,
-    /// When it is due, in nanoseconds since boot, while it is in a timer queue.
-    due: AtomicU64,
+/// What makes a thing a member of one [`Queue`] at a time.
+pub struct Link<T> {
+    /// The queue's reference to the next member.
+    next: Cell<Option<T>>,
+    /// The member before; null for the first.
+    prev: Cell<*const Link<T>>,
+    /// The queue it is in; null for none. Taken from null by one queue at a time, and given back
+    /// by that queue: so who has a queue to itself knows whether the link is in *this* one.
+    queue: AtomicPtr<()>,
 }
 
-// SAFETY: `next` is touched only by methods of the `Queue` that holds the entry, which have
-// `&mut Queue`; an entry is in one queue at a time, since a queue owns what it holds by a `Runnable`
-// that was moved into it by the one place that decides the thing's state.
-unsafe impl Sync for Entry {}
-// SAFETY: as above; the references inside are `Send`.
-unsafe impl Send for Entry {}
+// SAFETY: `next` and `prev` are touched only by methods of the queue that holds the link, which
+// have `&mut Queue` and found its own address in `queue`, or put it there in place of null.
+unsafe impl<T: Send> Sync for Link<T> {}
+// SAFETY: as above; what `next` owns is `Send`.
+unsafe impl<T: Send> Send for Link<T> {}
 
-impl Entry {
+impl<T> Link<T> {
     pub const fn new() -> Self {
-        Self { next: Cell::new(None), due: AtomicU64::new(0) }
+        Self { next: Cell::new(None), prev: Cell::new(ptr::null()), queue: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Its queue is through with it.
+    fn give_up(&self) {
+        // Release: pairs with the acquire in `claim`.
+        self.queue.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
-/// What the scheduler can run.
-#[derive(Clone)]
-pub enum Runnable {
-    /// A user thread.
-    Thread(Ref<Thread>),
-    /// A kernel task.
-    Task(Ref<Task>),
-    /// The kernel task that takes a process apart; its storage is part of the process.
-    Teardown(Ref<Process>),
+/// A reference to something that can be queued.
+///
+/// # Safety
+/// [`link`](Self::link) answers with the same link whenever it is asked, at an address that is good
+/// while this value exists, wherever it was moved.
+pub unsafe trait Linked: Sized {
+    fn link(&self) -> &Link<Self>;
 }
 
-impl Runnable {
-    fn entry(&self) -> &Entry {
-        match self {
-            Self::Thread(thread) => &thread.entry,
-            Self::Task(task) => &task.entry,
-            Self::Teardown(process) => &process.teardown_entry,
-        }
-    }
-    pub fn priority(&self) -> Priority {
-        match self {
-            Self::Thread(thread) => thread.priority(),
-            Self::Task(task) => task.priority(),
-            Self::Teardown(process) => process.teardown_priority(),
-        }
-    }
+/// First in, first out. It stays where it is while it holds something.
+pub struct Queue<T: Linked> {
+    head: Option<T>,
+    /// The last member; null when empty.
+    tail: *const Link<T>,
 }
 
-/// First in, first out.
-pub struct Queue {
-    head: Option<Runnable>,
-    /// The last entry; null when empty. Alive while `head` is not `None`.
-    tail: *const Entry,
-    len: usize,
-}
+// SAFETY: `tail` points to a link that the queue owns through `head`'s chain.
+unsafe impl<T: Linked + Send> Send for Queue<T> {}
 
-// SAFETY: `tail` points to an entry that the queue owns through `head`'s chain.
-unsafe impl Send for Queue {}
-
-impl Queue {
+impl<T: Linked> Queue<T> {
     pub const fn new() -> Self {
-        Self { head: None, tail: ptr::null(), len: 0 }
+        Self { head: None, tail: ptr::null() }
     }
 
     pub fn is_empty(&self) -> bool {
         self.head.is_none()
     }
 
-    /// Puts `item` last.
-    pub fn push(&mut self, item: Runnable) {
-        let entry: *const Entry = item.entry();
-        if self.head.is_none() {
-            self.head = Some(item);
-        } else {
-            // SAFETY: the queue is not empty, so `tail` is its last entry, which the chain owns.
-            unsafe { (*self.tail).next.set(Some(item)) };
-        }
-        self.tail = entry;
-        self.len += 1;
+    /// The first.
+    pub fn first(&self) -> Option<&T> {
+        self.head.as_ref()
     }
 
-    /// Puts `item` first.
-    pub fn push_front(&mut self, item: Runnable) {
+    /// Puts `item`, which is in no queue, last.
+    pub fn push(&mut self, item: T) {
+        let link: *const Link<T> = self.claim(&item);
+        if self.tail.is_null() {
+            self.head = Some(item);
+        } else {
+            item.link().prev.set(self.tail);
+            // SAFETY: `tail` is the last member, which the chain owns.
+            unsafe { (*self.tail).next.set(Some(item)) };
+        }
+        self.tail = link;
+    }
+
+    /// Puts `item`, which is in no queue, first.
+    pub fn push_front(&mut self, item: T) {
+        let link: *const Link<T> = self.claim(&item);
         match self.head.take() {
-            None => self.push(item),
+            None => self.tail = link,
             Some(head) => {
-                item.entry().next.set(Some(head));
-                self.head = Some(item);
-                self.len += 1;
+                head.link().prev.set(link);
+                item.link().next.set(Some(head));
             }
         }
+        self.head = Some(item);
     }
 
     /// Takes the first.
-    pub fn pop(&mut self) -> Option<Runnable> {
+    pub fn pop(&mut self) -> Option<T> {
         let item = self.head.take()?;
-        self.head = item.entry().next.take();
-        self.len -= 1;
+        self.head = item.link().next.take();
+        match &self.head {
+            Some(head) => head.link().prev.set(ptr::null()),
+            None => self.tail = ptr::null(),
+        }
+        item.link().give_up();
         Some(item)
     }
 
-    /// Takes `thread` out, wherever it stands; the order of the others stays.
-    pub fn remove(&mut self, thread: &Ref<Thread>) -> Option<Runnable> {
-        let mut found = None;
-        for _ in 0..self.len {
-            let item = self.pop()?;
-            match &item {
-                Runnable::Thread(other) if Ref::ptr_eq(other, thread) => found = Some(item),
-                _ => self.push(item),
-            }
+    /// Takes the member with this link out, if it is one of this queue.
+    pub fn remove(&mut self, link: &Link<T>) -> Option<T> {
+        if !ptr::eq(link.queue.load(Ordering::Relaxed), self.mark()) {
+            return None;
         }
-        found
+        let prev = link.prev.get();
+        if prev.is_null() {
+            return self.pop();
+        }
+        let next = link.next.take();
+        match &next {
+            Some(next) => next.link().prev.set(prev),
+            None => self.tail = prev,
+        }
+        // SAFETY: the one before is a member, which the chain owns.
+        let item = unsafe { (*prev).next.replace(next) };
+        link.prev.set(ptr::null());
+        link.give_up();
+        item
     }
 
-    /// Puts `item` before the first that is due later.
-    pub fn push_due(&mut self, item: Runnable, due: u64) {
-        item.entry().due.store(due, Ordering::Relaxed);
-        let mut item = Some(item);
-        for _ in 0..self.len {
-            let Some(other) = self.pop() else { break };
-            if other.entry().due.load(Ordering::Relaxed) > due
-                && let Some(item) = item.take()
-            {
-                self.push(item);
-            }
-            self.push(other);
-        }
-        if let Some(item) = item {
-            self.push(item);
-        }
+    /// The members, in order.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter(self.head.as_ref())
     }
 
-    /// When the first is due.
-    pub fn first_due(&self) -> Option<u64> {
-        self.head.as_ref().map(|item| item.entry().due.load(Ordering::Relaxed))
+    /// What stands in the links of this queue's members.
+    fn mark(&self) -> *mut () {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// Says that `item` is this queue's.
+    fn claim<'a>(&mut self, item: &'a T) -> &'a Link<T> {
+        let link = item.link();
+        // Acquire: what the last queue did with the link is done. Pairs with the release in `give_up`.
+        let was =
+            link.queue.compare_exchange(ptr::null_mut(), self.mark(), Ordering::Acquire, Ordering::Relaxed);
+        assert!(was.is_ok(), "it is in a queue already");
+        link
     }
 }
 
-impl Drop for Queue {
+impl<T: Linked> Drop for Queue<T> {
     /// One by one: dropping the chain by its links would recurse.
     fn drop(&mut self) {
         while self.pop().is_some() {}
     }
 }
 
-/// Where in its priority something is put.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// It has had its turn, or is new.
-    Last,
-    /// Something of a higher priority took the CPU from it.
-    First,
+/// See [`Queue::iter`].
+pub struct Iter<'a, T: Linked>(Option<&'a T>);
+
+impl<'a, T: Linked> Iterator for Iter<'a, T> {
+    type Item = &'a T;
+    fn next(&mut self) -> Option<&'a T> {
+        let item = self.0?;
+        // SAFETY: the queue is borrowed, so no method of it changes a link meanwhile.
+        self.0 = unsafe { (*item.link().next.as_ptr()).as_ref() };
+        Some(item)
+    }
 }
 
-/// One queue per priority, and a bit for each that is not empty: picking takes constant time.
-pub struct RunQueue {
-    /// 256 of them, never more or fewer. In the heap: a CPU's value is made on a small stack.
-    queues: List<Queue>,
-    ready: [u64; 4],
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+    use std::vec::Vec;
 
-impl RunQueue {
-    pub fn try_new(charged: Charged) -> Result<Self, NoMemory> {
-        let mut queues = List::new(charged);
-        queues.fill_to(256, Queue::new)?;
-        Ok(Self { queues, ready: [0; 4] })
-    }
+    struct Thing(u32, Link<Item>);
+    struct Item(Rc<Thing>);
 
-    /// Puts `item` into the queue of `priority`, which the caller has read once: it can change at
-    /// any time, and where a thread was put must be where it is looked for.
-    pub fn push(&mut self, item: Runnable, priority: Priority, place: Place) {
-        let queue = &mut self.queues[priority as usize];
-        match place {
-            Place::Last => queue.push(item),
-            Place::First => queue.push_front(item),
+    // SAFETY: the link is in the counted thing, which does not move; the tests make one value each.
+    unsafe impl Linked for Item {
+        fn link(&self) -> &Link<Self> {
+            &self.0.1
         }
-        self.ready[priority as usize / 64] |= 1 << (priority % 64);
     }
 
-    /// The highest priority at which something is ready.
-    pub fn best(&self) -> Option<Priority> {
-        (0..4)
-            .rev()
-            .find(|&word| self.ready[word] != 0)
-            .map(|word| (word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as Priority)
+    fn thing(number: u32) -> Rc<Thing> {
+        Rc::new(Thing(number, Link::new()))
     }
 
-    /// Takes the first of the highest priority.
-    pub fn pop(&mut self) -> Option<Runnable> {
-        let priority = self.best()?;
-        let item = self.queues[priority as usize].pop();
-        self.settle(priority);
-        item
+    fn numbers(queue: &Queue<Item>) -> Vec<u32> {
+        queue.iter().map(|item| item.0.0).collect()
     }
 
-    /// Takes `thread` out of the queue of `priority`, at which it was pushed.
-    pub fn remove(&mut self, thread: &Ref<Thread>, priority: Priority) -> Option<Runnable> {
-        let item = self.queues[priority as usize].remove(thread);
-        self.settle(priority);
-        item
-    }
-
-    fn settle(&mut self, priority: Priority) {
-        if self.queues[priority as usize].is_empty() {
-            self.ready[priority as usize / 64] &= !(1 << (priority % 64));
+    /// Taken out of the front, the middle and the end, the others keep their order, and the ends
+    /// still work.
+    #[test]
+    fn removal_keeps_the_order() {
+        for out in 0..4 {
+            let things: Vec<_> = (0..4).map(thing).collect();
+            let mut queue = Queue::new();
+            for thing in &things[1..] {
+                queue.push(Item(thing.clone()));
+            }
+            queue.push_front(Item(things[0].clone()));
+            assert!(queue.remove(&things[out].1).is_some_and(|item| item.0.0 == out as u32));
+            assert!(queue.remove(&things[out].1).is_none(), "it is in no queue");
+            let rest: Vec<_> = (0..4).filter(|&number| number != out as u32).collect();
+            assert_eq!(numbers(&queue), rest);
+            queue.push(Item(things[out].clone()));
+            assert_eq!(numbers(&queue), [rest, std::vec![out as u32]].concat());
+            while queue.pop().is_some() {}
+            assert!(queue.is_empty() && things.iter().all(|thing| Rc::strong_count(thing) == 1));
         }
+    }
+
+    /// A queue gives nothing out that is in another.
+    #[test]
+    fn only_its_own_queue_gives_it_out() {
+        let one = thing(1);
+        let (mut a, mut b) = (Queue::new(), Queue::new());
+        a.push(Item(one.clone()));
+        assert!(b.remove(&one.1).is_none());
+        assert!(a.remove(&one.1).is_some());
     }
 }

@@ -8,20 +8,22 @@
 //! slice at a time, so neither can be held across an `.await`.
 
 use crate::cpu::Cpu;
+use crate::cpuset::CpuSet;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::rendezvous::{self, Point};
-use crate::request::Kinds;
-use crate::sched::context;
-use crate::sched::queue::{Entry, Place, Priority, Runnable};
+use crate::sched::ready::{Entry, Place, Priority, Runnable};
+use crate::sched::{context, place};
 use crate::sync::{AtomicU8, Leaf, Ordering};
 use crate::trace;
 use abi::Error;
 use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
+use arch_contract::time::Nanos;
+use core::cell::Cell;
 use core::future::Future;
 use core::marker::PhantomData;
 use core::pin::Pin;
@@ -33,18 +35,20 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send, Charged>>;
 pub struct Task {
     pub(super) entry: Entry,
     priority: Priority,
+    /// Where it may be polled.
+    affinity: CpuSet,
     /// Whose address space it uses (`use_mm`): current on the CPU that polls it, from before each
     /// poll. One job of the process, which keeps the address space.
     uses: Option<Ref<Process>>,
     state: AtomicU8,
-    /// The CPU that queues it when it is woken.
-    home: &'static Cpu,
     /// `None` while it is polled and after it finished.
     work: Leaf<Option<Work>>,
 }
 
 /// Not queued: it waits for a waker.
 const WAITING: u8 = 0;
+/// In a timer queue: nothing but the timer wakes it.
+const SLEEPING: u8 = 4;
 /// In a run queue.
 const QUEUED: u8 = 1;
 /// Being polled.
@@ -53,47 +57,57 @@ const RUNNING: u8 = 2;
 const WOKEN: u8 = 3;
 
 impl Task {
-    /// Makes a task of `work` and queues it on `cpu`. Its memory is charged to `charged`'s budget.
+    /// Makes a task of `work` and starts it. Its memory is charged to `charged`'s budget.
     pub fn spawn(
         cpu: &'static Cpu,
         charged: Charged,
         priority: Priority,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), NoMemory> {
-        cpu.make_ready(Runnable::Task(Self::try_new(cpu, charged, priority, None, work)?));
+        Self::start(Self::try_new(cpu, charged, priority, work)?, cpu);
         Ok(())
     }
 
-    /// As [`spawn`](Self::spawn), on another CPU, and with the address space of `uses` if it is to
-    /// use one. Errors: `NoMemory`; `Gone` if that process has ended.
+    /// As [`spawn`](Self::spawn), for another CPU alone, and with the address space of `uses` if it
+    /// is to use one. Errors: `NoMemory`; `Gone` if that process has ended.
     pub fn spawn_on(
-        cpu: &Cpu,
+        cpu: &'static Cpu,
         target: &'static Cpu,
         charged: Charged,
         priority: Priority,
         uses: Option<Ref<Process>>,
         work: impl Future<Output = ()> + Send + 'static,
-        irq: &IrqsOff,
     ) -> Result<(), Error> {
         if let Some(process) = &uses {
             process.begin_job(cpu)?;
         }
-        let task = Self::try_new(target, charged, priority, uses.clone(), work);
+        let affinity = CpuSet::of(target.number);
+        let task = Self::make(target, charged, priority, affinity, uses.clone(), work);
         let task = task.map_err(|NoMemory| {
             if let Some(process) = &uses {
                 Process::end_job(process, cpu);
             }
             Error::NoMemory
         })?;
-        target.run_queue.lock().push(Runnable::Task(task), priority, Place::Last);
-        cpu.ask(target, Kinds::RESCHEDULE, irq);
+        cpu.make_ready(Runnable::Task(task));
         Ok(())
     }
 
-    fn try_new(
-        home: &'static Cpu,
+    /// Makes a task of `work`. Its memory is charged to `charged`'s budget.
+    pub fn try_new(
+        cpu: &'static Cpu,
         charged: Charged,
         priority: Priority,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Ref<Self>, NoMemory> {
+        Self::make(cpu, charged, priority, CpuSet::ALL, None, work)
+    }
+
+    fn make(
+        cpu: &'static Cpu,
+        charged: Charged,
+        priority: Priority,
+        affinity: CpuSet,
         uses: Option<Ref<Process>>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Ref<Self>, NoMemory> {
@@ -102,18 +116,29 @@ impl Task {
         let work = Box::try_new_in(work, charged).map_err(|_| NoMemory)?;
         let work: Box<dyn Future<Output = ()> + Send, Charged> = allocator_api2::unsize_box!(work);
         let task = Task {
-            entry: Entry::new(),
+            entry: Entry::new(cpu.number),
             priority,
             uses,
             state: AtomicU8::new(QUEUED),
-            home,
+            affinity,
             work: Leaf::new(Some(Box::into_pin(work))),
         };
         Ref::try_new(memory, Some(&budget), task)
     }
 
+    /// Queues a new task, here: whoever caused it is about to wait for it.
+    pub fn start(this: Ref<Self>, cpu: &Cpu) {
+        if let Some(task) = place::offer(cpu, cpu, Runnable::Task(this), Place::Last) {
+            cpu.make_ready(task);
+        }
+    }
+
     pub fn priority(&self) -> Priority {
         self.priority
+    }
+
+    pub fn affinity(&self) -> CpuSet {
+        self.affinity
     }
 
     /// Makes the memory context what the task wants: of the mm it uses, which then stays until
@@ -144,9 +169,8 @@ impl Task {
         // Taken out, so that the leaf lock is not held while the work runs.
         let mut work = task.work.lock().take()?;
         task.state.store(RUNNING, Ordering::Relaxed);
-        let slice = Slice { cpu, irq, task: &task };
-        // SAFETY: the vtable's functions treat the data as a `Slice`, which lives for the poll; a
-        // clone turns into an owned task, see `VTABLE`.
+        let slice = Slice { cpu, irq, task: &task, until: Cell::new(None) };
+        // SAFETY: the vtable's functions treat the data as a `Slice`, which lives for the poll.
         let waker = unsafe { Waker::from_raw(RawWaker::new((&raw const slice).cast(), &SLICE)) };
         let poll = work.as_mut().poll(&mut Context::from_waker(&waker));
         if poll.is_ready() {
@@ -156,6 +180,12 @@ impl Task {
             return None;
         }
         *task.work.lock() = Some(work);
+        task.entry.set_last(cpu.number);
+        if let Some(until) = slice.until.get() {
+            task.state.store(SLEEPING, Ordering::Relaxed);
+            cpu.timers.lock().push(Runnable::Task(task.clone()), until.0);
+            return None;
+        }
         if task.state.compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
             task.state.store(QUEUED, Ordering::Relaxed);
             return Some(task);
@@ -163,15 +193,22 @@ impl Task {
         None
     }
 
-    fn wake(this: &Ref<Self>) {
+    /// Queues a task that waits, or has one that is being polled polled again.
+    pub fn wake(this: &Ref<Self>, cpu: &Cpu) {
         let woken = this.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
             WAITING => Some(QUEUED),
             RUNNING => Some(WOKEN),
             _ => None,
         });
         if woken == Ok(WAITING) {
-            this.home.make_ready(Runnable::Task(this.clone()));
+            cpu.make_ready(Runnable::Task(this.clone()));
         }
+    }
+
+    /// Queues a task whose timer is due; the caller took it out of the timer queue.
+    pub(super) fn wake_sleeper(this: &Ref<Self>, cpu: &Cpu) {
+        this.state.store(QUEUED, Ordering::Relaxed);
+        cpu.make_ready(Runnable::Task(this.clone()));
     }
 }
 
@@ -180,40 +217,27 @@ struct Slice<'a> {
     cpu: &'static Cpu,
     irq: &'a IrqsOff,
     task: &'a Ref<Task>,
+    /// When the task goes on, if it is to sleep.
+    until: Cell<Option<Nanos>>,
 }
 
-/// The waker of a poll in progress: borrowed.
-static SLICE: RawWakerVTable = RawWakerVTable::new(clone_slice, wake_slice, wake_slice, |_| {});
-/// A waker that was kept: it owns a reference to its task.
-static OWNED: RawWakerVTable = RawWakerVTable::new(clone_owned, wake_owned, wake_owned_by_ref, drop_owned);
+/// The waker of a poll in progress: borrowed. It cannot be kept: waking takes a CPU, which only
+/// whoever runs on it can name; [`Task::wake`] is for them.
+static SLICE: RawWakerVTable =
+    RawWakerVTable::new(|_| panic!("a task's waker cannot be kept"), wake_slice, wake_slice, |_| {});
 
-unsafe fn clone_slice(data: *const ()) -> RawWaker {
+unsafe fn wake_slice(data: *const ()) {
     // SAFETY: only `Task::poll` makes wakers with `SLICE`, from a `Slice` that outlives them.
     let slice = unsafe { &*data.cast::<Slice<'_>>() };
-    RawWaker::new(Ref::into_raw(slice.task.clone()).cast(), &OWNED)
+    Task::wake(slice.task, slice.cpu);
 }
-unsafe fn wake_slice(data: *const ()) {
-    // SAFETY: as in `clone_slice`.
-    Task::wake(unsafe { (*data.cast::<Slice<'_>>()).task });
-}
-unsafe fn clone_owned(data: *const ()) -> RawWaker {
-    // SAFETY: `data` came from `Ref::into_raw`, and its reference is still owned by the waker:
-    // `ManuallyDrop` leaves it there.
-    let task = unsafe { core::mem::ManuallyDrop::new(Ref::<Task>::from_raw(data.cast())) };
-    RawWaker::new(Ref::into_raw((*task).clone()).cast(), &OWNED)
-}
-unsafe fn wake_owned(data: *const ()) {
-    // SAFETY: the waker gives its reference up here.
-    Task::wake(&unsafe { Ref::<Task>::from_raw(data.cast()) });
-}
-unsafe fn wake_owned_by_ref(data: *const ()) {
-    // SAFETY: as in `clone_owned`.
-    let task = unsafe { core::mem::ManuallyDrop::new(Ref::<Task>::from_raw(data.cast())) };
-    Task::wake(&task);
-}
-unsafe fn drop_owned(data: *const ()) {
-    // SAFETY: the waker gives its reference up here.
-    drop(unsafe { Ref::<Task>::from_raw(data.cast()) });
+
+/// The slice that `context`'s poll runs in.
+fn slice_of<'a>(context: &Context<'a>) -> &'a Slice<'a> {
+    let waker = context.waker();
+    assert!(core::ptr::eq(waker.vtable(), &SLICE), "a kernel task is polled by the executor only");
+    // SAFETY: the vtable says that the data is the `Slice` of the poll that is under way.
+    unsafe { &*waker.data().cast::<Slice<'_>>() }
 }
 
 /// A future that runs `step` once per slice until it is ready.
@@ -236,14 +260,31 @@ where
 {
     type Output = T;
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let waker = context.waker();
-        assert!(core::ptr::eq(waker.vtable(), &SLICE), "a kernel task is polled by the executor only");
-        // SAFETY: the vtable says that the data is the `Slice` of the poll that is under way.
-        let slice = unsafe { &*waker.data().cast::<Slice<'_>>() };
+        let slice = slice_of(context);
         let poll = (self.step)(slice.cpu, slice.irq);
         if poll.is_pending() {
-            Task::wake(slice.task);
+            Task::wake(slice.task, slice.cpu);
         }
         poll
+    }
+}
+
+/// A future that is ready at `due`, by the clock.
+pub fn sleep_until(due: Nanos) -> Sleep {
+    Sleep(due)
+}
+
+/// See [`sleep_until`].
+pub struct Sleep(Nanos);
+
+impl Future for Sleep {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let slice = slice_of(context);
+        if slice.cpu.now() >= self.0 {
+            return Poll::Ready(());
+        }
+        slice.until.set(Some(self.0));
+        Poll::Pending
     }
 }

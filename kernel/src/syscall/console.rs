@@ -2,7 +2,7 @@
 
 use super::{Caller, Outcome, outcome};
 use crate::cap::Object;
-use crate::sched::{self, queue::Runnable};
+use crate::sched;
 use crate::thread::Standing;
 use abi::{CONSOLE_CHUNK, Error, Rights};
 use arch_contract::console::Console;
@@ -37,13 +37,19 @@ fn try_read(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     }
     // Zeroes first: what was typed is not taken for a buffer that cannot have it.
     caller.write(args[1], &chunk[..length])?;
-    let taken = Current::read(caller.cpu.arch(), &mut chunk[..length]);
-    if taken == 0 {
-        if let Some(thread) = sched::block_current(caller.cpu, Standing::Reading, caller.irq) {
-            caller.cpu.kernel.console.readers(caller.cpu).push(Runnable::Thread(thread));
+    let taken = {
+        // Before the look at the device: what arrives after the look, on whatever CPU, wakes those
+        // who are among the readers by the time the lock is free.
+        let mut readers = caller.cpu.kernel.console.readers(caller.cpu);
+        let taken = Current::read(caller.cpu.arch(), &mut chunk[..length]);
+        if taken == 0 {
+            if let Some(thread) = sched::block_current(caller.cpu, Standing::Reading, caller.irq) {
+                readers.push(thread);
+            }
+            return Ok(Outcome::Off);
         }
-        return Ok(Outcome::Off);
-    }
+        taken
+    };
     caller.write(args[1], &chunk[..taken])?;
     Ok(Outcome::Done(Ok(taken as u64)))
 }

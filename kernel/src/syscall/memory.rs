@@ -15,7 +15,7 @@ use crate::sched::{
     self,
     task::{Task, slices},
 };
-use abi::{Error, PAGE_BYTES, Rights};
+use abi::{Error, MAX_PUBLISH, PAGE_BYTES, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::Protection;
@@ -78,6 +78,15 @@ fn try_unmap(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     perform(caller, Unmap { process, at: VirtAddr(address), length }, length)
 }
 
+pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let (address, length) = (args[0], args[1]);
+    if length > MAX_PUBLISH {
+        return Err(Error::BadArgument);
+    }
+    let space = &caller.process().space;
+    space.publish_range(caller.cpu, VirtAddr(address), length).map(|()| 0).map_err(error)
+}
+
 /// Work on an address space that goes slice by slice.
 trait Job: Send + Unpin + 'static {
     fn process(&self) -> &Ref<Process>;
@@ -114,12 +123,16 @@ fn perform(caller: &Caller<'_>, mut job: impl Job, length: u64) -> Result<Outcom
         })
         .await;
     };
-    if let Err(NoMemory) = Task::spawn(cpu, charged, priority, work) {
-        Process::end_job(&process, cpu);
-        return Err(Error::NoMemory);
+    match Task::try_new(cpu, charged, priority, work) {
+        Ok(task) => {
+            sched::hand_to_task(cpu, task, caller.irq);
+            Ok(Outcome::Off)
+        }
+        Err(NoMemory) => {
+            Process::end_job(&process, cpu);
+            Err(Error::NoMemory)
+        }
     }
-    drop(sched::hand_to_task(cpu, caller.irq));
-    Ok(Outcome::Off)
 }
 
 struct Map {

@@ -9,6 +9,7 @@ mod handle;
 mod memory;
 mod process;
 mod testing;
+mod thread;
 mod time;
 
 pub use memory::{SLICE_PAGES, error as space_error};
@@ -21,6 +22,7 @@ use crate::membarrier;
 use crate::object::Ref;
 use crate::pending::Pending;
 use crate::process::Process;
+use crate::rseq;
 use crate::sched;
 use crate::thread::Thread;
 use crate::trace;
@@ -114,6 +116,8 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::PowerOff => process::power_off(&caller, args),
         Call::ProcessPriority => process::priority(&caller, args),
         Call::Membarrier => return outcome(membarrier::call(cpu, args, irq)),
+        Call::RseqRegister => rseq::register(cpu, &caller.thread, args[0]).map(|()| 0),
+        Call::CodePublish => memory::publish(&caller, args),
         Call::Cpus => process::machine(&caller, args[0], Rights::READ).map(|()| cpu.kernel.online().0),
         Call::CpuPower => {
             return outcome(process::machine(&caller, args[0], Rights::MANAGE).map(|()| match args[2] {
@@ -128,14 +132,16 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
                 Outcome::Pending(Pending::Teardowns)
             }));
         }
-        Call::ThreadStart
-        | Call::ThreadExit
-        | Call::ThreadWait
-        | Call::ThreadAffinity
-        | Call::ThreadPriority
-        | Call::ThreadBudget
-        | Call::RseqRegister
-        | Call::CodePublish => Err(Error::BadCall),
+        Call::ThreadStart => thread::start(&caller, args),
+        Call::ThreadExit => {
+            drop(caller);
+            sched::end_current_thread(cpu, irq);
+            return Outcome::Off;
+        }
+        Call::ThreadWait => return thread::wait(&caller, args),
+        Call::ThreadAffinity => return thread::set_affinity(&caller, args),
+        Call::ThreadPriority => thread::set_priority(&caller, args),
+        Call::ThreadBudget => thread::set_budget(&caller, args),
         Call::Test if trace::ENABLED => return testing::call(&caller, args),
         Call::Test => Err(Error::BadCall),
     };

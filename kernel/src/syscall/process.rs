@@ -10,7 +10,6 @@ use crate::process::{Name, Process};
 use crate::program::{self, Request};
 use crate::sched::{
     self,
-    queue::Runnable,
     task::{Task, slices},
 };
 use crate::thread::{Standing, Thread};
@@ -67,8 +66,8 @@ fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         })
         .await;
     };
-    Task::spawn(cpu, charged, priority, work).map_err(|NoMemory| Error::NoMemory)?;
-    drop(sched::hand_to_task(cpu, caller.irq));
+    let task = Task::try_new(cpu, charged, priority, work).map_err(|NoMemory| Error::NoMemory)?;
+    sched::hand_to_task(cpu, task, caller.irq);
     Ok(Outcome::Off)
 }
 
@@ -79,9 +78,9 @@ fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, child: Ref<Process>) -> Resu
         object: Object::Process(child.clone()),
         rights: Rights::READ | Rights::WAIT | Rights::MANAGE,
     };
-    let inserted = match maker.standing() {
-        Standing::InTaskDoomed => Err(Error::Gone),
-        _ => maker.process().table.lock(cpu).insert(capability),
+    let inserted = match maker.is_doomed() {
+        true => Err(Error::Gone),
+        false => maker.process().table.lock(cpu).insert(capability),
     };
     match inserted {
         Ok(handle) => {
@@ -89,7 +88,7 @@ fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, child: Ref<Process>) -> Resu
             Ok(handle.0 as u64)
         }
         Err(error) => {
-            Process::end(&child, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
+            Process::condemn(&child, cpu, ExitReport::new(Ending::Killed, abi::KILL_STATUS));
             Err(error)
         }
     }
@@ -152,9 +151,8 @@ fn try_wait(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         return Err(Error::BadArgument);
     }
     let cpu = caller.cpu;
-    let report = process.report_or_wait(cpu, || {
-        sched::block_current(cpu, Standing::WaitingFor(process.clone()), caller.irq).map(Runnable::Thread)
-    });
+    let report = process
+        .report_or_wait(cpu, || sched::block_current(cpu, Standing::WaitingFor(process.clone()), caller.irq));
     Ok(match report {
         Some(report) => Outcome::Done(Ok(report.0)),
         None => Outcome::Off,

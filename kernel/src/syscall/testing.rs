@@ -83,6 +83,6 @@ fn task(caller: &Caller<'_>, target: &'static Cpu, kind: u64, slice_count: u64) 
         if left == 0 { Poll::Ready(()) } else { Poll::Pending }
     });
     let priority = caller.thread.priority();
-    Task::spawn_on(caller.cpu, target, process.charged(), priority, uses, work, caller.irq)?;
+    Task::spawn_on(caller.cpu, target, process.charged(), priority, uses, work)?;
     Ok(0)
 }

@@ -2,7 +2,7 @@
 
 use super::{Caller, Outcome, outcome};
 use crate::cap::Object;
-use crate::sched::{self, queue::Runnable};
+use crate::sched;
 use crate::thread::Standing;
 use abi::{Error, Rights};
 
@@ -29,8 +29,9 @@ fn try_sleep_until(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error
     if caller.cpu.now().0 >= due {
         return Ok(Outcome::Done(Ok(0)));
     }
-    if let Some(thread) = sched::block_current(caller.cpu, Standing::Sleeping, caller.irq) {
-        caller.cpu.timers.lock().push_due(Runnable::Thread(thread), due);
+    let mut timers = caller.cpu.timers.lock();
+    if let Some(thread) = sched::block_current(caller.cpu, Standing::Timed(caller.cpu.number), caller.irq) {
+        timers.push(thread, due);
     }
     Ok(Outcome::Off)
 }

@@ -11,6 +11,7 @@ use crate::object::Ref;
 use crate::process::Process;
 use crate::program::STACK_TOP;
 use crate::sched;
+use crate::thread::{Standing, Thread};
 use abi::testing::Operation;
 use abi::{Call, Grant, Handle, SpawnRequest, initial};
 use arch_contract::addr::VirtAddr;
@@ -61,8 +62,9 @@ struct Fuzz {
     init: User,
     /// Every process that has not ended, but init.
     living: Vec<Ref<Process>>,
-    /// What each process last left in its vector registers, by its number.
-    vectors: HashMap<u64, [u64; VECTOR_WORDS]>,
+    /// What each thread last left in its vector registers, by where the thread is, which it keeps
+    /// from being another's.
+    vectors: HashMap<*const Thread, (Ref<Thread>, [u64; VECTOR_WORDS])>,
     /// What init gives its children, and where it writes its requests.
     grants: Vec<Grant>,
     page: u64,
@@ -76,23 +78,24 @@ impl Fuzz {
             0 => self.random.of(&[0, 255, 256, u32::MAX as u64, 1 << 32, u64::MAX]),
             1..5 => initial::PROCESS.0.into(),
             5..8 => 1 + self.random.below(12),
-            _ => self.process_handle(),
+            _ => self.handle_of(|object| matches!(object, Object::Process(_))),
         }
     }
 
-    /// A slot of whoever runs that names a process, so that calls on others are not mostly errors.
-    fn process_handle(&mut self) -> u64 {
+    /// A slot of whoever runs that names something of a kind, so that calls on others are not mostly
+    /// errors.
+    fn handle_of(&mut self, is_kind: fn(&Object) -> bool) -> u64 {
         let (current, cpu) = (self.current(), self.run.cpu());
         let table = current.table.lock(cpu);
-        let processes: Vec<u64> = (0..40)
+        let found: Vec<u64> = (0..40)
             .filter(|&number| match table.get(Handle(number), abi::Rights::empty()) {
-                Ok(slot) => matches!(slot.object, Object::Process(_)),
+                Ok(slot) => is_kind(&slot.object),
                 Err(_) => false,
             })
             .map(u64::from)
             .collect();
         drop(table);
-        if processes.is_empty() { 1 } else { self.random.of(&processes) }
+        if found.is_empty() { 1 } else { self.random.of(&found) }
     }
 
     fn address(&mut self) -> u64 {
@@ -159,6 +162,21 @@ impl Fuzz {
             }
             Call::Spawn => (args[0], args[1]) = (kind(initial::ARCHIVE), self.request()),
             Call::ProcessPriority => args[1] = self.random.of(&[100, 100, 100, 99, 50, 0, 101, 256]),
+            Call::ThreadStart => {
+                let stack = STACK_TOP.0 - 4096 * self.random.below(8);
+                (args[1], args[2]) = (self.random.of(&[ENTRY, ENTRY, ENTRY, 0, 1 << 60]), stack);
+            }
+            Call::ThreadWait | Call::ThreadAffinity | Call::ThreadPriority | Call::ThreadBudget => {
+                args[0] = match self.random.below(4) {
+                    0 => kind(Handle::NONE),
+                    _ => self.handle_of(|object| matches!(object, Object::Thread(_))),
+                };
+                (args[1], args[2]) = match call {
+                    Call::ThreadAffinity => (self.random.of(&[0, 1, 3, u64::MAX, 2]), 0),
+                    Call::ThreadPriority => (self.random.of(&[100, 100, 99, 50, 0, 101, 256]), 0),
+                    _ => self.random.of(&[(0, 0), (abi::MIN_BUDGET, 1 << 20), (1 << 20, 1 << 20), (9, 10)]),
+                };
+            }
             Call::HandleCopy => args[1] = self.random.below(64),
             _ => {}
         }
@@ -298,26 +316,33 @@ impl Fuzz {
         if self.run.user() == user && self.run.arch.vectors().is_some() {
             let words = [0; VECTOR_WORDS].map(|_: u64| self.random.next());
             self.run.arch.set_vectors(words);
-            self.vectors.insert(self.current().number, words);
+            let thread = self.current_thread();
+            self.vectors.insert(&raw const *thread, (thread, words));
         }
     }
 
+    fn current_thread(&self) -> Ref<Thread> {
+        self.run.cpu().current().expect("user mode was entered")
+    }
+
     fn current(&self) -> Ref<Process> {
-        self.run.cpu().current().expect("user mode was entered").process().clone()
+        self.current_thread().process().clone()
     }
 
     /// What must hold whenever user mode is entered.
     fn check(&mut self) {
         let current = self.current();
+        let thread: *const Thread = &raw const *self.current_thread();
+        self.vectors.retain(|_, (thread, _)| !matches!(thread.standing(), Standing::Ended));
+        let left = self.vectors.get(&thread).map(|(_, words)| *words);
         match self.run.arch.vectors() {
             None => {
                 assert!(!self.run.registers().vectors_on, "FPU-1: on in the frame, off in the CPU");
-                assert_eq!(self.vectors.get(&current.number), None, "FPU-1: lost");
+                assert_eq!(left, None, "FPU-1: lost");
             }
             Some(found) => {
                 assert!(self.run.registers().vectors_on, "FPU-2: on in the CPU, off in the frame");
-                let expected = self.vectors.get(&current.number).copied().unwrap_or_default();
-                assert_eq!(found, expected, "FPU-1, FPU-2: of process {}", current.number);
+                assert_eq!(found, left.unwrap_or_default(), "FPU-1, FPU-2: of process {}", current.number);
             }
         }
         let cpu = self.run.cpu();
@@ -352,6 +377,7 @@ impl Fuzz {
         }
         assert_eq!(self.run.user(), self.init, "init never comes back");
         self.check();
+        self.vectors.clear();
         for process in core::mem::take(&mut self.living) {
             sched::kill(self.run.cpu(), &process);
         }

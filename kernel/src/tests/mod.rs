@@ -10,9 +10,11 @@ mod conformance;
 mod context;
 mod fuzz;
 mod jobs;
+mod rseq;
 mod sched;
 mod sweep;
 mod threads;
+mod trace;
 
 use crate::Upcall;
 use crate::cpu::Cpu;

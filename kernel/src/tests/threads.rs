@@ -13,11 +13,12 @@ use crate::cpu::Cpu;
 use crate::sched::lifetime::Policy;
 use abi::{Call, Error, Handle, initial};
 use arch_contract::addr::VirtAddr;
+use arch_contract::context::{Contexts, Tags};
 use arch_contract::ret::Resume;
 use arch_contract::trap::{Access, Fault, Trap};
 use arch_contract::upcalls::Upcalls;
 use arch_model::profile::Profile;
-use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Pace, PowerOff};
+use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Model, Pace, PowerOff};
 use boot_image::pack::{Contents, pack_as};
 use conformance::{Os, Word};
 use core::cell::RefCell;
@@ -161,6 +162,10 @@ impl Os for User {
 
     fn returns_serialize(&self) -> bool {
         self.0.machine.config().profile.user_return_serializes()
+    }
+
+    fn ids_are_global(&self) -> bool {
+        matches!(Model::tags(self.0.machine), Tags::Global { .. })
     }
 
     unsafe fn call(&self, number: u64, args: [u64; 6]) -> (u64, u64) {
@@ -322,7 +327,7 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
         lines: Mutex::default(),
         panic: Mutex::default(),
     });
-    let command_line = std::format!("log=quiet init={PROGRAM} -- {id}");
+    let command_line = std::format!("log=quiet trace=on init={PROGRAM} -- {id}");
     let hosts: Vec<_> = cpus
         .iter()
         .map(|&cpu| {
@@ -355,8 +360,13 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     for host in hosts {
         let _ = host.join();
     }
-    match lock(&shared.panic).take() {
-        Some(panic) => Err(std::format!("{panic}\n{}", machine.output())),
+    if let Some(panic) = lock(&shared.panic).take() {
+        return Err(std::format!("{panic}\n{}", machine.output()));
+    }
+    // SAFETY: its host thread has booted the kernel, or there was a panic.
+    let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
+    match super::trace::violations(kernel, profile).first() {
+        Some(violation) => Err(violation.clone()),
         None => Ok(core::mem::take(&mut *lock(&shared.lines))),
     }
 }

@@ -36,7 +36,7 @@ pub fn window(trace: &Trace) -> Range<usize> {
     match (marks.as_slice(), Lanes::new(trace).arrows.first()) {
         ([first, second, ..], _) => *first..*second + 1,
         (_, Some(arrow)) => arrow.sent.saturating_sub(30)..(arrow.served + 30).min(len),
-        _ => len.saturating_sub(80)..len,
+        _ => len.saturating_sub(60)..len,
     }
 }
 
@@ -59,8 +59,6 @@ struct Picture<'a> {
     window: Range<usize>,
     /// The place of each event of the window.
     x: Vec<f64>,
-    /// The CPUs that are drawn, in order.
-    cpus: Vec<u16>,
     out: String,
 }
 
@@ -73,10 +71,7 @@ pub fn draw(trace: &Trace, window: Range<usize>, title: &str) -> String {
         let last = *x.last().expect("it has a first");
         x.push(last + (LEAST + nanos / NANOS_PER_PIXEL).min(MOST));
     }
-    let mut cpus: Vec<_> = events.iter().map(|event| event.cpu).collect();
-    cpus.sort_unstable();
-    cpus.dedup();
-    let mut picture = Picture { trace, window, x, cpus, out: String::new() };
+    let mut picture = Picture { trace, window, x, out: String::new() };
     picture.all(title);
     picture.out
 }
@@ -84,7 +79,7 @@ pub fn draw(trace: &Trace, window: Range<usize>, title: &str) -> String {
 impl Picture<'_> {
     fn all(&mut self, title: &str) {
         let end = self.x.last().copied().unwrap_or(LEFT);
-        let bottom = TOP + LANE * self.cpus.len() as f64;
+        let bottom = TOP + LANE * f64::from(self.trace.cpus());
         let (width, height) = ((end + LEAST + RIGHT).max(640.0), bottom + LEGEND);
         let _ = write!(
             self.out,
@@ -96,7 +91,7 @@ impl Picture<'_> {
         self.text(12.0, 20.0, "ink title", title);
         self.axis();
         let lanes = Lanes::new(self.trace);
-        for cpu in self.cpus.clone() {
+        for cpu in 0..self.trace.cpus() {
             let top = self.lane(cpu);
             self.text(12.0, top + 30.0, "ink title", &format!("CPU {cpu}"));
             self.text(12.0, top + 57.0, "dim", "mm");
@@ -149,7 +144,7 @@ impl Picture<'_> {
 
     /// The top of a CPU's lane.
     fn lane(&self, cpu: u16) -> f64 {
-        TOP + LANE * self.cpus.iter().position(|&other| other == cpu).unwrap_or(0) as f64
+        TOP + LANE * f64::from(cpu)
     }
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {

@@ -8,6 +8,7 @@
 mod bad_boot;
 mod bad_elf;
 mod cases;
+mod conformance;
 mod glob;
 mod host;
 mod matrix;
@@ -100,8 +101,10 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         }
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
+            conformance::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
             continue;
         }
+        conformance::run(arch, &wanted, arguments.smp, arguments.qemu.as_deref(), &stop, &mut results);
         if rows.is_empty() {
             continue;
         }

@@ -174,7 +174,7 @@ fn missing(text: &str, words: &[String]) -> Option<String> {
 }
 
 /// What a person needs to see why.
-fn evidence(built: &Built, report: &Report) -> String {
+pub(super) fn evidence(built: &Built, report: &Report) -> String {
     let mut text = String::new();
     let lines: Vec<_> = report.console.lines().collect();
     if lines.len() > SHOWN_LINES {
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn report(ending: Ending, console: &str) -> Report {
-        Report { ending, console: console.into(), frames: vec![], warnings: String::new() }
+        Report { ending, console: console.into(), frames: vec![], trace: vec![], warnings: String::new() }
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The conformance suite on a machine: `conformance CASE` runs one case in this process,
-//! `conformance PREFIX*` (or `conformance` alone, for all) each case that matches in a process of its
-//! own, with a line for each and a line that counts them.
+//! The conformance suite on a machine: `conformance CASE` runs one case in this process;
+//! `conformance each CASE…` those cases, or all, each in a process of its own, and counts them. A line
+//! on the console for each.
 //!
 //! Needs the machine (for its CPUs) granted, and for most cases a kernel built for testing.
 #![no_std]
@@ -13,7 +13,9 @@ use core::time::Duration;
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, JoinHandle};
-use user_rt::{ARCHIVE, Args, Command, CpuSet, Ending, Error, Handle, MACHINE, Power, Process, Rights, TIMER};
+use user_rt::{
+    ARCHIVE, Args, Command, CpuSet, Ending, Error, Handle, MACHINE, Power, Process, Rights, TIMER,
+};
 use user_rt::{call, println};
 
 user_rt::entry!(main);
@@ -23,24 +25,27 @@ user_rt::entry!(main);
 const LIMIT: Duration = Duration::from_secs(100);
 
 fn main(args: Args) -> u8 {
+    let name = match args.get(1) {
+        None | Some("each") => return each(&args),
+        Some(name) => name,
+    };
     let role = match args.get(2).map(str::parse) {
         None => None,
         Some(Ok(role)) => Some(role),
         Some(Err(_)) => {
-            println!("conformance: usage: conformance [CASE | PREFIX*]");
+            println!("conformance: usage: conformance CASE [ROLE] | conformance each [CASE...]");
             return STATUS_FAILED;
         }
     };
-    match args.get(1).unwrap_or("*").strip_suffix('*') {
-        Some(prefix) => all(prefix),
-        None => conformance::main(User, args.get(1).unwrap_or_default(), role),
-    }
+    conformance::main(User, name, role)
 }
 
-/// Runs every case whose id begins with `prefix`.
-fn all(prefix: &str) -> u8 {
+/// Runs the cases that are named, or all.
+fn each(args: &Args) -> u8 {
+    let named = |id: &str| args.iter().skip(2).any(|name| name == id);
+    let all = args.get(2).is_none();
     let [mut passed, mut failed, mut skipped, mut inconclusive] = [0u32; 4];
-    for case in table::<User>().iter().filter(|case| case.id.starts_with(prefix)) {
+    for case in table::<User>().iter().filter(|case| all || named(case.id)) {
         match one(case) {
             0 => passed += 1,
             STATUS_SKIPPED => skipped += 1,
@@ -109,6 +114,11 @@ impl Os for User {
 
     fn returns_serialize(&self) -> bool {
         // `rfid` and `rfscv` are context synchronizing (Power ISA Book III §1.5.1).
+        user_rt::MACHINE_NAME == "ppc64le"
+    }
+
+    fn ids_are_global(&self) -> bool {
+        // PIDs; x86_64 has PCIDs, which each CPU numbers for itself.
         user_rt::MACHINE_NAME == "ppc64le"
     }
 

@@ -1,0 +1,142 @@
+//! Load moves by pull: a CPU that has nothing to do takes from another's queue (`MIG-2`).
+//!
+//! Nothing is asked of the CPU that the work is taken from; it may be stuck in the kernel with
+//! interrupts off, or not running at all on its host. The lock of its queue is all that is needed,
+//! and that is held for a few instructions at a time. `MIG-1`: whoever queued a thread had saved it
+//! before; it released the lock after the push. Who takes it acquired the lock before. Those two
+//! accesses order all that the thread did on the one CPU before all it does on the other.
+//!
+//! A CPU that goes idle looks once. What is queued on a busy CPU after that stays there, if no CPU
+//! was seen idle at that moment; so a CPU that has more than it runs looks around from time to time
+//! ([`step`]) and interrupts CPUs that are idle. That is a kernel task, whose storage is part of the
+//! CPU; while nothing waits that could go elsewhere, no timer is armed for it.
+
+use crate::cpu::Cpu;
+use crate::cpuset::{CpuId, CpuSet};
+use crate::sched::ready::{Entry, Gate, Load, Place, Runnable};
+use crate::sched::{ending, place};
+use crate::thread::Fate;
+
+/// Nanoseconds between two looks of a CPU that has more than it runs.
+pub const PERIOD: u64 = 4_000_000;
+
+/// The kernel task that spreads the load of a CPU.
+pub struct Balance {
+    pub(super) entry: Entry,
+    pub(super) cpu: CpuId,
+}
+
+impl Balance {
+    pub const fn new(cpu: CpuId) -> Self {
+        Self { entry: Entry::new(cpu), cpu }
+    }
+}
+
+/// The CPUs that take work, without this one.
+fn others(cpu: &Cpu) -> CpuSet {
+    cpu.kernel.affinities.takers().without(cpu.number)
+}
+
+/// Takes the best of what this CPU, which has nothing, may run from the CPU that has most to spare.
+pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
+    let mut left = others(cpu);
+    loop {
+        let victims = left.iter().filter_map(|number| cpu.kernel.cpu(number));
+        let victim =
+            victims.filter(|other| other.ready.spare() > 0).max_by_key(|other| other.ready.spare())?;
+        left = left.without(victim.number);
+        let item = victim.ready.lock().pop_for(cpu.number);
+        if let Some(item) = item {
+            let queue = cpu.ready.lock();
+            let priority = item.priority();
+            cpu.rival.set(queue.has(priority));
+            cpu.running.publish(&queue, Load::of(priority));
+            return Some(item);
+        }
+    }
+}
+
+/// Arms the timer of [`step`] if something is ready here that may go elsewhere.
+#[inline]
+pub(super) fn arm(cpu: &'static Cpu) {
+    if cpu.ready.spare() > 0 && !cpu.balancing.get() && !others(cpu).is_empty() {
+        sleep(cpu);
+    }
+}
+
+fn sleep(cpu: &'static Cpu) {
+    cpu.balancing.set(true);
+    let due = cpu.now().0 + PERIOD;
+    cpu.timers.lock().push(Runnable::Balance(&cpu.balance), due);
+}
+
+/// Has as many idle CPUs look for work as there is to spare, and comes again if there is any.
+pub(super) fn step(cpu: &'static Cpu) {
+    cpu.balancing.set(false);
+    let spare = cpu.ready.spare() as usize;
+    let others = others(cpu);
+    for idle in others
+        .iter()
+        .filter_map(|number| cpu.kernel.cpu(number))
+        .filter(|other| other.running.load() == Load::IDLE)
+        .take(spare)
+    {
+        cpu.poke(idle);
+    }
+    if spare > 0 && !others.is_empty() {
+        sleep(cpu);
+    }
+}
+
+/// This CPU takes work from now on. It is on.
+pub fn open(cpu: &Cpu) {
+    cpu.ready.lock().gate = Gate::Open;
+    cpu.kernel.affinities.open(cpu);
+}
+
+/// Moves all that is queued on this CPU, which has no current thread, to others, and takes no work
+/// any more. Whether that is possible: not if some thread may run nowhere else.
+pub fn evacuate(cpu: &Cpu) -> bool {
+    if cpu.kernel.affinities.takers().has(cpu.number) && cpu.kernel.affinities.close(cpu).is_err() {
+        return false;
+    }
+    loop {
+        let mut queue = cpu.ready.lock();
+        // From here on wakers who had chosen this CPU choose again.
+        queue.gate = Gate::Closed;
+        let Some(item) = queue.pop() else { break };
+        drop(queue);
+        match item {
+            Runnable::Balance(_) => cpu.balancing.set(false),
+            item => cpu.make_ready(item),
+        }
+    }
+    let Some(heir) = others(cpu).iter().find_map(|number| cpu.kernel.cpu(number)) else { return true };
+    loop {
+        let sleeper = cpu.timers.lock().pop_with_due();
+        let Some((item, due)) = sleeper else { break };
+        if let Runnable::Balance(_) = item {
+            cpu.balancing.set(false);
+            continue;
+        }
+        let mut timers = heir.timers.lock();
+        match &item {
+            Runnable::Thread(thread) if thread.stand_timed_on(heir.number) == Fate::Doomed => {
+                drop(timers);
+                ending::end_thread(cpu, thread);
+            }
+            _ => timers.push(item, due),
+        }
+    }
+    // It arms its timer anew.
+    cpu.poke(heir);
+    true
+}
+
+/// Gives what a better one took the CPU from to a CPU that does nothing, if there is one.
+pub(super) fn hand_out(cpu: &Cpu, item: Runnable) -> Option<Runnable> {
+    match cpu.idle_among(others(cpu).and(item.affinity())) {
+        Some(idle) => place::offer(cpu, idle, item, Place::Last),
+        None => Some(item),
+    }
+}

@@ -1,0 +1,135 @@
+//! Which CPU gets what has become ready.
+//!
+//! Where it last ran, if that CPU does nothing or something of lower priority; else a CPU that does
+//! nothing; else where it last ran, until an idle CPU pulls it ([`super::balance`]). What a CPU does
+//! is read without its lock, so the choice is advice; the push is not: under the target's lock, with
+//! which the target publishes what it does ([`super::ready`]).
+
+use crate::cpu::{Cpu, Work};
+use crate::cpuset::{CpuId, CpuSet};
+use crate::object::Ref;
+use crate::request::Kinds;
+use crate::sched::ending;
+use crate::sched::ready::{Gate, Load, Place, Priority, Runnable};
+use crate::thread::{Standing, Thread};
+use arch_contract::irq::IrqsOff;
+
+impl Cpu {
+    /// Puts `item`, which is in no queue, last into the run queue of a CPU that suits it, and has
+    /// that CPU look if it should. A thread that was doomed is ended instead.
+    pub fn make_ready(&self, item: Runnable) {
+        let mut item = item;
+        loop {
+            let target = choose(self, &item);
+            match offer(self, target, item, Place::Last) {
+                None => return,
+                // It went off meanwhile.
+                Some(back) => item = back,
+            }
+        }
+    }
+
+    /// Asks `target` to look at what it should do.
+    pub(super) fn poke(&self, target: &Cpu) {
+        if target.number == self.number {
+            self.add_work(Work::READY);
+        } else {
+            // SAFETY: interrupts are off in the kernel but in windows, and none is open here.
+            self.ask(target, Kinds::RESCHEDULE, &unsafe { IrqsOff::assume() });
+        }
+    }
+
+    /// What this CPU does, as it sees itself: what it has published is about what it did before
+    /// its thread left it.
+    fn own_load(&self) -> Load {
+        self.current_priority().map_or(Load::IDLE, Load::of)
+    }
+
+    fn load_of(&self, other: &Cpu) -> Load {
+        if other.number == self.number { self.own_load() } else { other.running.load() }
+    }
+
+    /// A CPU of `allowed` that does nothing.
+    pub(super) fn idle_among(&self, allowed: CpuSet) -> Option<&'static Cpu> {
+        allowed
+            .iter()
+            .filter_map(|number| self.kernel.cpu(number))
+            .find(|other| self.load_of(other) == Load::IDLE)
+    }
+}
+
+/// The CPU for `item`.
+fn choose<'a>(cpu: &'a Cpu, item: &Runnable) -> &'a Cpu {
+    let kernel = cpu.kernel;
+    let takers = kernel.affinities.takers();
+    let last = item.entry().last();
+    let affinity = item.affinity();
+    let allowed = match takers.and(affinity) {
+        // Its CPUs are all off, which is refused to CPUs while it lives: it was just doomed.
+        CpuSet::NONE => takers,
+        some => some,
+    };
+    let here = kernel.cpu(last).filter(|_| allowed.has(last));
+    if let Some(here) = here
+        && cpu.load_of(here) < Load::of(item.priority())
+    {
+        return here;
+    }
+    cpu.idle_among(allowed.without(last))
+        .or(here)
+        .or_else(|| allowed.iter().find_map(|number| kernel.cpu(number)))
+        .unwrap_or(cpu)
+}
+
+/// Puts `item` into `target`'s run queue. Gives it back if that is closed.
+pub(super) fn offer(cpu: &Cpu, target: &Cpu, item: Runnable, place: Place) -> Option<Runnable> {
+    let mut queue = target.ready.lock();
+    if queue.gate == Gate::Closed {
+        return Some(item);
+    }
+    let priority = match &item {
+        Runnable::Thread(thread) => match thread.stand_ready(target.number) {
+            Ok(priority) => priority,
+            Err(_) => {
+                drop(queue);
+                ending::end_thread(cpu, thread);
+                return None;
+            }
+        },
+        other => other.priority(),
+    };
+    // Inside the lock, so it is what the target did when it last looked into the queue. An equal
+    // must be noticed too, or its turn never comes: the first one is.
+    let load = target.running.load();
+    let notice = load < Load::of(priority) || load == Load::of(priority) && !queue.has(priority);
+    queue.push(item, priority, place);
+    drop(queue);
+    if notice || target.number == cpu.number {
+        cpu.poke(target);
+    }
+    None
+}
+
+/// Takes `thread` out of the run queue in which it stands, if it is there still.
+pub(super) fn take(cpu: &Cpu, thread: &Thread, at: CpuId, priority: Priority) -> Option<Runnable> {
+    cpu.kernel.any_cpu(at)?.ready.lock().remove(&thread.entry, priority)
+}
+
+/// Something about `thread` changed that decides where it stands in its queue, or whether it may go
+/// on: puts it where it belongs now, or has its CPU look. The change was written before.
+pub(super) fn replace(cpu: &Cpu, thread: &Ref<Thread>) {
+    match thread.standing() {
+        Standing::Ready(at, priority) => {
+            // If it is not there, whoever took it out sees the change when it next stands.
+            if let Some(item) = take(cpu, thread, at, priority) {
+                cpu.make_ready(item);
+            }
+        }
+        Standing::Running(at) => {
+            if let Some(at) = cpu.kernel.cpu(at) {
+                cpu.poke(at);
+            }
+        }
+        _ => {}
+    }
+}

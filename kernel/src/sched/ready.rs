@@ -1,0 +1,315 @@
+//! What is ready on one CPU: a queue per priority, and the two words by which other CPUs judge it.
+//!
+//! The queue is under a leaf lock that anybody may take: wakers to put something in, idle CPUs to
+//! take something out, whatever its own CPU is doing (`MIG-2`). Two words are read without it:
+//! * [`Running`], on a cache line that only its own CPU writes: what that CPU does. It is written
+//!   inside the lock, in the critical section that also looked into the queue. So a waker that has
+//!   pushed sees, before it releases the lock, either that the CPU went idle (and interrupts it), or
+//!   a CPU that takes the lock later and finds what was pushed. No barrier but the lock's is needed.
+//! * `spare`: how much is ready and may go elsewhere. It lies beside the lock and is written under
+//!   it; an idle CPU reads it to find out where to pull from.
+
+use crate::cpuset::{CpuId, CpuSet};
+use crate::mm::NoMemory;
+use crate::mm::heap::Charged;
+use crate::mm::list::List;
+use crate::object::Ref;
+use crate::process::Process;
+use crate::sched::balance::Balance;
+use crate::sched::queue::{Link, Linked, Queue};
+use crate::sched::task::Task;
+use crate::sched::timers::Node;
+use crate::sync::{AtomicU8, AtomicU32, Guard, Leaf, Ordering};
+use crate::thread::Thread;
+use core::cell::Cell;
+use core::ops::{Deref, DerefMut};
+
+/// 0–255; higher runs first.
+pub type Priority = u8;
+
+/// What the scheduler can run.
+#[derive(Clone)]
+pub enum Runnable {
+    /// A user thread.
+    Thread(Ref<Thread>),
+    /// A kernel task.
+    Task(Ref<Task>),
+    /// The kernel task that takes a process apart; its storage is part of the process.
+    Teardown(Ref<Process>),
+    /// The kernel task that spreads the load of a CPU; its storage is part of the CPU.
+    Balance(&'static Balance),
+}
+
+/// What is embedded in each thing that can be queued.
+pub struct Entry {
+    link: Link<Runnable>,
+    node: Node,
+    /// The CPU it last ran on, by number.
+    last: AtomicU8,
+    /// Whether its run queue counts it as spare. Touched under that queue's lock.
+    spare: Cell<bool>,
+}
+
+// SAFETY: `spare` is touched only under the lock of the run queue that holds the entry; all else is
+// `Sync`.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    /// An entry of something that was made on `cpu`.
+    pub const fn new(cpu: CpuId) -> Self {
+        Self { link: Link::new(), node: Node::new(), last: AtomicU8::new(cpu.get()), spare: Cell::new(false) }
+    }
+
+    pub fn link(&self) -> &Link<Runnable> {
+        &self.link
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The CPU it last ran on. Advice: another may be about to run it.
+    pub fn last(&self) -> CpuId {
+        CpuId::new(self.last.load(Ordering::Relaxed).into()).unwrap_or(CpuId::BOOT)
+    }
+
+    pub fn set_last(&self, cpu: CpuId) {
+        self.last.store(cpu.get(), Ordering::Relaxed);
+    }
+}
+
+// SAFETY: the entry is a part of what the reference counts, or of a CPU, neither of which moves.
+unsafe impl Linked for Runnable {
+    fn link(&self) -> &Link<Self> {
+        &self.entry().link
+    }
+}
+
+impl Runnable {
+    pub fn entry(&self) -> &Entry {
+        match self {
+            Self::Thread(thread) => &thread.entry,
+            Self::Task(task) => &task.entry,
+            Self::Teardown(process) => &process.teardown_entry,
+            Self::Balance(balance) => &balance.entry,
+        }
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.entry().node
+    }
+
+    pub fn priority(&self) -> Priority {
+        match self {
+            Self::Thread(thread) => thread.priority(),
+            Self::Task(task) => task.priority(),
+            Self::Teardown(process) => process.teardown_priority(),
+            Self::Balance(_) => Priority::MAX,
+        }
+    }
+
+    /// Where it may run.
+    pub fn affinity(&self) -> CpuSet {
+        match self {
+            Self::Thread(thread) => thread.affinity(),
+            Self::Task(task) => task.affinity(),
+            Self::Teardown(_) => CpuSet::ALL,
+            Self::Balance(balance) => CpuSet::of(balance.cpu),
+        }
+    }
+}
+
+/// Where in its priority something is put.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It has had its turn, or is new.
+    Last,
+    /// Something of a higher priority took the CPU from it.
+    First,
+}
+
+/// What a CPU does, as others see it: nothing, or something of a priority.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Load(u32);
+
+impl Load {
+    pub const IDLE: Self = Self(0);
+
+    pub const fn of(priority: Priority) -> Self {
+        Self(priority as u32 + 1)
+    }
+}
+
+/// The word in which a CPU publishes its [`Load`], on a cache line of its own.
+#[repr(align(128))]
+pub struct Running(AtomicU32);
+
+impl Running {
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(Load::IDLE.0))
+    }
+
+    /// Advice, unless the CPU's run queue is held.
+    pub fn load(&self) -> Load {
+        Load(self.0.load(Ordering::Relaxed))
+    }
+
+    /// For its own CPU, which holds its run queue. Relaxed: the lock orders it.
+    pub fn publish(&self, _queue: &ReadyGuard<'_>, load: Load) {
+        if self.load() != load {
+            self.0.store(load.0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The run queue of a CPU, with the word beside it.
+#[repr(align(128))]
+pub struct Ready {
+    queue: Leaf<RunQueue>,
+    spare: AtomicU32,
+}
+
+impl Ready {
+    pub fn try_new(charged: Charged, cpu: CpuId) -> Result<Self, NoMemory> {
+        Ok(Self { queue: Leaf::new(RunQueue::try_new(charged, cpu)?), spare: AtomicU32::new(0) })
+    }
+
+    pub fn lock(&self) -> ReadyGuard<'_> {
+        ReadyGuard { queue: self.queue.lock(), spare: &self.spare }
+    }
+
+    /// How much is ready and may go elsewhere. Advice, since it is read without the lock.
+    pub fn spare(&self) -> u32 {
+        self.spare.load(Ordering::Relaxed)
+    }
+}
+
+/// A run queue that is held. What it has to spare is published when it is let go.
+pub struct ReadyGuard<'a> {
+    queue: Guard<'a, RunQueue>,
+    spare: &'a AtomicU32,
+}
+
+impl Deref for ReadyGuard<'_> {
+    type Target = RunQueue;
+    fn deref(&self) -> &RunQueue {
+        &self.queue
+    }
+}
+
+impl DerefMut for ReadyGuard<'_> {
+    fn deref_mut(&mut self) -> &mut RunQueue {
+        &mut self.queue
+    }
+}
+
+impl Drop for ReadyGuard<'_> {
+    fn drop(&mut self) {
+        self.spare.store(self.queue.spare, Ordering::Relaxed);
+    }
+}
+
+/// Whether a run queue takes anything: one whose CPU is off does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    Open,
+    Closed,
+}
+
+/// One queue per priority, and a bit for each that is not empty: picking takes constant time.
+pub struct RunQueue {
+    /// 256 of them, never more or fewer. In the heap: a CPU's value is made on a small stack.
+    queues: List<Queue<Runnable>>,
+    ready: [u64; 4],
+    spare: u32,
+    here: CpuSet,
+    pub gate: Gate,
+}
+
+/// How many entries a CPU that pulls looks at, at most, with the lock held: what is bound to one CPU
+/// is not counted as spare, so only threads with odd sets are in the way.
+const LOOK_AT: usize = 32;
+
+impl RunQueue {
+    fn try_new(charged: Charged, cpu: CpuId) -> Result<Self, NoMemory> {
+        let mut queues = List::new(charged);
+        queues.fill_to(256, Queue::new)?;
+        Ok(Self { queues, ready: [0; 4], spare: 0, here: CpuSet::of(cpu), gate: Gate::Open })
+    }
+
+    /// Puts `item` into the queue of `priority`, which the caller has read once: it can change at
+    /// any time, and where a thread was put must be where it is looked for.
+    pub fn push(&mut self, item: Runnable, priority: Priority, place: Place) {
+        let spare = item.affinity() != self.here;
+        item.entry().spare.set(spare);
+        self.spare += spare as u32;
+        let queue = &mut self.queues[priority as usize];
+        match place {
+            Place::Last => queue.push(item),
+            Place::First => queue.push_front(item),
+        }
+        self.ready[priority as usize / 64] |= 1 << (priority % 64);
+    }
+
+    /// The highest priority at which something is ready.
+    #[inline]
+    pub fn best(&self) -> Option<Priority> {
+        (0..4)
+            .rev()
+            .find(|&word| self.ready[word] != 0)
+            .map(|word| (word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as Priority)
+    }
+
+    /// Whether anything is ready at `priority`.
+    #[inline]
+    pub fn has(&self, priority: Priority) -> bool {
+        self.ready[priority as usize / 64] >> (priority % 64) & 1 != 0
+    }
+
+    /// Takes the first of the highest priority.
+    pub fn pop(&mut self) -> Option<Runnable> {
+        let priority = self.best()?;
+        let item = self.queues[priority as usize].pop();
+        self.taken(item, priority)
+    }
+
+    /// Takes what has `entry` out of the queue of `priority`, at which it was pushed, if it is
+    /// there.
+    pub fn remove(&mut self, entry: &Entry, priority: Priority) -> Option<Runnable> {
+        let item = self.queues[priority as usize].remove(&entry.link);
+        self.taken(item, priority)
+    }
+
+    /// Takes the best that may run on `cpu`.
+    pub fn pop_for(&mut self, cpu: CpuId) -> Option<Runnable> {
+        let mut looked = 0;
+        for word in (0..4).rev() {
+            let mut bits = self.ready[word];
+            while bits != 0 {
+                let bit = 63 - bits.leading_zeros();
+                bits &= !(1 << bit);
+                let queue = &mut self.queues[word * 64 + bit as usize];
+                let left = LOOK_AT - looked;
+                let found =
+                    queue.iter().take(left).inspect(|_| looked += 1).find(|item| item.affinity().has(cpu));
+                if let Some(item) = found.cloned() {
+                    let item = queue.remove(item.link());
+                    return self.taken(item, (word as u32 * 64 + bit) as Priority);
+                }
+                if looked == LOOK_AT {
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn taken(&mut self, item: Option<Runnable>, priority: Priority) -> Option<Runnable> {
+        let item = item?;
+        self.spare -= item.entry().spare.get() as u32;
+        if self.queues[priority as usize].is_empty() {
+            self.ready[priority as usize / 64] &= !(1 << (priority % 64));
+        }
+        Some(item)
+    }
+}

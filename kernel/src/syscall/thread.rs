@@ -1,0 +1,131 @@
+//! Calls on threads.
+
+use super::{Caller, Outcome, outcome};
+use crate::cap::{Capability, Object};
+use crate::cpuset::CpuSet;
+use crate::mm::NoMemory;
+use crate::object::Ref;
+use crate::pending::Pending;
+use crate::process::Process;
+use crate::sched::ready::Runnable;
+use crate::sched::{self, affinity, priority};
+use crate::thread::{Standing, Thread};
+use abi::{Error, Handle, MIN_BUDGET, Rights};
+use arch_contract::addr::VirtAddr;
+use arch_contract::pte::Paging;
+use arch_contract::trap::Traps;
+use arch_current::Current;
+
+/// The thread that `handle` names, if it carries `rights`.
+fn thread(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Thread>, Error> {
+    match caller.capability(handle, rights)?.object {
+        Object::Thread(thread) => Ok(thread),
+        _ => Err(Error::WrongObject),
+    }
+}
+
+/// As [`thread`]; no handle is the caller.
+fn thread_or_caller(caller: &Caller<'_>, handle: u64) -> Result<Ref<Thread>, Error> {
+    match handle {
+        handle if handle == Handle::NONE.0.into() => Ok(caller.thread.clone()),
+        handle => thread(caller, handle, Rights::MANAGE),
+    }
+}
+
+pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let process: Ref<Process> = match caller.capability(args[0], Rights::MANAGE)?.object {
+        Object::Process(process) => process,
+        _ => return Err(Error::WrongObject),
+    };
+    let (entry, stack, argument) = (VirtAddr(args[1]), VirtAddr(args[2]), args[3]);
+    let user = Current::USER_START..=Current::USER_END;
+    if !user.contains(&stack) || stack.0 % 16 != 0 || !user.contains(&entry) || entry == Current::USER_END {
+        return Err(Error::BadAddress);
+    }
+    let cpu = caller.cpu;
+    let frame = Current::new_frame(entry, stack, [argument, 0, 0]);
+    let thread = Thread::try_new(process.clone(), frame, cpu).map_err(|NoMemory| Error::NoMemory)?;
+    let set = caller.thread.affinity();
+    if set != CpuSet::ALL {
+        affinity::set(cpu, &thread, set)?;
+    }
+    // Its handle first: what cannot be named could not be waited for.
+    let capability = Capability { object: Object::Thread(thread.clone()), rights: Rights::all() };
+    let table = &caller.process().table;
+    let handle = match table.lock(cpu).insert(capability) {
+        Ok(handle) => handle,
+        Err(error) => {
+            cpu.kernel.affinities.forget(cpu, &thread);
+            return Err(error);
+        }
+    };
+    if let Err(error) = process.add_thread(cpu, thread.clone()) {
+        cpu.kernel.affinities.forget(cpu, &thread);
+        let capability = table.lock(cpu).take(handle);
+        drop(capability);
+        return Err(error);
+    }
+    cpu.make_ready(Runnable::Thread(thread));
+    Ok(handle.0.into())
+}
+
+pub(super) fn wait(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_wait(caller, args))
+}
+
+fn try_wait(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let thread = thread(caller, args[0], Rights::WAIT)?;
+    if Ref::ptr_eq(&thread, &caller.thread) {
+        return Err(Error::BadArgument);
+    }
+    let mut joiners = thread.joiners.lock();
+    // Under the lock: who ends it says that it has ended, then takes the lock to wake the joiners.
+    if matches!(thread.standing(), Standing::Ended) {
+        return Ok(Outcome::Done(Ok(0)));
+    }
+    if let Some(joiner) = sched::block_current(caller.cpu, Standing::Joining(thread.clone()), caller.irq) {
+        joiners.push(joiner);
+    }
+    Ok(Outcome::Off)
+}
+
+pub(super) fn set_affinity(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_set_affinity(caller, args))
+}
+
+fn try_set_affinity(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let thread = thread_or_caller(caller, args[0])?;
+    let set = CpuSet(args[1]);
+    if set.is_empty() {
+        return Ok(Outcome::Done(Ok(thread.affinity().0)));
+    }
+    let before = affinity::set(caller.cpu, &thread, set)?;
+    // The caller itself is moved on its way out.
+    if Ref::ptr_eq(&thread, &caller.thread) || affinity::has_moved(&thread) {
+        return Ok(Outcome::Done(Ok(before.0)));
+    }
+    Ok(Outcome::Pending(Pending::Move(thread, before)))
+}
+
+pub(super) fn set_priority(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let thread = thread_or_caller(caller, args[0])?;
+    if args[1] > caller.thread.own_priority().into() {
+        return Err(Error::BadArgument);
+    }
+    priority::set(caller.cpu, &thread, args[1] as u8);
+    Ok(0)
+}
+
+pub(super) fn set_budget(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let thread = thread_or_caller(caller, args[0])?;
+    let (budget, period) = (args[1], args[2]);
+    let none = budget == 0 && period == 0;
+    if !none && (budget > period || budget < MIN_BUDGET) {
+        return Err(Error::BadArgument);
+    }
+    // What the caller has used until now was before its limit.
+    sched::charge_current(caller.cpu);
+    thread.limit.set(budget, period, caller.cpu.now());
+    sched::look_again(caller.cpu, &thread);
+    Ok(0)
+}
