@@ -26,7 +26,7 @@ use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::{Interrupt, IrqsOff};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
-use arch_contract::time::{Nanos, Time};
+use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -91,9 +91,9 @@ pub struct Cpu {
     current: Cell<Option<Ref<Thread>>>,
     work: Cell<Work>,
     /// When the current thread was chosen, or last charged.
-    pub(crate) chosen_at: Cell<Nanos>,
+    pub(crate) chosen_at: Cell<Ticks>,
     /// When its slice ends, if there is a rival.
-    pub(crate) slice_end: Cell<Nanos>,
+    pub(crate) slice_end: Cell<Ticks>,
     /// Whether others of its priority are ready here.
     pub(crate) rival: Cell<bool>,
     /// When it must be charged, if it has a limit.
@@ -125,8 +125,8 @@ impl Cpu {
             balancing: Cell::new(false),
             current: Cell::new(None),
             work: Cell::new(Work::NONE),
-            chosen_at: Cell::new(Nanos(0)),
-            slice_end: Cell::new(Nanos(0)),
+            chosen_at: Cell::new(Ticks(0)),
+            slice_end: Cell::new(Ticks(0)),
             rival: Cell::new(false),
             limit_end: Cell::new(Nanos(u64::MAX)),
             task_slice_left: Cell::new(sched::SLICE),

@@ -44,6 +44,8 @@ pub struct Kernel {
     /// All memory there is to charge.
     pub root: Ref<Budget>,
     pub rate: Rate,
+    /// A thread's slice, in ticks.
+    pub slice: u64,
     /// The boot archive, checked.
     pub archive: Archive<'static>,
     pub console: Console,
@@ -303,11 +305,13 @@ pub(crate) fn place(
 ) -> Result<&'static Cpu, NoMemory> {
     let root = Budget::root(memory)?;
     let ids = HardwareIds::try_new(Current::tags(machine), Charged { memory, budget: root.clone() })?;
+    let rate = Rate::new(Current::now(arch), Current::ticks_per_second(machine));
     let kernel = Kernel {
         machine,
         memory,
         root,
-        rate: Rate::new(Current::now(arch), Current::ticks_per_second(machine)),
+        rate,
+        slice: rate.span(sched::SLICE),
         archive,
         console: Console::new(),
         log,

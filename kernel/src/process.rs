@@ -50,7 +50,7 @@ pub struct Process {
     teardown: Leaf<Option<Teardown>>,
     /// Whether the machine ends when it does.
     init: AtomicBool,
-    /// Nanoseconds its ended threads have run.
+    /// Ticks its ended threads have run.
     past_time: AtomicU64,
 }
 
@@ -174,7 +174,7 @@ impl Process {
     pub fn cpu_time(&self, cpu: &Cpu) -> u64 {
         let life = self.life.lock(cpu);
         let running: u64 = life.threads.iter().map(|thread| thread.0.cpu_time.load(Ordering::Relaxed)).sum();
-        self.past_time.load(Ordering::Relaxed) + running
+        cpu.kernel.rate.length(self.past_time.load(Ordering::Relaxed) + running)
     }
 
     /// Makes the machine end when this process does.

@@ -13,7 +13,7 @@
 use crate::cpu::Cpu;
 use crate::mm::space::SpaceError;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::thread::Thread;
+use crate::thread::{Extras, Thread};
 use crate::trace;
 use abi::Error;
 use abi::rseq::Area;
@@ -62,6 +62,7 @@ pub fn register(cpu: &Cpu, thread: &Thread, address: u64) -> Result<(), Error> {
         _ => Error::BadAddress,
     })?;
     thread.rseq.0.store(area.0, Ordering::Relaxed);
+    thread.add_extra(Extras::Rseq);
     // The area learns the CPU on the way back.
     cpu.add_work(crate::cpu::Work::RSEQ);
     Ok(())
@@ -71,6 +72,7 @@ pub fn register(cpu: &Cpu, thread: &Thread, address: u64) -> Result<(), Error> {
 pub fn forget(cpu: &Cpu, thread: &Thread) {
     if let Some(area) = thread.rseq.area() {
         thread.rseq.0.store(NONE, Ordering::Relaxed);
+        thread.drop_extra(Extras::Rseq);
         thread.process().space.unpin(cpu, area);
     }
 }

@@ -30,7 +30,7 @@ use crate::rseq;
 use crate::sched::limit::Limit;
 use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::ready::{Entry, Priority, Runnable};
-use crate::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Leaf, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Leaf, Ordering};
 use allocator_api2::alloc::Allocator;
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -66,6 +66,34 @@ pub enum Standing {
     Ended,
 }
 
+impl Standing {
+    /// Whether there is nothing to drop in it.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Ready(..) | Self::New | Self::Timed(_))
+    }
+
+    /// As `drop`, and cheap for what is plain.
+    #[inline]
+    fn discard(self) {
+        if self.is_plain() {
+            core::mem::forget(self);
+        } else {
+            drop(self);
+        }
+    }
+}
+
+/// What a thread may have that a switch must see to: a budget, an area for restartable sequences.
+/// Most have none, and one load says so. Changed by the CPU that has the thread, or by others who
+/// have its CPU look afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Extras {
+    Limit = 1,
+    Rseq = 2,
+}
+
 /// What [`Thread::stand`] says back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -89,6 +117,8 @@ pub struct Thread {
     frame: UnsafeCell<Frame>,
     /// `None` until its first vector instruction.
     vector: Leaf<Option<VectorArea>>,
+    /// Where that is; null while there is none.
+    vector_at: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
     standing: Leaf<Standing>,
     /// It is to end. Written under `standing`'s lock.
@@ -102,11 +132,13 @@ pub struct Thread {
     lent: AtomicU8,
     affinity: AtomicU64,
     pub(crate) limit: Limit,
-    /// Nanoseconds it has run, up to its last switch.
+    /// Ticks it has run, up to its last switch.
     pub cpu_time: AtomicU64,
-    /// Nanoseconds of its slice that were left when something better took the CPU; 0 for a whole
-    /// new slice.
+    /// Ticks of its slice that were left when something better took the CPU; 0 for a whole new
+    /// slice.
     pub slice_left: AtomicU64,
+    /// See [`Extras`].
+    extras: AtomicU8,
 }
 
 // SAFETY: `frame` is touched by the CPU that runs the thread, or, while no CPU does, by whoever
@@ -127,6 +159,7 @@ impl Thread {
             restricted: Link::new(),
             frame: UnsafeCell::new(frame),
             vector: Leaf::new(None),
+            vector_at: AtomicPtr::new(core::ptr::null_mut()),
             rseq: rseq::Registration::new(),
             standing: Leaf::new(Standing::New),
             doomed: AtomicBool::new(false),
@@ -138,6 +171,7 @@ impl Thread {
             limit: Limit::new(),
             cpu_time: AtomicU64::new(0),
             slice_left: AtomicU64::new(0),
+            extras: AtomicU8::new(0),
         };
         Ref::try_new(memory, Some(&budget), thread)
     }
@@ -195,7 +229,7 @@ impl Thread {
         let before = core::mem::replace(&mut *now, standing);
         drop(now);
         // What stood there is dropped after the lock: it may be the last reference to a process.
-        drop(before);
+        before.discard();
         Fate::Lives
     }
 
@@ -209,7 +243,7 @@ impl Thread {
         let priority = self.priority();
         let before = core::mem::replace(&mut *now, Standing::Ready(cpu, priority));
         drop(now);
-        drop(before);
+        before.discard();
         Ok(priority)
     }
 
@@ -251,8 +285,10 @@ impl Thread {
     }
 
     /// The vector area, if it has one.
+    #[inline]
     pub fn vector_area(&self) -> Option<NonNull<u8>> {
-        self.vector.lock().as_ref().map(|area| area.at)
+        // Relaxed: only a CPU that has the thread asks or makes one.
+        NonNull::new(self.vector_at.load(Ordering::Relaxed))
     }
 
     /// Gives it a vector area in the initial state, if it has none; charged to its process.
@@ -264,12 +300,30 @@ impl Thread {
         let area = VectorArea::try_new(machine, self.process.charged())?;
         let at = area.at;
         *vector = Some(area);
+        self.vector_at.store(at.as_ptr(), Ordering::Relaxed);
         Ok(at)
     }
 
-    /// Adds time on a CPU. Only the CPU that runs it does.
-    pub fn ran(&self, nanos: u64) {
-        self.cpu_time.store(self.cpu_time.load(Ordering::Relaxed) + nanos, Ordering::Relaxed);
+    /// Adds ticks on a CPU. Only the CPU that runs it does.
+    #[inline]
+    pub fn ran(&self, ticks: u64) {
+        self.cpu_time.store(self.cpu_time.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
+    }
+
+    /// Whether it has something that a switch must see to.
+    #[inline]
+    pub fn has_extras(&self) -> bool {
+        self.extras.load(Ordering::Relaxed) != 0
+    }
+
+    /// It has this from now on.
+    pub fn add_extra(&self, extra: Extras) {
+        self.extras.fetch_or(extra as u8, Ordering::Relaxed);
+    }
+
+    /// It has this no more.
+    pub fn drop_extra(&self, extra: Extras) {
+        self.extras.fetch_and(!(extra as u8), Ordering::Relaxed);
     }
 }
 

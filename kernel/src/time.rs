@@ -34,6 +34,16 @@ impl Rate {
         Nanos(seconds.saturating_mul(SECOND).saturating_add(rest * SECOND / self.per_second))
     }
 
+    /// How many ticks `nanos` take, rounded up.
+    pub fn span(&self, nanos: u64) -> u64 {
+        self.ticks(Nanos(nanos)).0.saturating_sub(self.boot.0)
+    }
+
+    /// How many nanoseconds `ticks` take, rounded down.
+    pub fn length(&self, ticks: u64) -> u64 {
+        self.nanos(Ticks(self.boot.0.saturating_add(ticks))).0
+    }
+
     /// The first reading at which the clock says `at` or more.
     pub fn ticks(&self, at: Nanos) -> Ticks {
         let (seconds, rest) = (at.0 / SECOND, at.0 % SECOND);

@@ -10,6 +10,7 @@ use crate::kernel;
 use crate::membarrier;
 use crate::panic;
 use crate::sched;
+use crate::sched::quick::{self, Turn};
 use crate::syscall::{self, Outcome};
 use crate::thread::Frame;
 use crate::trace;
@@ -40,6 +41,21 @@ fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
     }
     Current::set_result(registers, 0, 0);
     back(cpu, frame, irq)
+}
+
+/// A yield: to the next thread, if that is all there is to it.
+#[inline(never)]
+fn take_turns(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    Current::set_result(unsafe { frame.as_mut() }, 0, 0);
+    match quick::take_turns(cpu, &irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine => back(cpu, frame, irq),
+        Turn::Unclear => {
+            sched::yield_current(cpu);
+            sched::leave(cpu, irq)
+        }
+    }
 }
 
 /// Any call but the null one, which must not pay for what this one keeps in registers.
@@ -73,6 +89,7 @@ fn back(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame>
 }
 
 const NULL: u64 = abi::Call::Null as u64;
+const YIELD: u64 = abi::Call::Yield as u64;
 const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
 
 /// The generic kernel, as the architecture calls it.
@@ -102,6 +119,7 @@ impl Upcalls<Current> for Upcall {
         let registers = unsafe { frame.as_mut() };
         match Current::syscall(registers).number {
             NULL => {}
+            YIELD => return take_turns(cpu, frame, irq),
             MEMBARRIER => return membarrier(cpu, frame, irq),
             _ => return call(cpu, frame, irq),
         }

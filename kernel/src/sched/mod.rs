@@ -21,6 +21,7 @@ pub mod limit;
 pub mod place;
 pub mod priority;
 pub mod queue;
+pub mod quick;
 pub mod ready;
 pub mod task;
 pub mod timers;
@@ -44,7 +45,7 @@ use abi::Error;
 use abi::trace::Kind;
 use arch_contract::irq::{Interrupts, IrqsOff};
 use arch_contract::ret::{Owed, Reload, Resume};
-use arch_contract::time::{Nanos, Time};
+use arch_contract::time::{Nanos, Ticks, Time};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
 use arch_current::Current;
@@ -90,7 +91,7 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
                     sleep(cpu, thread, due);
                 }
                 Verdict::Ends => {
-                    charge(cpu, &thread, cpu.now());
+                    charge(cpu, &thread, Current::now(cpu.arch()));
                     Current::discard(cpu.arch(), &irq);
                     ending::end_thread(cpu, &thread);
                 }
@@ -204,7 +205,7 @@ fn place_after(cpu: &Cpu, began: Nanos, ended: Nanos) -> Place {
 fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Frame>> {
     let mut due = cpu.limit_end.get();
     if cpu.rival.get() {
-        due = due.min(cpu.slice_end.get());
+        due = due.min(cpu.kernel.rate.nanos(cpu.slice_end.get()));
     }
     arm(cpu, due, irq);
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
@@ -362,7 +363,7 @@ fn verdict(cpu: &Cpu, current: &Thread, work: Work) -> Verdict {
 }
 
 fn slice_is_over(cpu: &Cpu) -> bool {
-    cpu.now() >= cpu.slice_end.get()
+    Current::now(cpu.arch()) >= cpu.slice_end.get()
 }
 
 /// Until when `thread` may run, if it has a limit; or when it may again. `chosen` is the time at
@@ -374,9 +375,9 @@ fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Nanos>) -> Result<(), N
         return Ok(());
     }
     let now = chosen.unwrap_or_else(|| {
-        let now = cpu.now();
+        let now = Current::now(cpu.arch());
         charge(cpu, thread, now);
-        now
+        cpu.kernel.rate.nanos(now)
     });
     cpu.limit_end.set(thread.limit.until(now)?);
     Ok(())
@@ -399,15 +400,17 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<R
         return None;
     }
     thread.entry.set_last(cpu.number);
-    cpu.chosen_at.set(now);
-    let left = match thread.slice_left.load(Ordering::Relaxed) {
-        0 => SLICE,
-        left => left,
-    };
-    cpu.slice_end.set(Nanos(now.0.saturating_add(left)));
+    begin_slice(cpu, &thread, Current::now(cpu.arch()));
     if thread.rseq.exists() {
         cpu.add_work(Work::RSEQ);
     }
+    load_vectors(cpu, &thread, irq);
+    Some(thread)
+}
+
+/// Loads the vector registers of `thread`, which was just taken out of a queue, if it has any.
+#[inline]
+fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was in a queue, so this CPU alone has its frame now.
         let frame = unsafe { thread.frame().as_mut() };
@@ -415,22 +418,44 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<R
         // units before was taken off this CPU, which saved them.
         unsafe { Current::load(cpu.arch(), frame, area, irq) };
     }
-    Some(thread)
+}
+
+/// Saves the vector registers of `thread`, which was current, if it has any.
+#[inline]
+fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
+    if let Some(area) = thread.vector_area() {
+        // SAFETY: the thread was current here, so this CPU alone has its frame.
+        let frame = unsafe { thread.frame().as_mut() };
+        // SAFETY: a current thread that has an area has the units.
+        unsafe { Current::save(cpu.arch(), frame, area, irq) };
+    }
+}
+
+/// `thread` has the CPU from `now` on, for what is left of its slice, or a new one.
+#[inline]
+fn begin_slice(cpu: &Cpu, thread: &Thread, now: Ticks) {
+    cpu.chosen_at.set(now);
+    let left = match thread.slice_left.load(Ordering::Relaxed) {
+        0 => cpu.kernel.slice,
+        left => left,
+    };
+    cpu.slice_end.set(Ticks(now.0.saturating_add(left)));
 }
 
 /// Counts the time since `thread`, which runs here, was last charged.
-fn charge(cpu: &Cpu, thread: &Thread, now: Nanos) {
+#[inline]
+fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
     let ran = now.0.saturating_sub(cpu.chosen_at.replace(now).0);
     thread.ran(ran);
     if thread.limit.is_set() {
-        thread.limit.charge(ran);
+        thread.limit.charge(cpu.kernel.rate.length(ran));
     }
 }
 
 /// Counts the time of the current thread up to now.
 pub fn charge_current(cpu: &Cpu) {
     if let Some(thread) = cpu.take_current() {
-        charge(cpu, &thread, cpu.now());
+        charge(cpu, &thread, Current::now(cpu.arch()));
         cpu.set_current(thread);
     }
 }
@@ -438,16 +463,11 @@ pub fn charge_current(cpu: &Cpu) {
 /// Takes `thread`, which was current, off this CPU, its time charged and its vector registers saved:
 /// from here on any CPU may have it. The caller says where it stands. Says what time it is.
 fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Nanos {
-    let now = cpu.now();
+    let now = Current::now(cpu.arch());
     charge(cpu, thread, now);
     thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now.0), Ordering::Relaxed);
-    if let Some(area) = thread.vector_area() {
-        // SAFETY: the thread was current here, so this CPU alone has its frame.
-        let frame = unsafe { thread.frame().as_mut() };
-        // SAFETY: a current thread that has an area has the units.
-        unsafe { Current::save(cpu.arch(), frame, area, irq) };
-    }
-    now
+    save_vectors(cpu, thread, irq);
+    cpu.kernel.rate.nanos(now)
 }
 
 /// Takes the current thread off this CPU because its call must wait: it makes the call again when
@@ -509,7 +529,7 @@ pub fn look_again(cpu: &Cpu, thread: &Thread) {
 /// Takes the current thread off this CPU for good.
 fn take_current(cpu: &Cpu) -> Option<Ref<Thread>> {
     let thread = cpu.take_current()?;
-    charge(cpu, &thread, cpu.now());
+    charge(cpu, &thread, Current::now(cpu.arch()));
     Some(thread)
 }
 

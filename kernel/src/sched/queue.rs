@@ -108,6 +108,27 @@ impl<T: Linked> Queue<T> {
         Some(item)
     }
 
+    /// Puts `item`, which is in no queue, last and takes the first: one turn. `item` itself comes
+    /// back if there is no other.
+    #[inline]
+    pub fn exchange(&mut self, item: T) -> T {
+        let Some(first) = self.head.take() else { return item };
+        let link: *const Link<T> = self.claim(&item);
+        match first.link().next.take() {
+            Some(second) => {
+                second.link().prev.set(ptr::null());
+                self.head = Some(second);
+                item.link().prev.set(self.tail);
+                // SAFETY: `tail` is the last member, which the chain owns.
+                unsafe { (*self.tail).next.set(Some(item)) };
+            }
+            None => self.head = Some(item),
+        }
+        self.tail = link;
+        first.link().give_up();
+        first
+    }
+
     /// Takes the member with this link out, if it is one of this queue.
     pub fn remove(&mut self, link: &Link<T>) -> Option<T> {
         if !ptr::eq(link.queue.load(Ordering::Relaxed), self.mark()) {
@@ -192,6 +213,28 @@ mod tests {
 
     fn numbers(queue: &Queue<Item>) -> Vec<u32> {
         queue.iter().map(|item| item.0.0).collect()
+    }
+
+    /// A turn is a push and a pop.
+    #[test]
+    fn an_exchange_is_one_turn() {
+        for members in 0..4 {
+            let (mut queue, mut other) = (Queue::new(), Queue::new());
+            for number in 0..members {
+                queue.push(Item(thing(number)));
+                other.push(Item(thing(number)));
+            }
+            for turn in 10..15 {
+                other.push(Item(thing(turn)));
+                let expected = other.pop().map(|item| item.0.0);
+                assert_eq!(Some(queue.exchange(Item(thing(turn))).0.0), expected);
+                assert_eq!(numbers(&queue), numbers(&other));
+            }
+            // The ends are sound.
+            queue.push(Item(thing(20)));
+            queue.push_front(Item(thing(21)));
+            assert_eq!(queue.pop().map(|item| item.0.0), Some(21));
+        }
     }
 
     /// Taken out of the front, the middle and the end, the others keep their order, and the ends

@@ -138,6 +138,14 @@ impl Load {
     pub const fn of(priority: Priority) -> Self {
         Self(priority as u32 + 1)
     }
+
+    /// The priority of what it does, if it does something.
+    pub const fn priority(self) -> Option<Priority> {
+        match self.0 {
+            0 => None,
+            one_more => Some((one_more - 1) as Priority),
+        }
+    }
 }
 
 /// The word in which a CPU publishes its [`Load`], on a cache line of its own.
@@ -308,6 +316,25 @@ impl RunQueue {
             }
         }
         None
+    }
+
+    /// The first of `priority`, if it is a thread.
+    #[inline]
+    pub fn first_thread(&self, priority: Priority) -> Option<&Thread> {
+        match self.queues[priority as usize].first() {
+            Some(Runnable::Thread(thread)) => Some(thread),
+            _ => None,
+        }
+    }
+
+    /// Puts `item` last at `priority`, at which something is ready, and takes the first.
+    #[inline]
+    pub fn exchange(&mut self, item: Runnable, priority: Priority) -> Runnable {
+        let spare = item.affinity() != self.here;
+        item.entry().spare.set(spare);
+        let first = self.queues[priority as usize].exchange(item);
+        self.spare = self.spare + spare as u32 - first.entry().spare.get() as u32;
+        first
     }
 
     fn taken(&mut self, item: Option<Runnable>, priority: Priority) -> Option<Runnable> {

@@ -9,7 +9,7 @@ use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched::ready::Runnable;
 use crate::sched::{self, affinity, priority};
-use crate::thread::{Standing, Thread};
+use crate::thread::{Extras, Standing, Thread};
 use abi::{Error, Handle, MIN_BUDGET, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::pte::Paging;
@@ -126,6 +126,10 @@ pub(super) fn set_budget(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Err
     // What the caller has used until now was before its limit.
     sched::charge_current(caller.cpu);
     thread.limit.set(budget, period, caller.cpu.now());
+    match budget {
+        0 => thread.drop_extra(Extras::Limit),
+        _ => thread.add_extra(Extras::Limit),
+    }
     sched::look_again(caller.cpu, &thread);
     Ok(0)
 }

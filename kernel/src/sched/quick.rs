@@ -1,0 +1,85 @@
+//! The short way from one thread to the next: a yield to an equal, with nothing else to look at.
+//!
+//! [`leave`](super::leave) decides anew on every way out of the kernel, which takes some hundred
+//! instructions. A thread that yields needs none of it as long as nothing was noted for this CPU
+//! ([`Work::NONE`]): then nothing better is ready here, or this CPU would have been told, and its
+//! priority is still the one that it was chosen with. Where anything is unusual this does nothing,
+//! and the long way does it all.
+//!
+//! The timer stays as it is armed: for the end of an earlier slice, hence too early rather than too
+//! late, and the long way sees to that when it fires.
+
+use super::{NEVER, begin_slice, charge, load_vectors, save_vectors};
+use crate::cpu::{Cpu, Work};
+use crate::sched::context;
+use crate::sched::ready::Runnable;
+use crate::sync::Ordering;
+use crate::thread::{Fate, Frame, Standing};
+use arch_contract::irq::IrqsOff;
+use arch_contract::ret::{Owed, Reload, Resume};
+use arch_contract::time::Time;
+use arch_current::Current;
+
+/// What came of it.
+pub enum Turn {
+    /// Another thread has it.
+    Next(Resume<Frame>),
+    /// There is no other.
+    Mine,
+    /// The long way must be gone.
+    Unclear,
+}
+
+/// The current thread of `cpu`, whose call is done, lets the next one of its priority run.
+#[inline]
+pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
+    if cpu.work() != Work::NONE || cpu.armed.get() == NEVER {
+        return Turn::Unclear;
+    }
+    let (Some(priority), Some(current)) = (cpu.running.load().priority(), cpu.take_current()) else {
+        return Turn::Unclear;
+    };
+    let mut queue = cpu.ready.lock();
+    let plain = match queue.first_thread(priority) {
+        None if !queue.has(priority) => {
+            drop(queue);
+            cpu.set_current(current);
+            return Turn::Mine;
+        }
+        Some(next) if !current.has_extras() && !next.has_extras() && next.affinity().has(cpu.number) => {
+            // As in the long way, inside the lock. If the next one is doomed, it stays where it
+            // stands, and this one runs again; if that is doomed by then, the long way ends it.
+            current.stand(Standing::Ready(cpu.number, priority)) == Fate::Lives
+                && (next.stand(Standing::Running(cpu.number)) == Fate::Lives || {
+                    let _runs_or_ends = current.stand(Standing::Running(cpu.number));
+                    false
+                })
+        }
+        _ => false,
+    };
+    if !plain {
+        drop(queue);
+        cpu.set_current(current);
+        return Turn::Unclear;
+    }
+    let now = Current::now(cpu.arch());
+    charge(cpu, &current, now);
+    current.slice_left.store(0, Ordering::Relaxed);
+    save_vectors(cpu, &current, irq);
+    let Runnable::Thread(next) = queue.exchange(Runnable::Thread(current), priority) else {
+        unreachable!("the first was a thread, and the lock is held")
+    };
+    drop(queue);
+    next.entry.set_last(cpu.number);
+    begin_slice(cpu, &next, now);
+    load_vectors(cpu, &next, irq);
+    // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
+    // the teardown starts when its last thread has ended.
+    unsafe { context::enter(cpu, &next.process().space, irq) };
+    let frame = next.frame();
+    cpu.set_current(next);
+    let owed = Owed { core_sync: cpu.take_core_sync() };
+    // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
+    // entered. 3. a full reload is always right.
+    Turn::Next(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
+}
