@@ -372,18 +372,12 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
             machine.output()
         ));
     }
-    let lines = core::mem::take(&mut *lock(&shared.lines));
-    if lines.is_empty() {
-        return Err(std::format!(
-            "the case said nothing
-{}",
-            machine.output()
-        ));
-    }
     // SAFETY: its host thread has booted the kernel, or there was a panic.
     let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
+    let lines = core::mem::take(&mut *lock(&shared.lines));
     match super::trace::violations(kernel, profile).first() {
         Some(violation) => Err(violation.clone()),
+        None if lines.is_empty() => Err(std::format!("the case said nothing\n{}", machine.output())),
         None => Ok(lines),
     }
 }
