@@ -255,3 +255,68 @@ fn merge(a: Option<Runnable>, b: Option<Runnable>) -> Option<Runnable> {
 fn by_due(a: Runnable, b: Runnable) -> (Runnable, Runnable) {
     if b.node().due.get() < a.node().due.get() { (b, a) } else { (a, b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpuset::CpuId;
+    use crate::sched::balance::Balance;
+    use proptest::prelude::*;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// Every side is no longer than its left sibling, later than what is above, and knows that.
+    fn check(place: &Cell<Option<Runnable>>, up: *const Node, due: u64) {
+        // SAFETY: one host thread, and no heap is at work.
+        let Some(item) = (unsafe { (*place.as_ptr()).as_ref() }) else { return };
+        let node = item.node();
+        assert_eq!(node.up.get(), up);
+        assert!(node.due.get() >= due, "later than what is below");
+        assert!(rank(&node.left) >= rank(&node.right), "longer on the right");
+        assert_eq!(node.rank.get(), rank(&node.right) + 1);
+        check(&node.left, node, node.due.get());
+        check(&node.right, node, node.due.get());
+    }
+
+    proptest! {
+        /// Against a sorted list: what comes first, what comes out of the middle, and the shape that
+        /// makes all of it logarithmic.
+        #[test]
+        fn the_next_is_first(steps in prop::collection::vec((0..3u8, 0..40usize, 0..50u64), 1..200)) {
+            let things: Vec<&'static Balance> =
+                (0..40).map(|_| &*Box::leak(Box::new(Balance::new(CpuId::BOOT)))).collect();
+            let mut timers = Timers::new();
+            let mut model: Vec<(u64, usize)> = Vec::new();
+            for (step, index, due) in steps {
+                let item = Runnable::Balance(things[index]);
+                let known = model.iter().position(|(_, other)| *other == index);
+                match (step, known) {
+                    (0, _) => {
+                        let first = model.iter().map(|(due, _)| *due).min();
+                        prop_assert_eq!(timers.first_due(), first);
+                        if let Some(item) = timers.pop() {
+                            let at = model.iter().position(|(_, other)| {
+                                ptr::eq(things[*other].entry.node(), item.node())
+                            });
+                            let (due, _) = model.swap_remove(at.expect("put in"));
+                            prop_assert_eq!(Some(due), first);
+                        }
+                    }
+                    (_, None) => {
+                        prop_assert!(timers.remove(item.node()).is_none());
+                        timers.push(item, due);
+                        model.push((due, index));
+                    }
+                    (_, Some(at)) => {
+                        prop_assert!(timers.remove(item.node()).is_some());
+                        model.swap_remove(at);
+                    }
+                }
+                prop_assert_eq!(timers.first_due(), model.iter().map(|(due, _)| *due).min());
+                let first = Cell::new(timers.first.take());
+                check(&first, ptr::null(), 0);
+                timers.first = first.take();
+            }
+        }
+    }
+}
