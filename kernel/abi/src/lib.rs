@@ -97,8 +97,8 @@ numbers! {
     /// runs first. Errors: `BadArgument`.
     ProcessPriority = 17,
     /// `thread_start(process [MANAGE], entry, stack, argument) -> thread`. Starts a thread at
-    /// `entry` with stack pointer `stack` (16-byte aligned) and `argument` as its first argument;
-    /// all other registers are zero. It has the process's priority, may run on the CPUs that the
+    /// `entry` as a function is entered, below `stack` (16-byte aligned), with `argument` as its first
+    /// argument; registers that the machine's ABI does not define there are zero. It has the process's priority, may run on the CPUs that the
     /// caller may run on, and has no budget of its own. The handle has all rights. Errors:
     /// `NoMemory`, `TableFull`, `Gone`, `BadAddress` (entry or stack is not a user's).
     ThreadStart = 18,

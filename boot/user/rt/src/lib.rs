@@ -21,6 +21,7 @@ pub extern crate alloc;
 #[cfg_attr(target_arch = "powerpc64", path = "arch_ppc64le.rs")]
 mod arch;
 mod args;
+mod barrier;
 pub mod call;
 mod console;
 mod cpus;
@@ -38,6 +39,7 @@ mod time;
 pub use abi::{self, Ending, Error, ExitReport, Handle, ProcessInfo, Protection, Rights};
 pub use arch::MACHINE_NAME;
 pub use args::Args;
+pub use barrier::compiler_barrier;
 pub use console::{CONSOLE, Console, print};
 pub use cpus::CpuSet;
 pub use machine::{MACHINE, Machine, Power};

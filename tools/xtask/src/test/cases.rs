@@ -172,6 +172,30 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("args").program(&args).prints(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
         case("no-such-program").program(&["nonesuch"]).status(127).prints(&["nonesuch"]),
         case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),
+        case("threads").program(&["threads"]).machine(|machine| machine.cpus = 4).prints(&["on 4 CPUs"]),
+        case("threads-1").program(&["threads"]).prints(&["on 1 CPUs"]),
+        case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
+        case("rseq").program(&["rseq"]).machine(|machine| machine.cpus = 4).limit(120),
+        case("rseq-1").program(&["rseq"]).limit(120),
+        case("barrier")
+            .program(&["barrier"])
+            .machine(|machine| machine.cpus = 2)
+            .prints(&["barrier: 0 of"])
+            .limit(120),
+        case("prompt-cpus")
+            .machine(|machine| machine.cpus = 4)
+            .types(&[
+                (PROMPT, "cpus\r"),
+                ("(4 on)", ""),
+                (PROMPT, "cpu off 2\r"),
+                ("0 1 3 (3 on)", ""),
+                (PROMPT, "cpu off 0\r"),
+                ("must stay on", ""),
+                (PROMPT, "cpu on 2\r"),
+                ("(4 on)", ""),
+                (PROMPT, "poweroff 3\r"),
+            ])
+            .status(3),
         case("memory-1-gib")
             .program(&["hello"])
             .machine(|machine| machine.memory = 1024)

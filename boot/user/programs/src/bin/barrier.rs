@@ -12,10 +12,10 @@
 #![no_main]
 
 use core::slice;
-use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 use user_rt::membarrier::{Command, membarrier};
 use user_rt::thread::{Builder, CURRENT, wait_until};
-use user_rt::{Args, CpuSet, Error, MACHINE, Mapping, println};
+use user_rt::{Args, CpuSet, Error, MACHINE, Mapping, compiler_barrier, println};
 
 user_rt::entry!(main);
 
@@ -26,12 +26,10 @@ struct Word(AtomicU64);
 /// The turn that each side has stored.
 static FAST: Word = Word(AtomicU64::new(0));
 static SLOW: Word = Word(AtomicU64::new(0));
-/// The last turn of the fast side that is in the log.
-static LOGGED: Word = Word(AtomicU64::new(0));
 static STOP: Word = Word(AtomicU64::new(0));
 
 /// Turns of the fast side that the log holds.
-const KEPT: usize = 1 << 18;
+const KEPT: usize = 1 << 20;
 /// Turns without membarrier for each with it: they cost less.
 const CONTROLS: u64 = 10;
 
@@ -81,9 +79,14 @@ fn run(turns: u64) -> Result<u64, Error> {
     Ok(broken)
 }
 
-/// A turn of the fast side and what it read, in one word.
+/// A turn of the fast side and what it read, 32 bits each, in one word: who sees one sees the other.
 fn entry(turn: u64, read: u64) -> u64 {
     turn << 32 | (read & 0xffff_ffff)
+}
+
+/// How many turns the one in `entry` lies after `turn`.
+fn ahead(entry: u64, turn: u64) -> i32 {
+    ((entry >> 32) as u32).wrapping_sub(turn as u32).cast_signed()
 }
 
 fn fast_side(log: &[AtomicU64]) {
@@ -92,11 +95,9 @@ fn fast_side(log: &[AtomicU64]) {
         turn += 1;
         FAST.0.store(turn, Ordering::Relaxed);
         // All that the fast side pays.
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
         let read = SLOW.0.load(Ordering::Relaxed);
         log[turn as usize % KEPT].store(entry(turn, read), Ordering::Relaxed);
-        // Release: the entry. Pairs with the acquire in `play`. After the load, so no help to it.
-        LOGGED.0.store(turn, Ordering::Release);
     }
 }
 
@@ -111,14 +112,15 @@ fn play(
     let (mut both, mut known) = (0, 0);
     for turn in first..first + turns {
         SLOW.0.store(turn, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
         barrier()?;
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
         let next = FAST.0.load(Ordering::Relaxed) + 1;
-        wait_until(|| LOGGED.0.load(Ordering::Acquire) >= next);
-        let logged = log[next as usize % KEPT].load(Ordering::Relaxed);
+        let logged = || log[next as usize % KEPT].load(Ordering::Relaxed);
+        wait_until(|| ahead(logged(), next) >= 0);
+        let logged = logged();
         // One that is overwritten already says nothing.
-        if logged >> 32 == next & 0xffff_ffff {
+        if ahead(logged, next) == 0 {
             known += 1;
             both += u64::from(logged & 0xffff_ffff < turn);
         }

@@ -8,7 +8,7 @@
 
 use conformance::{Case, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED, Word, table};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
@@ -16,7 +16,7 @@ use user_rt::thread::{Builder, JoinHandle};
 use user_rt::{
     ARCHIVE, Args, Command, CpuSet, Ending, Error, Handle, MACHINE, Power, Process, Rights, TIMER,
 };
-use user_rt::{call, println};
+use user_rt::{call, compiler_barrier, println};
 
 user_rt::entry!(main);
 
@@ -129,19 +129,19 @@ impl Os for User {
     }
 
     fn load(&self, at: Word) -> u64 {
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
         // SAFETY: an aligned word of the arena, where nothing of Rust's is: it is mapped, or the
         // access ends the process.
         let value = unsafe { AtomicU64::from_ptr(word(at)) }.load(Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
         value
     }
 
     fn store(&self, at: Word, value: u64) {
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
         // SAFETY: as in `load`.
         unsafe { AtomicU64::from_ptr(word(at)) }.store(value, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        compiler_barrier();
     }
 
     fn pause(&self) {
