@@ -245,51 +245,84 @@ pub fn receiver<O: Os>(world: &World<O>, role: u64) -> u8 {
 /// Store buffering with membarrier on one side and only program order on the other: both loads
 /// cannot miss both stores. Without the membarrier they do, which is the control. `BAR-1`, `BAR-3`
 pub fn bar_3_store_buffering<O: Os>(world: &World<O>) -> Outcome {
-    const ROUNDS: u64 = 20_000;
     world.flags()?;
     world.move_to(0)?;
     world.barrier(Command::RegisterPrivateExpedited)?;
     let cpu = world.others().next().unwrap_or(0);
-    let mut seen = [0; 2];
-    for (with, seen) in seen.iter_mut().enumerate() {
-        // Each round has words of its own: flag 8 is the round, 16 and 24 x and y, 32 the loads.
-        let [round_at, x, y, loaded, done] = [8, 16, 24, 32, 40].map(|flag| world.flag(flag));
-        world.store(round_at, 0);
-        world.store(done, 0);
-        let other = world.spawn(1 << cpu, move |world| {
-            for round in 1..=ROUNDS {
-                world.wait_for(round_at, round);
-                world.store(y, 1);
-                let x = world.load(x);
-                world.store(loaded, x);
-                world.store(done, round);
-            }
-        })?;
-        for round in 1..=ROUNDS {
-            world.store(x, 0);
-            world.store(y, 0);
-            world.barrier(Command::PrivateExpedited)?;
-            world.store(round_at, round);
-            // The other CPU needs a varying moment until it has seen the round.
-            for _ in 0..round % 64 {
-                world.os.pause();
-            }
-            world.store(x, 1);
-            if with == 1 {
-                world.barrier(Command::PrivateExpedited)?;
-            }
-            let y = world.load(y);
-            world.wait_for(done, round);
-            *seen += u64::from(y == 0 && world.load(loaded) == 0);
-        }
-        world.join(other)?;
-    }
-    let [without, with] = seen;
-    ensure_eq!(with, 0, "rounds in which both loads missed both stores, of {ROUNDS}");
-    match without {
+    let control = store_buffering(world, cpu, Fence::None)?;
+    let missed = store_buffering(world, cpu, Fence::Membarrier)?;
+    ensure_eq!(missed, 0, "rounds in which both loads missed both stores");
+    match control {
         0 => Err(Not::Inconclusive("without membarrier it did not happen either")),
         _ => Ok(()),
     }
+}
+
+/// What this side has between its store and its load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fence {
+    None,
+    Membarrier,
+}
+
+/// The rounds in which both loads missed both stores.
+fn store_buffering<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u64, Not> {
+    const ROUNDS: u64 = 20_000;
+    /// Nanoseconds, after which those that were made are enough.
+    const TIME: u64 = 8_000_000_000;
+    /// So often is enough to know that it happens.
+    const ENOUGH: u64 = 10;
+    const OVER: u64 = u64::MAX;
+    // Each on a cache line of its own.
+    let [x, y, round_at, loaded, done] = [16, 32, 48, 64, 80].map(|flag| world.flag(flag));
+    // A pause may give the host's CPU up: the two would never meet.
+    fn wait_for<O: Os>(world: &World<O>, at: crate::Word, is: impl Fn(u64) -> bool) -> u64 {
+        loop {
+            let value = world.load(at);
+            if is(value) {
+                return value;
+            }
+        }
+    }
+    world.store(round_at, 0);
+    world.store(done, 0);
+    let other = world.spawn(1 << cpu, move |world| {
+        let mut last = 0;
+        loop {
+            last = wait_for(&world, round_at, |round| round != last);
+            if last == OVER {
+                return;
+            }
+            world.store(y, 1);
+            let x = world.load(x);
+            world.store(loaded, x);
+            world.store(done, last);
+        }
+    })?;
+    let end = world.now()? + TIME;
+    let mut missed = 0;
+    for round in 1..=ROUNDS {
+        world.store(x, 0);
+        world.store(y, 0);
+        world.store(round_at, round);
+        // The other CPU needs some moment until it has seen the round.
+        for _ in 0..round % 256 {
+            world.load(x);
+        }
+        world.store(x, 1);
+        if fence == Fence::Membarrier {
+            world.barrier(Command::PrivateExpedited)?;
+        }
+        let y = world.load(y);
+        wait_for(world, done, |done| done == round);
+        missed += u64::from(y == 0 && world.load(loaded) == 0);
+        if missed == ENOUGH || round % 64 == 0 && world.now()? > end {
+            break;
+        }
+    }
+    world.store(round_at, OVER);
+    world.join(other)?;
+    Ok(missed)
 }
 
 /// A CPU leaves the process and comes back to it between membarrier's first barrier and its sample:

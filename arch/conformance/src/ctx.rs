@@ -136,7 +136,7 @@ pub fn lazy_everywhere<O: Os>(world: &World<O>, _: u64) -> u8 {
         world.move_to(0)?;
         let mine = world.context()?;
         for cpu in world.others() {
-            world.spawn(1 << cpu, |world| world.sleep_for_ever())?;
+            world.spawn_unwatched(1 << cpu, |world| world.sleep_for_ever())?;
         }
         for cpu in world.others() {
             world.wait_loaded(cpu, Loaded::Lazy(mine))?;
@@ -178,7 +178,7 @@ pub fn lazy_on_the_last<O: Os>(world: &World<O>, cpu: u64) -> u8 {
     let run = || -> Outcome {
         world.move_to(0)?;
         let mine = world.context()?;
-        world.spawn(1 << cpu, |world| {
+        world.spawn_unwatched(1 << cpu, |world| {
             // From its next turn on it may run anywhere; it stays for want of a reason to go.
             let _ = world.affinity(u64::MAX);
             world.sleep_for_ever();

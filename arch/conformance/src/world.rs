@@ -133,6 +133,13 @@ impl<O: Os> World<O> {
         Ok(thread)
     }
 
+    /// As [`spawn`](Self::spawn); nobody waits for it, and it ends with its process.
+    pub fn spawn_unwatched(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<(), Not> {
+        // Whoever lets go of a thread on a machine waits for it.
+        core::mem::forget(self.spawn(cpus, body)?);
+        Ok(())
+    }
+
     pub fn join(&self, thread: O::Thread) -> Result<(), Not> {
         self.os.join(thread).or_fail("thread_wait")
     }

@@ -51,14 +51,12 @@ pub fn run(
         Ok((built, report)) => {
             let took = begin.elapsed() / ids.len() as u32;
             for id in ids {
-                let verdict = verdict(&report.console, id).unwrap_or_else(|| {
-                    let why = format!("the guest says nothing of it; it ended so: {:?}", report.ending);
-                    Verdict::Failed(format!("{why}\n{}", runner::evidence(&built, &report)))
-                });
+                let verdict = verdict(&report.console, id)
+                    .unwrap_or_else(|| Verdict::Failed("the guest says nothing of it".into()));
                 results.add(Case { name: name(arch, id), verdict, took });
             }
             if !matches!(report.ending, Ending::Exited(0 | 1)) {
-                let why = runner::evidence(&built, &report);
+                let why = format!("{:?}\n{}", report.ending, runner::evidence(&built, &report));
                 results.add(Case::failed(name(arch, "the-guest-ends"), why));
             }
         }
