@@ -75,10 +75,11 @@ pub fn forget(cpu: &Cpu, thread: &Thread) {
     }
 }
 
-/// The last look before `thread` executes user code on `cpu`: says which CPU that is, and moves the
-/// program counter out of the sequence that it stands in.
+/// The last look before the current thread of `cpu` executes user code: tells the area which CPU that
+/// is, and moves the program counter out of the sequence that it stands in.
 #[cold]
-pub fn settle(cpu: &Cpu, thread: &Thread) {
+pub fn settle(cpu: &Cpu) {
+    let Some(thread) = cpu.current() else { return };
     let Some(area) = thread.rseq.area() else { return };
     word32(cpu, area, offset_of!(Area, cpu)).store(cpu.number.get().into(), Ordering::Relaxed);
     let word = |offset| word64(cpu, area, offset).load(Ordering::Relaxed);
@@ -86,7 +87,7 @@ pub fn settle(cpu: &Cpu, thread: &Thread) {
     if start == 0 {
         return;
     }
-    // SAFETY: the thread is the next on this CPU, which alone has its frame.
+    // SAFETY: the thread is current on this CPU, which alone has its frame.
     let frame = unsafe { thread.frame().as_mut() };
     // Wraps where the range does; one that is longer than the address space is the user's mistake.
     if Current::pc(frame).0.wrapping_sub(start) >= word(offset_of!(Area, length)) {

@@ -126,7 +126,11 @@ impl<O: Os> World<O> {
     /// Starts a thread of this process on the CPUs of a set.
     pub fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<O::Thread, Not> {
         let on = self.cpus;
-        self.os.spawn(cpus, move |os| body(Self { os, cpus: on })).or_fail("thread_start")
+        let thread = self.os.spawn(cpus, move |os| body(Self { os, cpus: on })).or_fail("thread_start")?;
+        // It begins where its maker may run, and would go to its place from there. The maker's CPU
+        // may have other things to do, or be made to stand still.
+        self.let_run(&thread, cpus)?;
+        Ok(thread)
     }
 
     pub fn join(&self, thread: O::Thread) -> Result<(), Not> {

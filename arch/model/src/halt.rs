@@ -27,6 +27,8 @@ pub struct Ended;
 /// host may run another CPU.
 const PATIENCE: u32 = 50_000_000;
 
+/// Ticks that pass in one turn of a wait loop.
+const SPIN: u64 = 1_000;
 /// Things that interrupt a CPU.
 const SOURCES: u32 = 3;
 
@@ -181,6 +183,8 @@ impl Cpu {
     pub(crate) fn spin(&self) {
         if self.machine.config.pace == Pace::Threads {
             leave_if(self.machine.has_ended());
+            // Others may sleep until a time that does not come while this CPU just stands.
+            self.machine.advance(SPIN);
         }
         let spins = self.spins.with(|spins| {
             *spins += 1;

@@ -83,8 +83,11 @@ impl Affinities {
 /// `BadArgument` if no CPU of `set` takes work.
 pub fn set(cpu: &Cpu, thread: &Ref<Thread>, set: CpuSet) -> Result<CpuSet, Error> {
     let before = cpu.kernel.affinities.store(cpu, thread, set)?;
-    if matches!(thread.standing(), Standing::Running(at) | Standing::Ready(at, _) if !set.has(at)) {
-        place::replace(cpu, thread);
+    // Ready, it is placed anew even where it may stay: what may be pulled from there is counted.
+    match thread.standing() {
+        Standing::Ready(..) if set != before => place::replace(cpu, thread),
+        Standing::Running(at) if !set.has(at) => place::replace(cpu, thread),
+        _ => {}
     }
     Ok(before)
 }

@@ -211,14 +211,14 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
     // the teardown starts when its last thread has ended.
     unsafe { context::enter(cpu, &thread.process().space, irq) };
     let frame = thread.frame();
-    if cpu.take_rseq() {
-        rseq::settle(cpu, &thread);
-    }
     cpu.set_current(thread);
     if cpu.work().wants_a_look() {
         return None;
     }
     rendezvous::point(cpu, Point::BeforeReturn);
+    if cpu.take_rseq() {
+        rseq::settle(cpu);
+    }
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.

@@ -15,16 +15,17 @@ use core::task::Poll;
 /// Makes the call.
 pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     let cpu = caller.cpu;
-    let on = |number: u64| CpuId::new(number).and_then(|number| cpu.kernel.cpu(number));
-    let on = |number: u64| on(number).ok_or(Error::BadArgument);
+    // A CPU that the machine has, on or off.
+    let of = |number: u64| CpuId::new(number).and_then(|number| cpu.kernel.any_cpu(number));
+    let of = |number: u64| of(number).ok_or(Error::BadArgument);
     let [_, a, b, c, ..] = args;
     let result =
         Operation::from_number(args[0]).ok_or(Error::BadArgument).and_then(|operation| match operation {
-            Operation::Arm => arm(a, on(b)?, c),
-            Operation::Stopped => Ok(on(a)?.rendezvous.stands().into()),
-            Operation::Release => Ok(on(a)?.rendezvous.release().into()),
-            Operation::Task => task(caller, on(a)?, b, c),
-            Operation::Count => Ok(count(on(a)?, Counter::from_number(b).ok_or(Error::BadArgument)?)),
+            Operation::Arm => arm(a, of(b)?, c),
+            Operation::Stopped => Ok(of(a)?.rendezvous.stands().into()),
+            Operation::Release => Ok(of(a)?.rendezvous.release().into()),
+            Operation::Task => task(caller, of(a)?, b, c),
+            Operation::Count => Ok(count(of(a)?, Counter::from_number(b).ok_or(Error::BadArgument)?)),
             Operation::Mark => {
                 trace::event(cpu, Kind::Mark, a, 0);
                 Ok(0)
@@ -38,13 +39,13 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
                 Ok(0)
             }
             Operation::Context => Ok(caller.process().space.id().get()),
-            Operation::Loaded => Ok(match on(a)?.words.loaded() {
+            Operation::Loaded => Ok(match of(a)?.words.loaded() {
                 Loaded::Kernel => 0,
                 Loaded::Active(id) => id.get(),
                 Loaded::Lazy(id) => id.get() | LOADED_LAZILY,
                 Loaded::Switching { to, .. } => to.get() | LOADED_SWITCHING,
             }),
-            Operation::Idle => Ok(on(a)?.trace.is_idle().into()),
+            Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
         });
     Outcome::Done(result)
 }
@@ -71,6 +72,9 @@ fn count(cpu: &Cpu, counter: Counter) -> u64 {
 
 /// Queues a kernel task on `target`.
 fn task(caller: &Caller<'_>, target: &'static Cpu, kind: u64, slice_count: u64) -> Result<u64, Error> {
+    if !caller.cpu.kernel.online().has(target.number) {
+        return Err(Error::BadArgument);
+    }
     let process = caller.process();
     let uses = match kind {
         0 => None,

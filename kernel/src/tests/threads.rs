@@ -193,6 +193,7 @@ impl Os for User {
 
     fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<Handle, Error> {
         let there = move |user: User| {
+            // It may run before its maker has said where.
             let arguments = [Handle::NONE.0.into(), cpus, 0, 0, 0, 0];
             let (status, _) = Self::syscall(Call::ThreadAffinity as u64, arguments);
             assert_eq!(status, 0, "a thread goes where its maker said");
@@ -209,7 +210,11 @@ impl Os for User {
         let stack = super::ENTRY;
         let arguments = [initial::PROCESS.0.into(), entry, stack, 0, 0, 0];
         match Self::syscall(Call::ThreadStart as u64, arguments) {
-            (0, handle) => Ok(Handle(handle as u32)),
+            (0, handle) => {
+                // By its maker too: it may run where its maker may, which may keep that CPU.
+                let (status, _) = Self::syscall(Call::ThreadAffinity as u64, [handle, cpus, 0, 0, 0, 0]);
+                Error::from_number(status).map_or(Ok(Handle(handle as u32)), Err)
+            }
             (status, _) => Err(Error::from_number(status).unwrap_or(Error::NotSupported)),
         }
     }
@@ -361,12 +366,18 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
         let _ = host.join();
     }
     if let Some(panic) = lock(&shared.panic).take() {
-        return Err(std::format!("{panic}\n{}", machine.output()));
+        return Err(std::format!(
+            "{panic}
+{}",
+            machine.output()
+        ));
     }
     // SAFETY: its host thread has booted the kernel, or there was a panic.
     let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
+    let lines = core::mem::take(&mut *lock(&shared.lines));
     match super::trace::violations(kernel, profile).first() {
         Some(violation) => Err(violation.clone()),
-        None => Ok(core::mem::take(&mut *lock(&shared.lines))),
+        None if lines.is_empty() => Err(std::format!("the case said nothing\n{}", machine.output())),
+        None => Ok(lines),
     }
 }

@@ -80,11 +80,13 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let stop = guest::stop_flag()?;
     let report = guest::run(&machine, Input::None, Output::Also(&mut std::io::stdout()), limit, &stop)?;
     let status = run::conclude(&report, &built.kernel);
-    if report.trace.is_empty() {
-        return match report.ending {
-            Ending::Exited(_) => Err(Error::new("the kernel printed no events")),
-            _ => Ok(status),
-        };
+    match report.ending {
+        Ending::Exited(_) if report.trace.is_empty() => {
+            return Err(Error::new("the kernel printed no events"));
+        }
+        Ending::Exited(_) | Ending::Failed if !report.trace.is_empty() => {}
+        // Cut short, perhaps in the middle of the events.
+        _ => return Ok(status),
     }
     let trace = Trace::from_lines(report.trace.iter().map(String::as_str))
         .context(|| "the events that the kernel printed".into())?;

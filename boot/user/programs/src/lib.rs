@@ -22,3 +22,8 @@ pub mod door;
 mod mark;
 
 pub mod watch;
+
+/// A restartable sequence that is long enough to be interrupted, for `rseq`.
+#[cfg_attr(target_arch = "x86_64", path = "sequence_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "sequence_ppc64le.rs")]
+pub mod sequence;

@@ -1,0 +1,44 @@
+//! ppc64le: a restartable sequence that takes long.
+
+use core::arch::global_asm;
+use user_rt::rseq::Area;
+
+unsafe extern "C" {
+    /// As `user_rt::rseq::Registration::increment`, with `turns` turns of a loop (at least 1) between
+    /// the load and the store.
+    ///
+    /// # Safety
+    /// `area` is registered for the calling thread, and `counters` has room for every CPU, 128 bytes
+    /// each.
+    pub fn slow_increment(area: *mut Area, counters: *const u64, turns: u64);
+}
+
+// The area (r3): cpu at 0, start at 8, length at 16, abort at 24. The arguments stay as they are for
+// a restart.
+global_asm!(
+    ".pushsection .text.slow_increment, \"ax\", @progbits",
+    ".global slow_increment",
+    "slow_increment:",
+    "lis 6, slow_increment@ha",
+    "addi 6, 6, slow_increment@l",
+    "std 6, 24(3)",
+    "li 7, 4f - 2f",
+    "std 7, 16(3)",
+    "addi 6, 6, 2f - slow_increment",
+    "std 6, 8(3)",
+    "2:",
+    "lwz 6, 0(3)",
+    "sldi 6, 6, 7",
+    "ldx 7, 4, 6",
+    "mtctr 5",
+    "3:",
+    "bdnz 3b",
+    "addi 7, 7, 1",
+    // The commit.
+    "stdx 7, 4, 6",
+    "4:",
+    "li 7, 0",
+    "std 7, 8(3)",
+    "blr",
+    ".popsection",
+);
