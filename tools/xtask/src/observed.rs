@@ -152,6 +152,12 @@ impl Window {
         lengths.get(lengths.len() / 2).copied()
     }
 
+    /// The same, with those shared lines only that more than one CPU stored to.
+    pub fn stored_to_by_many(mut self) -> Self {
+        self.lines.retain(|_, line| line.touched.iter().filter(|cpu| cpu.stores > 0).count() > 1);
+        self
+    }
+
     /// Table-base or process-id writes.
     pub fn reloads(&self) -> u64 {
         self.executed(|event| event.what == "reload")
@@ -257,6 +263,10 @@ line window=2 cpu=1 physical=0x40 bytes=64 at=0xff40 loads=0 stores=3 writers=0x
         assert_eq!(window.executed(|event| event.what == "barrier"), 5);
         assert_eq!(window.lines[&0x40].touched[1].writers, [1, 2]);
         assert_eq!(observed.window(3), Window::default());
+        assert!(window.clone().stored_to_by_many().lines.is_empty());
+        let mut window = window;
+        window.lines.get_mut(&0x40).unwrap().touched[0].stores = 1;
+        assert_eq!(window.stored_to_by_many().lines.len(), 1);
     }
 
     #[test]

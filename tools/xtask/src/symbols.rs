@@ -89,10 +89,17 @@ impl Names {
         describe(&self.loader, at)
     }
 
-    /// The same in a line.
+    /// Those of them that are ours in a line, or else the outermost: what a library does is less telling
+    /// than who had it do that.
     pub fn place(&self, at: u64) -> String {
         let functions = self.functions(at);
-        if functions.is_empty() { format!("{at:#x}") } else { functions.join(" < ") }
+        let ours = |place: &&str| place.contains(" at kernel/") || place.contains(" at arch/");
+        let told: Vec<&str> = functions.iter().map(String::as_str).filter(ours).collect();
+        match (told.is_empty(), functions.last()) {
+            (false, _) => told.join(" < "),
+            (true, Some(outermost)) => outermost.clone(),
+            (true, None) => format!("{at:#x}"),
+        }
     }
 
     /// Whether an instruction belongs to a function of this name, or to one inlined from it.
