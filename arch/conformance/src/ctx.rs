@@ -112,6 +112,8 @@ pub fn ctx_7_kernel_tasks_reload_nothing<O: Os>(world: &World<O>) -> Outcome {
 /// A process ends while every CPU but one holds it lazily: afterwards nobody holds it, and no CPU
 /// was interrupted more than once for that. `CTX-9`
 pub fn ctx_9_teardown_while_lazy_everywhere<O: Os>(world: &World<O>) -> Outcome {
+    // Where it is in nobody's way.
+    world.move_to(0)?;
     let before = world.count(0, Counter::TeardownInterrupts)?;
     let child = world.child("ctx_9_teardown_while_lazy_everywhere", 0)?;
     ensure_eq!(world.wait(child)?.0, 0, "the exit report of the child");

@@ -51,7 +51,6 @@ pub fn mig_2_a_stuck_cpu<O: Os>(world: &World<O>) -> Outcome {
             world.load(world.flag(0)) == 1
         });
     })?;
-    let set = 1 << stuck | 1 << free;
     let sticks = world.spawn(1 << stuck, |world| {
         world.store(world.flag(2), 1);
         let stuck = world.stick();
@@ -68,7 +67,7 @@ pub fn mig_2_a_stuck_cpu<O: Os>(world: &World<O>) -> Outcome {
         }
         turns = now;
     }
-    world.let_run(&waiting, set)?;
+    world.let_run(&waiting, 1 << free)?;
     let moved = world.load(world.flag(1));
     world.wait_until(|world| world.load(world.flag(1)) > moved + 10);
     ensure_eq!(world.load(world.flag(2)), 1, "the stuck CPU's thread (3: it went on by itself)");

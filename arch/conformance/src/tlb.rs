@@ -164,12 +164,15 @@ pub fn tlb_3_a_cpu_in_the_switching_window<O: Os>(world: &World<O>) -> Outcome {
     })?;
     world.arm(Point::Switching, cpu, Stop::Deaf)?;
     let reader = world.spawn(1 << cpu, |world| {
+        // The page is not there for a moment, which this thread does not look into.
+        world.wait_for(world.flag(3), 1);
         world.store(world.flag(2), 1 + world.load(PAGES));
     })?;
     world.wait_stopped(cpu)?;
     ensure_eq!(world.loaded(cpu)?, Loaded::Switching, "what the stopped CPU holds");
     world.store(world.flag(0), 1);
     replace(world, PAGES, 1)?;
+    world.store(world.flag(3), 1);
     world.join(reader)?;
     world.join(script)?;
     ensure_eq!(world.load(world.flag(1)), 1, "the script");

@@ -4,6 +4,7 @@
 //! of either is the same, and stands here.
 
 use crate::cpu::Cpu;
+use crate::hcall::Status;
 use crate::xics;
 use crate::xive::Xive;
 use arch_contract::boot::{HardwareCpu, PhysRange};
@@ -16,9 +17,33 @@ pub enum Pending {
     Delivered(Interrupt),
 }
 
-/// Why a controller cannot be used: which call the hypervisor refused, and its status.
+/// Why a controller cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused(pub &'static str, pub crate::hcall::Status);
+pub enum ControllerError {
+    /// The hypervisor refuses a call.
+    Refused(&'static str, Status),
+    /// There are not as many sources for interrupts between CPUs as there are CPUs.
+    TooFewSources,
+    /// There is no memory for the event queues.
+    NoRoom,
+}
+
+impl core::fmt::Display for ControllerError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Refused(call, status) => {
+                write!(f, "the hypervisor refuses {call} ({}): try another ic-mode", status.0)
+            }
+            Self::TooFewSources => write!(f, "it has too few sources for this many CPUs"),
+            Self::NoRoom => write!(f, "no room for its event queues: give the machine more memory"),
+        }
+    }
+}
+
+/// A call's status as a result.
+pub(crate) fn accepted(call: &'static str, status: Status) -> Result<(), ControllerError> {
+    if status == Status::SUCCESS { Ok(()) } else { Err(ControllerError::Refused(call, status)) }
+}
 
 /// One for the machine.
 #[expect(clippy::large_enum_variant, reason = "there is one, in the `Machine`")]
@@ -45,7 +70,7 @@ impl Controller {
     }
 
     /// Sets up what is one for the machine, for these CPUs. Once, on the boot CPU.
-    pub fn start(&self, cpus: &[HardwareCpu]) -> Result<(), Refused> {
+    pub fn start(&self, cpus: &[HardwareCpu]) -> Result<(), ControllerError> {
         match self {
             Self::Xics => Ok(()),
             Self::Xive(xive) => xive.start(cpus),
@@ -53,7 +78,7 @@ impl Controller {
     }
 
     /// Lets interrupts reach this CPU, as far as MSR[EE] does.
-    pub fn open(&self) -> Result<(), Refused> {
+    pub fn open(&self) -> Result<(), ControllerError> {
         match self {
             Self::Xics => xics::open(),
             Self::Xive(xive) => {

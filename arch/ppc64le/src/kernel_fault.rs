@@ -81,26 +81,34 @@ impl Registers {
     }
 }
 
-/// Where the boot CPU stores before it has a [`Cpu`].
-#[repr(transparent)]
-pub struct Early(UnsafeCell<Registers>);
+/// What stands in for the boot CPU's [`Cpu`] until there is one: the part that a fault of the kernel
+/// uses, at the same offsets.
+#[repr(C, align(128))]
+struct EarlyCpu {
+    before: [u64; offset_of!(Cpu, faulted) / 8],
+    registers: Registers,
+}
 
-// SAFETY: only the boot CPU comes here, and its trap does not return.
+#[repr(transparent)]
+struct Early(UnsafeCell<EarlyCpu>);
+
+// SAFETY: only the boot CPU comes here, and its fault does not return.
 unsafe impl Sync for Early {}
 
-static EARLY: Early = Early(UnsafeCell::new(Registers::new(0)));
+static EARLY: Early =
+    Early(UnsafeCell::new(EarlyCpu { before: [0; _], registers: Registers::new(0) }));
 
-/// From here on a fault with translation off is reported, on `stack`: SPRG0 leads entry code to
-/// [`EARLY`] as it will to the registers in the [`Cpu`].
+const _: () = assert!(offset_of!(EarlyCpu, registers) == offset_of!(Cpu, faulted));
+
+/// From here on a fault of the kernel is reported, on `stack`.
 ///
 /// # Safety
 /// By the boot CPU alone, before the vectors are in place.
 pub(crate) unsafe fn report_early(stack: u64) {
     // SAFETY: nobody else refers to it.
-    unsafe { *EARLY.0.get() = Registers::new(stack) };
-    let cpu_would_be_at = (EARLY.0.get() as u64).wrapping_sub(offset_of!(Cpu, faulted) as u64);
-    // SAFETY: entry code uses the register for this alone while translation is off.
-    unsafe { spr::write::<{ number::SPRG0 }>(cpu_would_be_at) };
+    unsafe { (*EARLY.0.get()).registers = Registers::new(stack) };
+    // SAFETY: a kernel that faults uses no more of a `Cpu` than there is.
+    unsafe { spr::write::<{ number::SPRG0 }>(EARLY.0.get() as u64) };
 }
 
 /// Tells what happened and ends the run. A fault while telling ends it without a word more; other
@@ -116,11 +124,11 @@ pub extern "C" fn on_kernel_fault<U: Upcalls<Ppc64le>>(registers: &Registers) ->
             spr::pause();
         },
     }
-    let early = core::ptr::eq(registers, EARLY.0.get());
-    let cpu = (!early).then(|| {
-        // SAFETY: entry code found the registers in this CPU's value, which lives for ever; with
-        // translation off the same pointer works.
-        unsafe { &*(spr::read::<{ number::SPRG0 }>() as *const Cpu) }
+    let cpu = spr::read::<{ number::SPRG0 }>();
+    let cpu = (cpu != EARLY.0.get() as u64).then(|| {
+        // SAFETY: this CPU's value, which lives for ever; with translation off the same pointer
+        // works.
+        unsafe { &*(cpu as *const Cpu) }
     });
     U::kernel_fault(cpu, &|out| registers.describe(out))
 }

@@ -62,6 +62,7 @@ impl Smp for Ppc64le {
     }
 
     fn relax(_cpu: &Cpu) {
+        // The host is not told: H_CONFER wants to know for whom this CPU waits, which no caller says.
         spr::pause();
     }
 }

@@ -1,12 +1,12 @@
 //! From the first instruction to the generic kernel.
 //!
-//! One entry serves two kinds of firmware: Open Firmware passes its client interface in r5 and the
-//! initrd in r3 and r4; anything else passes 0 in r5 and a flattened tree in r3 (PAPR §C.4, and the
-//! Devicetree Specification). Both end in [`tree::read`]. All of it runs in real mode, until the
-//! kernel's own translations are there; then the way leads only forward, to the first user thread.
+//! Firmware enters with its word in r3 to r5 (PAPR §C.4, and the Devicetree Specification), which
+//! `handover.rs` makes one shape of. All of it runs in real mode, until the kernel's own translations
+//! are there; then the way leads only forward, to the first user thread. Other CPUs join by
+//! `secondary.rs`.
 
 use crate::broadcast::Broadcast;
-use crate::controller::{self, Controller};
+use crate::controller::{Controller, ControllerError};
 use crate::cpu::{Cpu, Cpus, Firmware, Machine, PHYSICAL_MAP};
 use crate::hcall::{self, Call, Status};
 use crate::kernel_fault::{self, Registers};
@@ -177,8 +177,9 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
     let (Some(cpus), Some(stacks)) = (cpus, stacks) else {
         U::boot_failure(format_args!("no room for {count} CPUs: give the machine more memory"));
     };
+    let console = handover.console.and_then(|terminal| terminal.interrupt);
     // SAFETY: as above.
-    let xive = handover.xive.map(|node| unsafe { Xive::find(&node, count, console_source(&handover), &mut free) });
+    let xive = handover.xive.map(|node| unsafe { Xive::find(&node, count, console, &mut free) });
     let controller = match xive {
         None => Controller::Xics,
         Some(Ok(xive)) => Controller::Xive(xive),
@@ -304,15 +305,8 @@ pub(crate) fn enter_user(resume: Resume<Frame>, cpu: &'static Cpu) -> ! {
     unsafe { spandrel_enter_user(resume.frame().as_ptr() as u64, core::ptr::from_ref(cpu).cast()) }
 }
 
-fn no_controller<U: Upcalls<Ppc64le>>(error: controller::Refused) -> ! {
-    U::boot_failure(format_args!(
-        "the interrupt controller cannot be used ({}: {}): try another ic-mode",
-        error.0, error.1.0
-    ))
-}
-
-fn console_source(handover: &Handover) -> Option<u32> {
-    handover.console?.interrupt
+fn no_controller<U: Upcalls<Ppc64le>>(error: ControllerError) -> ! {
+    U::boot_failure(format_args!("the interrupt controller cannot be used: {error}"))
 }
 
 /// Lets the console's interrupts through, where firmware can; its source number then.

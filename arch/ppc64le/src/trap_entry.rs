@@ -13,7 +13,7 @@
 //!   the kernel (`TRAP-3`).
 //! * Vectors of AIL 3 lie at 0x4000 and run translated; those below 0x1000 are taken with
 //!   translation off: machine check, system reset, and faults before translation is on. They run
-//!   wholly in real mode, which ignores the top bits of addresses, on a stack of their own. All of
+//!   wholly in real mode, which ignores the top bits of addresses, on the stack for faults. All of
 //!   them end the run, a machine check in user mode too.
 //! * SRR0 and SRR1 are loaded with RI=0.
 //!
@@ -369,8 +369,7 @@ macro_rules! entry {
             "ld 3, {scratch}+16(13)",
             "b spandrel_fault_common",
 
-            // With translation off: r13 the vector, SPRG2 the interrupted r13. The boot CPU may come
-            // here before there is a Cpu: SPRG0 then leads to `kernel_fault::EARLY`.
+            // With translation off: r13 the vector, SPRG2 the interrupted r13.
             "spandrel_real_trap:",
             "mtspr 273, 12",
             "mfspr 12, 272",

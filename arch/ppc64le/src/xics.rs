@@ -4,7 +4,7 @@
 //! interrupts from other CPUs (MFRR). A smaller number is more urgent; 0xff lets all in and asks
 //! for none.
 
-use crate::controller::{Pending, Refused};
+use crate::controller::{ControllerError, Pending, accepted};
 use crate::cpu::Cpu;
 use crate::hcall::{self, Call, Status};
 use arch_contract::boot::HardwareCpu;
@@ -21,10 +21,10 @@ const NONE: u32 = 0;
 const IPI: u32 = 2;
 
 /// Opens this CPU's presentation controller. The error is the hypervisor's: it has no XICS.
-pub fn open() -> Result<(), Refused> {
+pub fn open() -> Result<(), ControllerError> {
     // SAFETY: sets this CPU's interrupt priority; interrupts are off.
     let (status, _) = unsafe { hcall::call(Call::Cppr, [LEAST]) };
-    if status == Status::SUCCESS { Ok(()) } else { Err(Refused("H_CPPR", status)) }
+    accepted("H_CPPR", status)
 }
 
 /// Takes the most urgent interrupt, if one is pending, and ends it. Sources are message-signalled

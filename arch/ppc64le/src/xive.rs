@@ -9,9 +9,9 @@
 //! Sources are interrupts between CPUs, one per CPU, and the console. Each is given a number of our
 //! own, which is what arrives in the queue.
 
-use crate::controller::{Pending, Refused};
+use crate::controller::{ControllerError, Pending, accepted};
 use crate::cpu::{Cpu, PHYSICAL_MAP};
-use crate::hcall::{self, Call, Status};
+use crate::hcall::{self, Call};
 use crate::tree::XiveNode;
 use crate::{boot_memory, spr};
 use arch_contract::addr::PhysAddr;
@@ -86,24 +86,20 @@ impl Xive {
         cpus: usize,
         console: Option<u32>,
         free: &mut ArrayVec<PhysRange, MAX_RANGES>,
-    ) -> Result<Self, Refused> {
-        const TOO_FEW: Refused = Refused("ibm,xive-lisn-ranges", Status::PARAMETER);
-        const NO_ROOM: Refused = Refused("no room for event queues", Status::PARAMETER);
+    ) -> Result<Self, ControllerError> {
         // SAFETY: forgets what firmware set up; interrupts are off.
         let (status, _) = unsafe { hcall::call(Call::IntReset, [0]) };
-        if status != Status::SUCCESS {
-            return Err(Refused("H_INT_RESET", status));
-        }
+        accepted("H_INT_RESET", status)?;
         if (node.ipi_count as usize) < cpus {
-            return Err(TOO_FEW);
+            return Err(ControllerError::TooFewSources);
         }
         let mut ipis = ArrayVec::new();
         for number in (node.first_ipi..).take(cpus) {
-            ipis.try_push(Source::find(number)?).map_err(|_| TOO_FEW)?;
+            ipis.try_push(Source::find(number)?).map_err(|_| ControllerError::TooFewSources)?;
         }
         let console = console.map(Source::find).transpose()?;
         let bytes = 1 << node.queue_shift;
-        let queues = boot_memory::keep(free, bytes * cpus as u64, bytes).ok_or(NO_ROOM)?;
+        let queues = boot_memory::keep(free, bytes * cpus as u64, bytes).ok_or(ControllerError::NoRoom)?;
         let queues = queues.start.0 | PHYSICAL_MAP;
         // SAFETY: just kept, and translation is off. A queue starts with no valid entry.
         unsafe { (queues as *mut u8).write_bytes(0, bytes as usize * cpus) };
@@ -131,7 +127,7 @@ impl Xive {
     }
 
     /// Gives every CPU its queue and every source its way there. Once, with translation on.
-    pub fn start(&self, cpus: &[HardwareCpu]) -> Result<(), Refused> {
+    pub fn start(&self, cpus: &[HardwareCpu]) -> Result<(), ControllerError> {
         for (index, cpu) in cpus.iter().enumerate() {
             const ALWAYS_NOTIFY: u64 = 1;
             let queue = self.queue(index) & !PHYSICAL_MAP;
@@ -139,9 +135,7 @@ impl Xive {
                 [ALWAYS_NOTIFY, cpu.0.into(), self.priority, queue, self.queue_shift.into()];
             // SAFETY: the queue is the controller's from here on; it was kept for that.
             let (status, _) = unsafe { hcall::call(Call::IntSetQueueConfig, arguments) };
-            if status != Status::SUCCESS {
-                return Err(Refused("H_INT_SET_QUEUE_CONFIG", status));
-            }
+            accepted("H_INT_SET_QUEUE_CONFIG", status)?;
             self.ipis[index].direct(*cpu, self.priority, IPI)?;
         }
         match self.console {
@@ -237,13 +231,11 @@ impl Xive {
 
 impl Source {
     /// Asks where a source's pages are.
-    fn find(number: u32) -> Result<Self, Refused> {
+    fn find(number: u32) -> Result<Self, ControllerError> {
         // SAFETY: asks only.
         let (status, [flags, manage, trigger, _]) =
             unsafe { hcall::call(Call::IntGetSourceInfo, [0, number.into()]) };
-        if status != Status::SUCCESS {
-            return Err(Refused("H_INT_GET_SOURCE_INFO", status));
-        }
+        accepted("H_INT_GET_SOURCE_INFO", status)?;
         const BY_CALL: u64 = 8;
         const TRIGGER_ON_SAME_PAGE: u64 = 2;
         const STORE_ENDS: u64 = 1;
@@ -261,14 +253,12 @@ impl Source {
     }
 
     /// Sends its events to `cpu`, under our number, and lets them through.
-    fn direct(&self, cpu: HardwareCpu, priority: u64, ours: u32) -> Result<(), Refused> {
+    fn direct(&self, cpu: HardwareCpu, priority: u64, ours: u32) -> Result<(), ControllerError> {
         const SET_NUMBER: u64 = 2;
         let arguments = [SET_NUMBER, self.number.into(), cpu.0.into(), priority, ours.into()];
         // SAFETY: `cpu` may be interrupted from now on, once it opens its context.
         let (status, _) = unsafe { hcall::call(Call::IntSetSourceConfig, arguments) };
-        if status != Status::SUCCESS {
-            return Err(Refused("H_INT_SET_SOURCE_CONFIG", status));
-        }
+        accepted("H_INT_SET_SOURCE_CONFIG", status)?;
         self.set_00();
         Ok(())
     }

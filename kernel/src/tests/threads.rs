@@ -193,6 +193,10 @@ impl Os for User {
 
     fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<Handle, Error> {
         let there = move |user: User| {
+            // It may run before its maker has said where.
+            let arguments = [Handle::NONE.0.into(), cpus, 0, 0, 0, 0];
+            let (status, _) = Self::syscall(Call::ThreadAffinity as u64, arguments);
+            assert_eq!(status, 0, "a thread goes where its maker said");
             body(user);
             Self::syscall(Call::ThreadExit as u64, [0; 6]);
         };
@@ -207,7 +211,7 @@ impl Os for User {
         let arguments = [initial::PROCESS.0.into(), entry, stack, 0, 0, 0];
         match Self::syscall(Call::ThreadStart as u64, arguments) {
             (0, handle) => {
-                // By its maker: a new thread may run where its maker may, which may keep that CPU.
+                // By its maker too: it may run where its maker may, which may keep that CPU.
                 let (status, _) = Self::syscall(Call::ThreadAffinity as u64, [handle, cpus, 0, 0, 0, 0]);
                 Error::from_number(status).map_or(Ok(Handle(handle as u32)), Err)
             }
@@ -368,18 +372,12 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
             machine.output()
         ));
     }
-    let lines = core::mem::take(&mut *lock(&shared.lines));
-    if lines.is_empty() {
-        return Err(std::format!(
-            "the case said nothing
-{}",
-            machine.output()
-        ));
-    }
     // SAFETY: its host thread has booted the kernel, or there was a panic.
     let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
+    let lines = core::mem::take(&mut *lock(&shared.lines));
     match super::trace::violations(kernel, profile).first() {
         Some(violation) => Err(violation.clone()),
+        None if lines.is_empty() => Err(std::format!("the case said nothing\n{}", machine.output())),
         None => Ok(lines),
     }
 }

@@ -22,9 +22,9 @@ use std::sync::{Mutex, OnceLock};
 type Id = u64;
 /// `QEMU_PLUGIN_CB_NO_REGS`.
 const NO_REGISTERS: c_int = 0;
-/// `enum qemu_plugin_mem_rw`. An atomic update calls the callbacks of both.
-const LOADS: c_int = 1;
-const STORES: c_int = 2;
+/// `QEMU_PLUGIN_MEM_RW`: whatever the access. To ask for one kind is no use: QEMU 7.2 calls back for
+/// stores where loads were asked for, and for both where stores were.
+const ALL_ACCESSES: c_int = 3;
 
 /// `qemu_plugin_meminfo_t`: opaque.
 type MemoryInfo = u32;
@@ -76,6 +76,7 @@ unsafe extern "C" {
         which: c_int,
         data: *mut c_void,
     );
+    fn qemu_plugin_mem_is_store(info: MemoryInfo) -> bool;
     fn qemu_plugin_mem_size_shift(info: MemoryInfo) -> c_uint;
     fn qemu_plugin_get_hwaddr(info: MemoryInfo, address: u64) -> *const Place;
     fn qemu_plugin_hwaddr_is_io(place: *const Place) -> bool;
@@ -213,8 +214,7 @@ extern "C" fn translated(_: Id, block: *mut Block) {
                 None => {}
             }
             let data = std::ptr::without_provenance_mut(at as usize);
-            qemu_plugin_register_vcpu_mem_cb(instruction, loaded, NO_REGISTERS, LOADS, data);
-            qemu_plugin_register_vcpu_mem_cb(instruction, stored, NO_REGISTERS, STORES, data);
+            qemu_plugin_register_vcpu_mem_cb(instruction, touched, NO_REGISTERS, ALL_ACCESSES, data);
         }
     }
 }
@@ -278,17 +278,8 @@ extern "C" fn happened<const EVENT: u8>(cpu: c_uint, data: *mut c_void) {
     }
 }
 
-/// The kernel instruction at `data` has loaded from `address`.
-extern "C" fn loaded(cpu: c_uint, info: MemoryInfo, address: u64, data: *mut c_void) {
-    touched(cpu, Access::Load, info, address, data.addr() as u64);
-}
-
-/// The kernel instruction at `data` has stored to `address`.
-extern "C" fn stored(cpu: c_uint, info: MemoryInfo, address: u64, data: *mut c_void) {
-    touched(cpu, Access::Store, info, address, data.addr() as u64);
-}
-
-fn touched(cpu: c_uint, access: Access, info: MemoryInfo, address: u64, pc: u64) {
+/// The kernel instruction at `data` has touched `address`.
+extern "C" fn touched(cpu: c_uint, info: MemoryInfo, address: u64, data: *mut c_void) {
     let Some((state, cpu)) = find(cpu) else { return };
     let open = state.open(cpu);
     let arch = state.options.arch;
@@ -302,13 +293,15 @@ fn touched(cpu: c_uint, access: Access, info: MemoryInfo, address: u64, pc: u64)
         return;
     }
     // SAFETY: as above; and `info` is this callback's.
-    let (physical, bytes) =
-        unsafe { (qemu_plugin_hwaddr_phys_addr(place), 1u64 << qemu_plugin_mem_size_shift(info)) };
+    let (physical, bytes, access) = unsafe {
+        let access = if qemu_plugin_mem_is_store(info) { Access::Store } else { Access::Load };
+        (qemu_plugin_hwaddr_phys_addr(place), 1u64 << qemu_plugin_mem_size_shift(info), access)
+    };
     if let Ok(mut watched) = cpu.watched.lock() {
         // An access that is not aligned may touch two lines.
         let last = (physical + bytes - 1) >> arch.line_shift();
         for line in physical >> arch.line_shift()..=last {
-            watched.windows.touch(open, access, line, address, pc);
+            watched.windows.touch(open, access, line, address, data.addr() as u64);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::instruction::Event;
 use crate::mark::WINDOWS;
 use std::collections::{BTreeMap, HashMap};
 
-/// How an access touches memory. An atomic update is one of each.
+/// How an access touches memory. An atomic update is a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     Load,

@@ -5,7 +5,7 @@ use crate::line::{Reader, Typed};
 use boot_image::command_line::{next_word, unquoted};
 use user_rt::alloc::string::{String, ToString};
 use user_rt::alloc::vec::Vec;
-use user_rt::{ARCHIVE, ExitReport, abi::CONSOLE_CHUNK, print, println};
+use user_rt::{ARCHIVE, Error, ExitReport, MACHINE, Power, abi::CONSOLE_CHUNK, print, println};
 
 const HELP: &str = "\
 NAME [ARGUMENT…] [&]   run a program; with & in the background
@@ -13,6 +13,8 @@ run NAME [ARGUMENT…]   the same, for a program with the name of a command
 list                   the programs there are
 ps                     what runs, with memory and CPU time
 kill N                 end background job N
+cpus                   the CPUs that are on
+cpu on|off N           turn CPU N on or off
 poweroff [STATUS]      turn the machine off (also: exit, Ctrl-D)
 Words are separated by blanks; '…', \"…\" and \\ quote. Ctrl-U clears the line, Ctrl-C drops it.";
 
@@ -63,12 +65,15 @@ fn obey(line: &str, jobs: &mut Jobs) -> Option<u8> {
             Ok(number) => jobs.kill(number),
             Err(_) => println!("kill: the number of a job is wanted; `ps` lists them"),
         },
+        ["cpus"] => cpus(),
+        ["cpu", "on", number] => cpu(number, Power::On),
+        ["cpu", "off", number] => cpu(number, Power::Off),
         ["poweroff" | "exit"] => return Some(0),
         ["poweroff" | "exit", status] => match status.parse() {
             Ok(status) => return Some(status),
             Err(_) => println!("poweroff: a status is 0 to 255"),
         },
-        ["help" | "list" | "ps" | "kill" | "poweroff" | "exit", ..] => {
+        ["help" | "list" | "ps" | "kill" | "cpus" | "cpu" | "poweroff" | "exit", ..] => {
             println!("{}: wrong arguments; see `help`", words[0]);
         }
         ["run"] => println!("run: the name of a program is wanted"),
@@ -120,5 +125,28 @@ fn list() {
     }
     if index % 6 != 0 {
         println!();
+    }
+}
+
+fn cpus() {
+    match MACHINE.cpus() {
+        Ok(cpus) => {
+            cpus.iter().for_each(|cpu| print!("{cpu} "));
+            println!("({} on)", cpus.count());
+        }
+        Err(error) => println!("cpus: {error:?}"),
+    }
+}
+
+fn cpu(number: &str, power: Power) {
+    let Ok(number) = number.parse() else {
+        return println!("cpu: the number of a CPU is wanted; `cpus` lists those that are on");
+    };
+    match MACHINE.set_power(number, power) {
+        Ok(()) => cpus(),
+        Err(Error::BadArgument) => {
+            println!("cpu: there is no CPU {number}, or it must stay on: 0, or the only one for some thread");
+        }
+        Err(error) => println!("cpu: {error:?}"),
     }
 }

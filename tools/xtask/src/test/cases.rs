@@ -213,14 +213,21 @@ pub fn all(arch: Arch) -> Vec<Case> {
             cases.push(
                 case("firmware-qboot")
                     .program(&["hello"])
-                    .machine(|m| m.firmware = Firmware::Qboot)
+                    .machine(|m| (m.firmware, m.cpus) = (Firmware::Qboot, 4))
                     .prints(&["x86_64"]),
             );
+            // Without CPUID.0BH, the other place where a CPU finds its name.
             cases.push(
                 case("cpu-qemu64")
                     .program(&["hello"])
-                    .machine(|m| m.cpu = Some("qemu64".into()))
+                    .machine(|m| (m.cpu, m.cpus) = (Some("qemu64,cpuid-0xb=off".into()), 4))
                     .prints(&["x86_64"]),
+            );
+            // Nobody vouches for the TSCs.
+            cases.push(
+                case("cpu-without-a-hypervisor")
+                    .program(&["clock"])
+                    .machine(|m| (m.cpu, m.cpus) = (Some("max,-hypervisor".into()), 4)),
             );
         }
         Arch::Ppc64le => {

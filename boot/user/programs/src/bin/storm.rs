@@ -55,6 +55,7 @@ fn parent(children: u64, calls: u64, seed: u64) -> u8 {
                 .grant(initial::CONSOLE, Rights::WRITE)
                 .grant(initial::TIMER, Rights::all())
                 .grant(initial::ARCHIVE, Rights::all())
+                .grant(initial::MACHINE, Rights::READ)
                 .memory(MEMORY);
             match command.start(&ARCHIVE) {
                 Ok(process) => crowd.push(process),
@@ -148,10 +149,17 @@ fn child(calls: u64, seed: u64) -> u8 {
         }
         match Call::from_number(number) {
             // Too short a storm, or one that never ends: now and then only.
-            Some(Call::Exit) if random.below(50) != 0 => continue,
+            Some(Call::Exit | Call::ThreadExit) if random.below(50) != 0 => continue,
             Some(Call::ProcessKill) if random.below(10) != 0 => continue,
             Some(Call::SleepUntil) => arguments[1] &= 0xfff_ffff,
-            Some(Call::ProcessWait) => continue,
+            Some(Call::ProcessWait | Call::ThreadWait) => continue,
+            // No longer out of its budget than it sleeps.
+            Some(Call::ThreadBudget) => {
+                arguments[1] &= 0xfff_ffff;
+                arguments[2] &= 0xfff_ffff;
+            }
+            // Points and halts of test kernels are for those who let go again.
+            Some(Call::Test) => continue,
             // The line discipline of the test is not to be stormed at.
             Some(Call::ConsoleWrite) => arguments[2] = 0,
             _ => {}

@@ -17,7 +17,7 @@ use user_programs::watch::Window;
 use user_rt::alloc::vec::Vec;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, CURRENT};
-use user_rt::{Args, CpuSet, Error, TIMER, println, yield_now};
+use user_rt::{Args, CpuSet, Error, MACHINE, TIMER, println, yield_now};
 
 user_rt::entry!(main);
 
@@ -65,7 +65,7 @@ fn usage() -> u8 {
 }
 
 fn on_every_cpu(what: What, count: u64) -> Result<u32, Error> {
-    let all = CURRENT.affinity()?;
+    let all = MACHINE.cpus()?;
     let mut others = Vec::new();
     for cpu in all.iter().skip(1) {
         let body = move || switches(what, count, cpu, all);
