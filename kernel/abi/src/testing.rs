@@ -68,7 +68,7 @@ crate::numbers! {
     Reloads = 0,
     /// Executions of full-barrier sites.
     Barriers = 1,
-    /// Core serializations on the way to user mode.
+    /// Core serializations that were owed before user mode, and that a switch or the return did.
     CoreSyncs = 2,
     /// Interrupts from other CPUs taken.
     Interrupts = 3,

@@ -51,7 +51,7 @@ use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
-use arch_contract::ret::Return;
+use arch_contract::ret::{CoreSyncOwed, Return};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
 use core::cell::Cell;
@@ -405,7 +405,9 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     if switched.core_serialized == Did::Yes {
         // All that was asked up to the generation read before the switch is settled by it, and so
         // is what this CPU owed by then. `RET-2`
-        let _settled = cpu.take_core_sync();
+        if cpu.take_core_sync() == CoreSyncOwed::Yes {
+            trace::count(cpu, Counter::CoreSyncs);
+        }
         cpu.held.synced.set((to.get(), sync));
     }
     remembered.set(Remembered { id: to.get(), seen: generation });

@@ -147,7 +147,7 @@ mod tests {
         assert!(text.starts_with("[\n{") && text.ends_with("}\n]\n"), "{text}");
         assert_eq!(text.matches('{').count(), text.matches('}').count());
         for line in [
-            r#"{"pid":1,"tid":0,"ph":"X","name":"thread 7 (mm 1)","ts":5.000,"dur":1.000},"#,
+            r#"{"pid":1,"tid":0,"ph":"X","name":"thread 1 (mm 1)","ts":5.000,"dur":1.000},"#,
             r#"{"pid":1,"tid":1,"ph":"X","name":"switching kernel to mm 1","ts":2.000,"dur":2.000},"#,
             r#"{"pid":1,"tid":0,"ph":"i","s":"t","name":"barrier (e) enter mm","ts":3.000},"#,
             r#"{"pid":1,"tid":2,"ph":"s","bp":"e","id":0,"cat":"request","name":"request","ts":7.000},"#,

@@ -82,11 +82,7 @@ pub fn words(event: &Event) -> String {
     let mm = |id: u64| if id == 0 { "none".to_owned() } else { format!("mm {id}") };
     let flag = |what, text| if event.switch(what) { text } else { "" };
     match event.kind {
-        Kind::Current => format!(
-            "current_mm = {} for {}",
-            mm(a),
-            if b == 0 { "a task".into() } else { format!("thread {b}") }
-        ),
+        Kind::Current => format!("current_mm = {}", mm(a)),
         Kind::SwitchBegin => {
             format!("switch {} -> {} begins", if a == 0 { "kernel".into() } else { mm(a) }, mm(b))
         }

@@ -137,7 +137,7 @@ mod tests {
         let trace = script.trace();
         let lanes = Lanes::new(&trace);
         let runs: Vec<_> = lanes.running.iter().map(|span| (span.what.runs, span.what.thread)).collect();
-        assert_eq!(runs, [(Runs::Kernel, 0), (Runs::User(1), 7), (Runs::Kernel, 0), (Runs::Idle, 0)]);
+        assert_eq!(runs, [(Runs::Kernel, 0), (Runs::User(1), 1), (Runs::Kernel, 0), (Runs::Idle, 0)]);
         let loaded: Vec<_> = lanes.loaded.iter().map(|span| span.what).collect();
         let switching = Loaded::Switching { from: 0, to: 1 };
         assert_eq!(loaded, [Loaded::Kernel, switching, Loaded::Active(1), Loaded::Lazy(1)]);

@@ -1,8 +1,8 @@
 //! From the lines of a console, or the rings of a model run, to one trace.
 
 use crate::event::Event;
-use abi::trace::Record;
-use std::collections::BTreeMap;
+use abi::trace::{Kind, Record};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// All events of a run that were kept, causes before effects.
@@ -88,7 +88,8 @@ impl Reader {
         }
     }
 
-    /// Merges what came. A clock that goes backwards on one CPU does not change that CPU's order:
+    /// Merges what came. Threads, which the kernel knows by an address, are numbered in the order in
+    /// which they first run. A clock that goes backwards on one CPU does not change that CPU's order:
     /// the event counts as no earlier than the one before. (`TIME-1` is checked apart.)
     pub fn finish(self) -> Trace {
         let lost =
@@ -102,6 +103,11 @@ impl Reader {
             }
         }
         timed.sort_by_key(|(time, _)| *time);
+        let mut threads = HashMap::new();
+        for (_, event) in timed.iter_mut().filter(|(_, event)| event.kind == Kind::UserReturn) {
+            let next = threads.len() as u64 + 1;
+            event.b = *threads.entry(event.b).or_insert(next);
+        }
         Trace { events: timed.into_iter().map(|(_, event)| event).collect(), lost }
     }
 }
@@ -130,7 +136,6 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::trace::Kind;
 
     fn hex(time: u64, cpu: u16, number: u32, kind: Kind) -> String {
         let Record { time, what, a, b } = Record::new(time, cpu, number, kind, 1, 2);

@@ -5,7 +5,7 @@
 //! depends on the trace alone, byte by byte, and follows the reader's light or dark scheme.
 
 use crate::event::site;
-use crate::lanes::{Lanes, Span};
+use crate::lanes::{Arrow, Lanes, Span};
 use crate::read::Trace;
 use crate::state::{Loaded, Runs};
 use abi::trace::Kind;
@@ -18,6 +18,10 @@ const MOST: f64 = 60.0;
 /// Nanoseconds that one pixel more stands for, between the two.
 const NANOS_PER_PIXEL: f64 = 400.0;
 
+/// Events that are drawn before and after a command.
+const BEFORE: usize = 28;
+const AFTER: usize = 12;
+
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 58.0;
@@ -28,15 +32,21 @@ const MM: (f64, f64) = (40.0, 26.0);
 const LEGEND: f64 = 66.0;
 
 /// Which part of the trace to draw: between the first two marks, if a program made some; else
-/// around the first membarrier or flush on several CPUs; else the end.
+/// around the first command that another CPU was asked something for; else the end.
 pub fn window(trace: &Trace) -> Range<usize> {
     let marks: Vec<_> =
         trace.events.iter().enumerate().filter(|(_, e)| e.kind == Kind::Mark).map(|(i, _)| i).collect();
     let len = trace.events.len();
-    match (marks.as_slice(), Lanes::new(trace).arrows.first()) {
+    let lanes = Lanes::new(trace);
+    let asks = |command: &Span<String>| {
+        let asked =
+            |arrow: &Arrow| arrow.sender == command.cpu && (command.from..command.to).contains(&arrow.sent);
+        lanes.arrows.iter().any(asked)
+    };
+    match (marks.as_slice(), lanes.commands.iter().find(|command| asks(command))) {
         ([first, second, ..], _) => *first..*second + 1,
-        (_, Some(arrow)) => arrow.sent.saturating_sub(30)..(arrow.served + 30).min(len),
-        _ => len.saturating_sub(60)..len,
+        (_, Some(command)) => command.from.saturating_sub(BEFORE)..(command.to + AFTER).min(len),
+        _ => len.saturating_sub(BEFORE + AFTER)..len,
     }
 }
 
@@ -59,6 +69,8 @@ struct Picture<'a> {
     window: Range<usize>,
     /// The place of each event of the window.
     x: Vec<f64>,
+    /// The CPUs that have events there, in order.
+    cpus: Vec<u16>,
     out: String,
 }
 
@@ -71,7 +83,9 @@ pub fn draw(trace: &Trace, window: Range<usize>, title: &str) -> String {
         let last = *x.last().expect("it has a first");
         x.push(last + (LEAST + nanos / NANOS_PER_PIXEL).min(MOST));
     }
-    let mut picture = Picture { trace, window, x, out: String::new() };
+    let drawn = |cpu: &u16| events.iter().any(|event| event.cpu == *cpu);
+    let cpus = (0..trace.cpus()).filter(drawn).collect();
+    let mut picture = Picture { trace, window, x, cpus, out: String::new() };
     picture.all(title);
     picture.out
 }
@@ -79,7 +93,7 @@ pub fn draw(trace: &Trace, window: Range<usize>, title: &str) -> String {
 impl Picture<'_> {
     fn all(&mut self, title: &str) {
         let end = self.x.last().copied().unwrap_or(LEFT);
-        let bottom = TOP + LANE * f64::from(self.trace.cpus());
+        let bottom = TOP + LANE * self.cpus.len() as f64;
         let (width, height) = ((end + LEAST + RIGHT).max(640.0), bottom + LEGEND);
         let _ = write!(
             self.out,
@@ -91,8 +105,8 @@ impl Picture<'_> {
         self.text(12.0, 20.0, "ink title", title);
         self.axis();
         let lanes = Lanes::new(self.trace);
-        for cpu in 0..self.trace.cpus() {
-            let top = self.lane(cpu);
+        for cpu in self.cpus.clone() {
+            let Some(top) = self.lane(cpu) else { continue };
             self.text(12.0, top + 30.0, "ink title", &format!("CPU {cpu}"));
             self.text(12.0, top + 57.0, "dim", "mm");
         }
@@ -122,7 +136,9 @@ impl Picture<'_> {
         self.ticks();
         for arrow in &lanes.arrows {
             let (Some(from), Some(to)) = (self.at(arrow.sent), self.at(arrow.served)) else { continue };
-            let (sender, target) = (self.lane(arrow.sender), self.lane(arrow.target));
+            let (Some(sender), Some(target)) = (self.lane(arrow.sender), self.lane(arrow.target)) else {
+                continue;
+            };
             let down = sender < target;
             let y1 = sender + if down { MM.0 + MM.1 } else { RUNS.0 };
             let y2 = target + if down { RUNS.0 } else { MM.0 + MM.1 };
@@ -142,9 +158,10 @@ impl Picture<'_> {
         self.x.get(place.checked_sub(self.window.start)?).copied()
     }
 
-    /// The top of a CPU's lane.
-    fn lane(&self, cpu: u16) -> f64 {
-        TOP + LANE * f64::from(cpu)
+    /// The top of a CPU's lane, if it has one.
+    fn lane(&self, cpu: u16) -> Option<f64> {
+        let place = self.cpus.iter().position(|&other| other == cpu)?;
+        Some(TOP + LANE * place as f64)
     }
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
@@ -163,8 +180,8 @@ impl Picture<'_> {
     }
 
     fn bar<T>(&mut self, span: &Span<T>, (y, height): (f64, f64), class: &str, name: &str) {
-        let Some((from, to)) = self.ends(span) else { return };
-        let y = self.lane(span.cpu) + y;
+        let (Some((from, to)), Some(lane)) = (self.ends(span), self.lane(span.cpu)) else { return };
+        let y = lane + y;
         let width = (to - from).max(1.0);
         let _ = writeln!(
             self.out,
@@ -177,8 +194,8 @@ impl Picture<'_> {
 
     /// A command is a line under its CPU's bars, with its name.
     fn command(&mut self, span: &Span<String>) {
-        let Some((from, to)) = self.ends(span) else { return };
-        let y = self.lane(span.cpu) + MM.0 + MM.1 + 6.0;
+        let (Some((from, to)), Some(lane)) = (self.ends(span), self.lane(span.cpu)) else { return };
+        let y = lane + MM.0 + MM.1 + 6.0;
         let _ = writeln!(
             self.out,
             "<path class=\"line\" fill=\"none\" d=\"M{from:.1} {:.1}v4H{to:.1}v-4\"/>",
@@ -190,8 +207,7 @@ impl Picture<'_> {
     fn ticks(&mut self) {
         for place in self.window.clone() {
             let event = self.trace.events[place];
-            let Some(x) = self.at(place) else { continue };
-            let y = self.lane(event.cpu);
+            let (Some(x), Some(y)) = (self.at(place), self.lane(event.cpu)) else { continue };
             match event.kind {
                 Kind::Barrier => {
                     let _ = writeln!(

@@ -137,11 +137,8 @@ impl Contexts {
                     );
                 }
             }
-            Kind::Drop => {
-                if now.loaded.is_some_and(|loaded| loaded != Loaded::Lazy(a)) {
-                    found
-                        .add(Invariant::I6, format!("drop_lazy({a}), but `loaded` is {}", shown(now.loaded)));
-                }
+            Kind::Drop if now.loaded.is_some_and(|loaded| loaded != Loaded::Lazy(a)) => {
+                found.add(Invariant::I6, format!("drop_lazy({a}), but `loaded` is {}", shown(now.loaded)));
             }
             Kind::UserReturn => user(at, "user mode", cpu, found),
             Kind::Poll if a != 0 => user(at, "a task", cpu, found),
@@ -178,13 +175,8 @@ impl Contexts {
                     );
                 }
             }
-            Kind::Offline => {
-                if now.loaded.is_some_and(|loaded| loaded != Loaded::Kernel) {
-                    found.add(
-                        Invariant::I7,
-                        format!("this CPU goes off, but `loaded` is {}", shown(now.loaded)),
-                    );
-                }
+            Kind::Offline if now.loaded.is_some_and(|loaded| loaded != Loaded::Kernel) => {
+                found.add(Invariant::I7, format!("this CPU goes off, but `loaded` is {}", shown(now.loaded)));
             }
             _ => {}
         }
