@@ -20,6 +20,9 @@ pub(crate) struct Halts {
     ended: bool,
 }
 
+/// What a halt unwinds with in a script of many CPUs.
+pub(crate) struct Halted;
+
 /// What a CPU unwinds with when another has ended the machine.
 pub struct Ended;
 
@@ -126,6 +129,10 @@ impl Cpu {
     fn halt_in_script(&self) {
         while !self.deliver_pending() {
             let machine = self.machine;
+            if machine.cpus().len() > 1 {
+                // It is another's turn, and the script's to say when time passes.
+                std::panic::resume_unwind(Box::new(Halted));
+            }
             let typed = match self.number {
                 0 => machine.console().later.front().map(|(at, _)| *at),
                 _ => None,

@@ -1,6 +1,7 @@
 //! Other CPUs. All of them exist from the start; who plays their users runs them once started.
 
 use crate::cpu::{Fence, Loaded};
+use crate::halt::Halted;
 use crate::machine::lock;
 use crate::{Cpu, Event, Machine, Model};
 use arch_contract::NotImplemented;
@@ -29,8 +30,8 @@ impl Cpu {
         self.machine.power(self.number) == PowerState::Started
     }
 
-    /// Makes an upcall on this CPU. `None`: the kernel stopped the CPU instead of answering; it
-    /// counts as stopped from here on.
+    /// Makes an upcall on this CPU. `None`: the kernel stopped the CPU instead of answering, and it
+    /// counts as stopped from here on; or, in a script of many CPUs, halted it.
     pub fn upcall<R>(&self, upcall: impl FnOnce() -> R) -> Option<R> {
         self.spins.set(0);
         match catch_unwind(AssertUnwindSafe(upcall)) {
@@ -39,6 +40,7 @@ impl Cpu {
                 self.machine.set_power(self.number, PowerState::Stopped);
                 None
             }
+            Err(payload) if payload.is::<Halted>() => None,
             Err(payload) => resume_unwind(payload),
         }
     }

@@ -60,31 +60,24 @@ pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
 #[inline]
 pub(super) fn arm(cpu: &'static Cpu) {
     if cpu.ready.spare() > 0 && !cpu.balancing.get() && !others(cpu).is_empty() {
-        sleep(cpu);
+        cpu.balancing.set(true);
+        let due = cpu.now().0 + PERIOD;
+        cpu.timers.lock().push(Runnable::Balance(&cpu.balance), due);
     }
 }
 
-fn sleep(cpu: &'static Cpu) {
-    cpu.balancing.set(true);
-    let due = cpu.now().0 + PERIOD;
-    cpu.timers.lock().push(Runnable::Balance(&cpu.balance), due);
-}
-
-/// Has as many idle CPUs look for work as there is to spare, and comes again if there is any.
+/// Has as many idle CPUs look for work as there are things that wait here behind what this CPU runs
+/// next. The timer is armed anew on the way out, if anything still does.
 pub(super) fn step(cpu: &'static Cpu) {
     cpu.balancing.set(false);
-    let spare = cpu.ready.spare() as usize;
-    let others = others(cpu);
-    for idle in others
+    let left_over = cpu.ready.lock().left_over() as usize;
+    for idle in others(cpu)
         .iter()
         .filter_map(|number| cpu.kernel.cpu(number))
         .filter(|other| other.running.load() == Load::IDLE)
-        .take(spare)
+        .take(left_over)
     {
         cpu.poke(idle);
-    }
-    if spare > 0 && !others.is_empty() {
-        sleep(cpu);
     }
 }
 

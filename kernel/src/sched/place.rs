@@ -49,12 +49,12 @@ impl Cpu {
         if other.number == self.number { self.own_load() } else { other.running.load() }
     }
 
-    /// A CPU of `allowed` that does nothing.
+    /// A CPU of `allowed` that does nothing, and has not been given anything to do yet.
     pub(super) fn idle_among(&self, allowed: CpuSet) -> Option<&'static Cpu> {
         allowed
             .iter()
             .filter_map(|number| self.kernel.cpu(number))
-            .find(|other| self.load_of(other) == Load::IDLE)
+            .find(|other| self.load_of(other) == Load::IDLE && other.ready.spare() == 0)
     }
 }
 

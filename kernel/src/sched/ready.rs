@@ -260,6 +260,12 @@ impl RunQueue {
             .map(|word| (word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as Priority)
     }
 
+    /// How much may go elsewhere, without what is next here.
+    pub fn left_over(&self) -> u32 {
+        let next = self.best().and_then(|priority| self.queues[priority as usize].first());
+        self.spare - next.map_or(0, |next| next.entry().spare.get() as u32)
+    }
+
     /// Whether anything is ready at `priority`.
     #[inline]
     pub fn has(&self, priority: Priority) -> bool {

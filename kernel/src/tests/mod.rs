@@ -10,6 +10,7 @@ mod conformance;
 mod context;
 mod fuzz;
 mod jobs;
+mod many;
 mod rseq;
 mod sched;
 mod sweep;
@@ -21,7 +22,8 @@ use crate::cpu::Cpu;
 use abi::{Call, Error, SpawnRequest, initial};
 use arch_contract::addr::VirtAddr;
 use arch_contract::boot::Boot;
-use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::irq::{Interrupt, Interrupts, IrqsOff};
+use arch_contract::ret::Resume;
 use arch_contract::trap::{Fault, Trap};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::user::Window;
@@ -39,9 +41,11 @@ const ENTRY: u64 = 0x2_0000;
 /// A kernel on a machine, in the middle of a run.
 pub(super) struct Run {
     pub machine: &'static Machine,
+    /// The CPU whose turn it is.
     pub arch: &'static ModelCpu,
-    /// What the kernel last answered with.
-    frame: NonNull<Frame>,
+    cpus: Vec<&'static ModelCpu>,
+    /// What the kernel last answered with on each CPU. `None`: the CPU idles, or is off.
+    frames: Vec<Option<NonNull<Frame>>>,
 }
 
 /// A thread, as the test knows it: by where its registers are.
@@ -86,18 +90,69 @@ impl Run {
         let (machine, cpus) = Machine::new(config);
         machine.connect::<Upcall>();
         let info = machine.boot_info(command_line, Some(&archive));
-        let frame = Upcall::boot(info, machine, cpus[0]).frame();
-        Self { machine, arch: cpus[0], frame }
+        let mut run = Self { machine, arch: cpus[0], frames: std::vec![None; cpus.len()], cpus };
+        run.answer(|arch| Upcall::boot(info, machine, arch));
+        run
+    }
+
+    /// Boots a machine of `cpus` CPUs. The others were started; each comes when it is first the
+    /// turn of it.
+    pub fn boot_many(profile: Profile, cpus: u32) -> Self {
+        Self::boot_with(Config { profile, cpus, ..Config::default() }, "log=quiet")
+    }
+
+    /// It is the turn of CPU `number`.
+    pub fn on(&mut self, number: usize) -> &mut Self {
+        self.arch = self.cpus[number];
+        self
+    }
+
+    /// An upcall on the CPU whose turn it is.
+    fn answer(&mut self, upcall: impl FnOnce(&'static ModelCpu) -> Resume<Frame>) {
+        let arch = self.arch;
+        self.frames[arch.number() as usize] = arch.upcall(move || upcall(arch)).map(|resume| resume.frame());
+    }
+
+    /// The CPU, which was started, enters the kernel for the first time.
+    pub fn come_up(&mut self) {
+        self.answer(|arch| Upcall::boot_secondary(arch));
+    }
+
+    /// The CPU takes what interrupts it: in user mode, or where it idles.
+    pub fn take_interrupts(&mut self) {
+        if self.idles() {
+            return self.answer(|arch| {
+                // SAFETY: nothing of this CPU is under way: its halt was unwound.
+                let mut irq = unsafe { IrqsOff::assume() };
+                Model::window(arch, &mut irq);
+                // SAFETY: as in `cpu`.
+                crate::sched::leave(unsafe { Cpu::of(arch) }, irq)
+            });
+        }
+        while !self.idles()
+            && let Some(interrupt) = self.arch.take_interrupt()
+        {
+            self.interrupt(interrupt);
+        }
+    }
+
+    /// Whether the CPU has nothing to run, or is off.
+    pub fn idles(&self) -> bool {
+        self.frames[self.arch.number() as usize].is_none()
+    }
+
+    fn frame(&self) -> NonNull<Frame> {
+        self.frames[self.arch.number() as usize].expect("the CPU idles")
     }
 
     /// The thread that the kernel would run now.
     pub fn user(&self) -> User {
-        User(self.frame)
+        User(self.frame())
     }
 
     pub fn registers(&self) -> Frame {
         // SAFETY: the kernel has answered with it, and nothing runs.
-        unsafe { self.frame.read() }
+        unsafe { self.frame().read() }
     }
 
     /// The generic half of the CPU.
@@ -113,8 +168,9 @@ impl Run {
 
     pub fn raw_call(&mut self, number: u64, args: &[u64]) {
         // SAFETY: as in `registers`.
-        unsafe { self.frame.as_mut() }.call(number, args);
-        self.frame = Upcall::syscall(self.arch, self.frame).frame();
+        unsafe { self.frame().as_mut() }.call(number, args);
+        let frame = self.frame();
+        self.answer(|arch| Upcall::syscall(arch, frame));
     }
 
     /// A call that returns to its caller at once, and what it returned.
@@ -134,17 +190,22 @@ impl Run {
         }
     }
 
+    fn trap(&mut self, trap: Trap) {
+        let frame = self.frame();
+        self.answer(|arch| Upcall::trap(arch, frame, trap));
+    }
+
     pub fn fault(&mut self, fault: Fault) {
-        self.frame = Upcall::trap(self.arch, self.frame, Trap::Fault(fault)).frame();
+        self.trap(Trap::Fault(fault));
     }
 
     pub fn interrupt(&mut self, interrupt: Interrupt) {
-        self.frame = Upcall::trap(self.arch, self.frame, Trap::Interrupt(interrupt)).frame();
+        self.trap(Trap::Interrupt(interrupt));
     }
 
     /// The current thread's first vector instruction.
     pub fn vector_unit_off(&mut self) {
-        self.frame = Upcall::trap(self.arch, self.frame, Trap::VectorUnitOff).frame();
+        self.trap(Trap::VectorUnitOff);
     }
 
     /// What the hooks did since this was last asked, windows and timers left out.

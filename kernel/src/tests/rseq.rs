@@ -34,7 +34,7 @@ fn preempted_at(run: &mut Run, page: u64, area: Area, pc: u64) -> u64 {
     run.poke(page, area.as_bytes());
     let thread = run.user();
     // SAFETY: nothing runs; these are the registers of the current thread.
-    unsafe { run.frame.as_mut() }.pc = pc.wrapping_sub(CALL_BYTES);
+    unsafe { run.frame().as_mut() }.pc = pc.wrapping_sub(CALL_BYTES);
     run.yield_to_other();
     while run.user() != thread {
         run.call(Call::Yield, &[]);
@@ -93,7 +93,7 @@ fn a_call_in_a_sequence_that_waits_starts_over() {
     run.poke(page, given.as_bytes());
     let thread = run.user();
     // SAFETY: nothing runs; these are the registers of the current thread.
-    unsafe { run.frame.as_mut() }.pc = 0x6_0004;
+    unsafe { run.frame().as_mut() }.pc = 0x6_0004;
     run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1000]);
     assert_ne!(run.user(), thread);
     run.machine.advance(1000);
@@ -118,7 +118,7 @@ fn bar_2_a_membarrier_restarts_what_is_current() {
     {
         run.poke(page, given.as_bytes());
         // SAFETY: nothing runs; these are the registers of the current thread.
-        unsafe { run.frame.as_mut() }.pc = 0x6_0004;
+        unsafe { run.frame().as_mut() }.pc = 0x6_0004;
         assert!(run.result(Call::Membarrier, &arguments).is_ok());
         let wanted = if starts_over { 0x7_0000 } else { 0x6_0008 };
         assert_eq!(run.registers().pc, wanted, "{arguments:?}");
