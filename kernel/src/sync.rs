@@ -3,8 +3,9 @@
 //! Two kinds. A [`Lock`] is taken as `lock(cpu)`: try, else serve the requests addressed to this
 //! CPU, else relax. Its holder may itself be waiting for another CPU, so whoever spins must keep
 //! serving or two kernels with interrupts off deadlock. A [`Leaf`] is held only for a few
-//! instructions by code that waits for nothing and takes no other lock, so spinning on it is
-//! bounded by its holder alone; allocators use it, since an allocation can be dropped anywhere.
+//! instructions by code that waits for nothing and takes no other lock but a leaf inside it (a
+//! queue's, then a thread's), so spinning on it is bounded by its holders alone; allocators use it,
+//! since an allocation can be dropped anywhere.
 //!
 //! Interrupts are off in the kernel, so neither needs to disable them.
 

@@ -25,14 +25,15 @@ pub mod quick;
 pub mod ready;
 pub mod task;
 pub mod timers;
+pub mod waiting;
 
 pub use balance::{evacuate, open};
 pub use ending::{end_current, end_current_thread, kill};
+pub use waiting::{block_current, complete, hand_to_task, wait_pending};
 
 use crate::cpu::{Cpu, Work};
 use crate::hotplug;
 use crate::object::Ref;
-use crate::pending::{PAUSE, Pending};
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
 use crate::rseq;
@@ -88,7 +89,7 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
                 }
                 Verdict::Starves(due) => {
                     now = Some(take_off(cpu, &thread, &irq));
-                    sleep(cpu, thread, due);
+                    waiting::sleep(cpu, thread, due);
                 }
                 Verdict::Ends => {
                     charge(cpu, &thread, Current::now(cpu.arch()));
@@ -241,80 +242,9 @@ fn settle_work(cpu: &'static Cpu, now: Option<Nanos>, irq: &IrqsOff) -> Work {
     if let Some(now) = now
         && cpu.timers.first_due() <= now.0
     {
-        wake_sleepers(cpu, now, irq);
+        waiting::wake_sleepers(cpu, now, irq);
     }
     work
-}
-
-/// Wakes whatever is due.
-fn wake_sleepers(cpu: &'static Cpu, now: Nanos, irq: &IrqsOff) {
-    loop {
-        let sleeper = cpu.timers.lock().pop_due(now.0);
-        match sleeper {
-            Some(Runnable::Thread(thread)) => wake_sleeper(cpu, thread, irq),
-            Some(Runnable::Task(task)) => Task::wake_sleeper(&task, cpu),
-            Some(other) => cpu.make_ready(other),
-            None => return,
-        }
-    }
-}
-
-/// Its time has come: it is ready, or looks again at what it waits for.
-fn wake_sleeper(cpu: &Cpu, thread: Ref<Thread>, irq: &IrqsOff) {
-    if let Standing::Pending(_, pending) = thread.standing() {
-        match pending.look(cpu, thread.process(), irq) {
-            Some(result) => {
-                // SAFETY: the thread was in the timer queue, so this CPU alone has its frame.
-                set_result(unsafe { thread.frame().as_mut() }, result);
-                // It waits for nothing any more that would have to be given up.
-                thread.stand_anyway(Standing::InTask);
-            }
-            None => return wait_more(cpu, thread, pending),
-        }
-    }
-    cpu.make_ready(Runnable::Thread(thread));
-}
-
-/// Looks again later. `thread` is on no CPU and in no queue.
-fn wait_more(cpu: &Cpu, thread: Ref<Thread>, pending: Pending) {
-    let due = cpu.now().0 + PAUSE;
-    sleep_as(cpu, thread, Standing::Pending(cpu.number, pending), due);
-}
-
-/// `thread`, which is on no CPU and in no queue, goes on when it is due.
-fn sleep(cpu: &Cpu, thread: Ref<Thread>, due: Nanos) {
-    sleep_as(cpu, thread, Standing::Timed(cpu.number), due.0);
-}
-
-fn sleep_as(cpu: &Cpu, thread: Ref<Thread>, standing: Standing, due: u64) {
-    let mut timers = cpu.timers.lock();
-    if thread.stand(standing) == Fate::Lives {
-        timers.push(Runnable::Thread(thread), due);
-    } else {
-        drop(timers);
-        ending::end_thread(cpu, &thread);
-    }
-}
-
-/// The current thread's call waits for other CPUs: looks some time, then takes it off this CPU.
-pub fn wait_pending(cpu: &Cpu, pending: Pending, irq: &IrqsOff) {
-    let Some(thread) = cpu.take_current() else { return };
-    if let Some(result) = pending.look_some_time(cpu, thread.process(), irq) {
-        // SAFETY: the thread is current here.
-        set_result(unsafe { thread.frame().as_mut() }, result);
-        cpu.set_current(thread);
-        return;
-    }
-    take_off(cpu, &thread, irq);
-    // A thread that is doomed by now stands elsewhere, and does not know what it waited for.
-    let mut timers = cpu.timers.lock();
-    if thread.stand(Standing::Pending(cpu.number, pending.clone())) == Fate::Lives {
-        timers.push(Runnable::Thread(thread), cpu.now().0 + PAUSE);
-    } else {
-        drop(timers);
-        pending.give_up(cpu);
-        ending::end_thread(cpu, &thread);
-    }
 }
 
 /// What becomes of the current thread.
@@ -396,7 +326,7 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<R
         return None;
     }
     if let Err(due) = limit_from(cpu, &thread, Some(now)) {
-        sleep(cpu, thread, due);
+        waiting::sleep(cpu, thread, due);
         return None;
     }
     thread.entry.set_last(cpu.number);
@@ -468,40 +398,6 @@ fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Nanos {
     thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now.0), Ordering::Relaxed);
     save_vectors(cpu, thread, irq);
     cpu.kernel.rate.nanos(now)
-}
-
-/// Takes the current thread off this CPU because its call must wait: it makes the call again when
-/// it is woken. For calls only, which hold the lock of the queue that `standing` names and put it
-/// there. `None` if the thread is doomed: it stays, and is ended on the way out.
-pub fn block_current(cpu: &Cpu, standing: Standing, irq: &IrqsOff) -> Option<Runnable> {
-    let thread = cpu.take_current()?;
-    if thread.stand(standing) == Fate::Doomed {
-        cpu.set_current(thread);
-        return None;
-    }
-    take_off(cpu, &thread, irq);
-    thread.slice_left.store(0, Ordering::Relaxed);
-    // SAFETY: the thread was current here, so this CPU alone has its frame.
-    Current::restart_syscall(unsafe { thread.frame().as_mut() });
-    Some(Runnable::Thread(thread))
-}
-
-/// Takes the current thread off this CPU and starts `task`, which does its call's work and ends the
-/// wait by [`complete`]. In this order: another CPU may be through with the task at once.
-pub fn hand_to_task(cpu: &'static Cpu, task: Ref<Task>, irq: &IrqsOff) {
-    if let Some(thread) = cpu.take_current() {
-        take_off(cpu, &thread, irq);
-        thread.stand_anyway(Standing::InTask);
-    }
-    Task::start(task, cpu);
-}
-
-/// A kernel task has done the work of `thread`'s call.
-pub fn complete(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) {
-    // SAFETY: a thread that stands in a task is on no CPU and in no queue: its frame is the
-    // task's.
-    set_result(unsafe { thread.frame().as_mut() }, result);
-    cpu.make_ready(Runnable::Thread(thread));
 }
 
 /// Stores what a call returned.

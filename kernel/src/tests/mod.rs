@@ -115,7 +115,7 @@ impl Run {
 
     /// The CPU, which was started, enters the kernel for the first time.
     pub fn come_up(&mut self) {
-        self.answer(|arch| Upcall::boot_secondary(arch));
+        self.answer(Upcall::boot_secondary);
     }
 
     /// The CPU takes what interrupts it: in user mode, or where it idles.
