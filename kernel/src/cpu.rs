@@ -212,8 +212,13 @@ impl Cpu {
         priority
     }
 
+    /// Makes `thread` current; nothing is.
+    #[inline]
     pub(crate) fn set_current(&self, thread: Ref<Thread>) {
-        self.current.set(Some(thread));
+        let none = self.current.replace(Some(thread));
+        debug_assert!(none.is_none(), "a thread is current already");
+        // Nothing to drop: that is known, and would be asked on every switch.
+        core::mem::forget(none);
     }
 
     pub(crate) fn take_current(&self) -> Option<Ref<Thread>> {

@@ -72,16 +72,18 @@ impl Standing {
     fn is_plain(&self) -> bool {
         matches!(self, Self::Running(_) | Self::Ready(..) | Self::New | Self::Timed(_))
     }
+}
 
-    /// As `drop`, and cheap for what is plain.
-    #[inline]
-    fn discard(self) {
-        if self.is_plain() {
-            core::mem::forget(self);
-        } else {
-            drop(self);
-        }
+/// Stores where a thread stands, and gives back what stood there if that must be dropped, which is
+/// done after the lock: it may be the last reference to a process.
+#[inline]
+fn put(now: &mut Standing, standing: Standing) -> Option<Standing> {
+    if now.is_plain() {
+        // Nothing to drop, so nothing is moved out.
+        core::mem::forget(core::mem::replace(now, standing));
+        return None;
     }
+    Some(core::mem::replace(now, standing))
 }
 
 /// What a thread may have that a switch must see to: a budget, an area for restartable sequences.
@@ -226,10 +228,9 @@ impl Thread {
         if self.is_doomed() {
             return Fate::Doomed;
         }
-        let before = core::mem::replace(&mut *now, standing);
+        let before = put(&mut now, standing);
         drop(now);
-        // What stood there is dropped after the lock: it may be the last reference to a process.
-        before.discard();
+        drop(before);
         Fate::Lives
     }
 
@@ -241,9 +242,9 @@ impl Thread {
             return Err(Fate::Doomed);
         }
         let priority = self.priority();
-        let before = core::mem::replace(&mut *now, Standing::Ready(cpu, priority));
+        let before = put(&mut now, Standing::Ready(cpu, priority));
         drop(now);
-        before.discard();
+        drop(before);
         Ok(priority)
     }
 

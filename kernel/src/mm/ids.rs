@@ -28,6 +28,7 @@ pub struct HardwareIds {
     /// At most so many ids, or slots of a CPU, are used: smaller than the machine's own number only
     /// in tests.
     limit: AtomicU32,
+    slot_mask: AtomicU32,
     sets: Leaf<Sets>,
     /// Held through a rollover.
     rolling: Lock<()>,
@@ -57,8 +58,9 @@ impl HardwareIds {
             }
         };
         let sets = Leaf::new(Sets { clean, retired, rolling });
+        let slot_mask = AtomicU32::new(mask(limit));
         let (limit, rollovers) = (AtomicU32::new(limit), AtomicU64::new(0));
-        Ok(Self { tags, limit, sets, rolling: Lock::new(()), rollovers })
+        Ok(Self { tags, limit, slot_mask, sets, rolling: Lock::new(()), rollovers })
     }
 
     /// Whether each CPU numbers address spaces for itself.
@@ -67,17 +69,20 @@ impl HardwareIds {
         matches!(self.tags, Tags::PerCpu { .. })
     }
 
-    /// Contexts that a CPU remembers.
+    /// How many contexts a CPU remembers, less one: they are a power of two, and a context's low
+    /// bits choose its place.
     #[inline]
-    pub fn slots(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed).min(SLOTS as u32)
+    pub fn slot_mask(&self) -> usize {
+        self.slot_mask.load(Ordering::Relaxed) as usize
     }
 
     /// Uses at most `limit` ids, or slots of a CPU, from now on. For tests: ids above that are
     /// taken stay so.
     pub fn limit_to(&self, limit: u32) {
         let most = self.limit.load(Ordering::Relaxed);
-        self.limit.store(limit.clamp(1, most), Ordering::Relaxed);
+        let limit = limit.clamp(1, most);
+        self.limit.store(limit, Ordering::Relaxed);
+        self.slot_mask.store(mask(limit), Ordering::Relaxed);
     }
 
     /// How often retired ids became clean.
@@ -124,6 +129,13 @@ impl HardwareIds {
             set(&mut self.sets.lock().retired, id.0 - first);
         }
     }
+}
+
+/// The slots of a CPU, of at most `limit`, less one.
+fn mask(limit: u32) -> u32 {
+    let slots = limit.min(SLOTS as u32);
+    // At least 1, so the logarithm exists.
+    (1 << slots.ilog2()) - 1
 }
 
 impl Sets {

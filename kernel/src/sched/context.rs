@@ -175,6 +175,12 @@ impl Words {
         }
     }
 
+    /// Whether `id` is active here. For its own CPU.
+    #[inline(always)]
+    fn is_active(&self, id: ContextId) -> bool {
+        self.loaded.load(Ordering::Relaxed) == (State::Active as u64) << STATE_SHIFT | id.get()
+    }
+
     /// Whether this CPU holds `id` in any way: what a teardown asks.
     pub fn holds(&self, id: ContextId) -> bool {
         match self.loaded() {
@@ -294,7 +300,7 @@ impl Cpu {
     }
 
     fn slot_of(&self, id: ContextId) -> usize {
-        (id.get() % u64::from(self.kernel.ids.slots())) as usize
+        id.get() as usize & self.kernel.ids.slot_mask()
     }
 
     /// The space as this CPU has it cached.
@@ -308,12 +314,11 @@ impl Cpu {
 ///
 /// # Safety
 /// `space` stays alive until [`lifetime::is_loaded_nowhere`] has said so of it.
-#[inline]
+#[inline(always)]
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
-    let loaded = cpu.words.loaded();
-    if loaded != Loaded::Active(space.id()) {
+    if !cpu.words.is_active(space.id()) {
         // SAFETY: the caller's obligation.
-        unsafe { enter_other(cpu, space, loaded, irq) };
+        unsafe { enter_other(cpu, space, cpu.words.loaded(), irq) };
     }
 }
 

@@ -120,9 +120,11 @@ impl<T: Linked> Queue<T> {
                 self.head = Some(second);
                 item.link().prev.set(self.tail);
                 // SAFETY: `tail` is the last member, which the chain owns.
-                unsafe { (*self.tail).next.set(Some(item)) };
+                let none = unsafe { (*self.tail).next.replace(Some(item)) };
+                // The last member has no next one: there is nothing to drop.
+                core::mem::forget(none);
             }
-            None => self.head = Some(item),
+            None => core::mem::forget(self.head.replace(item)),
         }
         self.tail = link;
         first.link().give_up();

@@ -16,7 +16,7 @@ use crate::sched::ready::Runnable;
 use crate::sync::Ordering;
 use crate::thread::{Fate, Frame, Standing};
 use arch_contract::irq::IrqsOff;
-use arch_contract::ret::{Owed, Reload, Resume};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::time::Time;
 use arch_current::Current;
 
@@ -78,7 +78,10 @@ pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
     unsafe { context::enter(cpu, &next.process().space, irq) };
     let frame = next.frame();
     cpu.set_current(next);
-    let owed = Owed { core_sync: cpu.take_core_sync() };
+    let owed = match cpu.work() {
+        Work::NONE => Owed { core_sync: CoreSyncOwed::No },
+        _ => Owed { core_sync: cpu.take_core_sync() },
+    };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
     Turn::Next(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
