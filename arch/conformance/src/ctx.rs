@@ -178,12 +178,9 @@ pub fn lazy_on_the_last<O: Os>(world: &World<O>, cpu: u64) -> u8 {
     let run = || -> Outcome {
         world.move_to(0)?;
         let mine = world.context()?;
-        world.spawn_unwatched(1 << cpu, |world| {
-            // From its next turn on it may run anywhere; it stays for want of a reason to go.
-            let _ = world.affinity(u64::MAX);
-            world.sleep_for_ever();
-        })?;
+        let thread = world.spawn(1 << cpu, |world| world.sleep_for_ever())?;
         world.wait_loaded(cpu as u32, Loaded::Lazy(mine))?;
+        world.let_run(&thread, u64::MAX)?;
         world.sleep_for_ever();
         Ok(())
     };

@@ -38,6 +38,8 @@ impl Cpu {
             Ok(answer) => Some(answer),
             Err(payload) if payload.is::<CpuOff>() => {
                 self.machine.set_power(self.number, PowerState::Stopped);
+                // It may have been the last that was not halted.
+                self.machine.nudge();
                 None
             }
             Err(payload) if payload.is::<Halted>() => None,

@@ -150,6 +150,12 @@ impl User {
     fn main(self) {
         let arguments = Self::arguments();
         let role = arguments.get(2).map(|role| role.parse().expect("a number"));
+        // The other CPUs come when they come; cases are for all of them.
+        let machine = [initial::MACHINE.0.into(), 0, 0, 0, 0, 0];
+        let cpus = self.0.machine.config().cpus;
+        while role.is_none() && Self::syscall(Call::Cpus as u64, machine).1.count_ones() != cpus {
+            self.pause();
+        }
         let status = conformance::main(self, arguments.get(1).map_or("", String::as_str), role);
         Self::syscall(Call::Exit as u64, [status.into(), 0, 0, 0, 0, 0]);
     }
