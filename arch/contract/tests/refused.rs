@@ -68,10 +68,12 @@ refused! {
     /// The right to touch user memory ends before interrupts are let in.
     usr_1_no_interrupts_while_user_memory_is_open, "E0502",
     right: "fn f<A: Arch>(cpu: &A::Cpu, irq: &mut IrqsOff) {
+                // SAFETY: never run; what the callee asks is not the point here.
                 drop(unsafe { Window::<A>::open(cpu, irq) });
                 A::wait(cpu, irq);
             }",
     wrong: "fn f<A: Arch>(cpu: &A::Cpu, irq: &mut IrqsOff) {
+                // SAFETY: never run; what the callee asks is not the point here.
                 let window = unsafe { Window::<A>::open(cpu, irq) };
                 A::wait(cpu, irq);
                 drop(window);
@@ -84,9 +86,11 @@ refused! {
 
     ctx_1_no_switch_without_the_token, "E0061",
     right: "fn f<A: Arch>(cpu: &A::Cpu, to: &Loadable<A::Mm>, irq: &IrqsOff) -> Switched {
+                // SAFETY: never run; what the callee asks is not the point here.
                 unsafe { A::switch_mm(cpu, Previously::Kernel, to, irq) }
             }",
     wrong: "fn f<A: Arch>(cpu: &A::Cpu, to: &Loadable<A::Mm>, irq: &IrqsOff) -> Switched {
+                // SAFETY: never run; what the callee asks is not the point here.
                 unsafe { A::switch_mm(cpu, Previously::Kernel, to) }
             }";
 

@@ -47,7 +47,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
     }
     match arch {
         Arch::X86_64 => {
-            cases.push(on(arch, "smp-64", &PROGRAMS[3], 64, Threads::Multi));
+            cases.push(on(arch, "smp-64", &PROGRAMS[2], 64, Threads::Multi));
         }
         Arch::Ppc64le => {
             let xive = |program| Case {
