@@ -2,9 +2,8 @@
 //!
 //! [`leave`](super::leave) decides anew on every way out of the kernel, which takes some hundred
 //! instructions. A thread that yields needs none of it as long as nothing was noted for this CPU
-//! ([`Work::NONE`]): then nothing better is ready here, or this CPU would have been told, and its
-//! priority is still the one that it was chosen with. Where anything is unusual this does nothing,
-//! and the long way does it all.
+//! ([`Work::NONE`]) and what is ready is an equal. Where anything is unusual this does nothing, and
+//! the long way does it all.
 //!
 //! The timer stays as it is armed: for the end of an earlier slice, hence too early rather than too
 //! late, and the long way sees to that when it fires.
@@ -36,16 +35,16 @@ pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
     if cpu.work() != Work::NONE || cpu.armed.get() == NEVER {
         return Turn::Unclear;
     }
-    let (Some(priority), Some(current)) = (cpu.running.load().priority(), cpu.take_current()) else {
-        return Turn::Unclear;
-    };
+    let Some(current) = cpu.take_current() else { return Turn::Unclear };
+    let priority = current.priority();
     let mut queue = cpu.ready.lock();
-    let plain = match queue.first_thread(priority) {
-        None if !queue.has(priority) => {
-            drop(queue);
-            cpu.set_current(current);
-            return Turn::Mine;
-        }
+    let best = queue.best();
+    if best < Some(priority) {
+        drop(queue);
+        cpu.set_current(current);
+        return Turn::Mine;
+    }
+    let plain = match queue.first_thread(priority).filter(|_| best == Some(priority)) {
         Some(next) if !current.has_extras() && !next.has_extras() && next.affinity().has(cpu.number) => {
             // As in the long way, inside the lock. If the next one is doomed, it stays where it
             // stands, and this one runs again; if that is doomed by then, the long way ends it.

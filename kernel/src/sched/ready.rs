@@ -138,14 +138,6 @@ impl Load {
     pub const fn of(priority: Priority) -> Self {
         Self(priority as u32 + 1)
     }
-
-    /// The priority of what it does, if it does something.
-    pub const fn priority(self) -> Option<Priority> {
-        match self.0 {
-            0 => None,
-            one_more => Some((one_more - 1) as Priority),
-        }
-    }
 }
 
 /// The word in which a CPU publishes its [`Load`], on a cache line of its own.
