@@ -8,7 +8,8 @@
 //! A thread is moved by whoever has it: the CPU that runs it, or who took it out of a queue. A
 //! killer, or who changes its affinity or its priority, does not have it. The protocol:
 //! 1. Every move says where the thread stands from now on ([`Thread::stand`]), under the thread's
-//!    leaf lock, *inside* the lock of the queue it is then put into.
+//!    leaf lock, *inside* the lock of the queue it is then put into. A move between a CPU and its
+//!    own run queue needs to say nothing: it looks at what is wanted, inside the queue's lock.
 //! 2. Who wants something writes it into the thread first (doomed, a set of CPUs, a priority), then
 //!    reads the standing under the leaf lock, then takes the lock of the queue which that names.
 //! 3. `stand` answers with what was wanted by then, and is `#[must_use]`.
@@ -46,10 +47,9 @@ pub type Frame = <Current as Traps>::Frame;
 pub enum Standing {
     /// Made, not yet ready.
     New,
-    /// The current thread of a CPU.
-    Running(CpuId),
-    /// In the run queue of a CPU, at this priority.
-    Ready(CpuId, Priority),
+    /// Has a CPU: it is the current thread there, or in its run queue, or on its way from the one
+    /// to the other. Which of them changes at every switch and is asked of the CPU, not said here.
+    On(CpuId),
     /// Waits for console input; makes its call again.
     Reading,
     /// Waits for a process to end; makes its call again.
@@ -70,7 +70,7 @@ impl Standing {
     /// Whether there is nothing to drop in it.
     #[inline]
     fn is_plain(&self) -> bool {
-        matches!(self, Self::Running(_) | Self::Ready(..) | Self::New | Self::Timed(_))
+        matches!(self, Self::On(_) | Self::New | Self::Timed(_))
     }
 }
 
@@ -234,7 +234,8 @@ impl Thread {
         Fate::Lives
     }
 
-    /// As [`stand`](Self::stand) in a run queue. Says at which priority, read under the lock.
+    /// As [`stand`](Self::stand) for the run queue of `cpu`, in which it was not. Says at which
+    /// priority, read under the lock.
     #[inline]
     pub fn stand_ready(&self, cpu: CpuId) -> Result<Priority, Fate> {
         let mut now = self.standing.lock();
@@ -242,7 +243,7 @@ impl Thread {
             return Err(Fate::Doomed);
         }
         let priority = self.priority();
-        let before = put(&mut now, Standing::Ready(cpu, priority));
+        let before = put(&mut now, Standing::On(cpu));
         drop(now);
         drop(before);
         Ok(priority)

@@ -85,14 +85,13 @@ pub fn set(cpu: &Cpu, thread: &Ref<Thread>, set: CpuSet) -> Result<CpuSet, Error
     let before = cpu.kernel.affinities.store(cpu, thread, set)?;
     // Ready, it is placed anew even where it may stay: what may be pulled from there is counted.
     match thread.standing() {
-        Standing::Ready(..) if set != before => place::replace(cpu, thread),
-        Standing::Running(at) if !set.has(at) => place::replace(cpu, thread),
+        Standing::On(_) if set != before => place::replace(cpu, thread),
         _ => {}
     }
     Ok(before)
 }
 
-/// Whether `thread` runs on no CPU that it may not run on.
+/// Whether `thread` is on no CPU that it may not run on.
 pub fn has_moved(thread: &Thread) -> bool {
-    !matches!(thread.standing(), Standing::Running(at) if !thread.affinity().has(at))
+    !matches!(thread.standing(), Standing::On(at) if !thread.affinity().has(at))
 }

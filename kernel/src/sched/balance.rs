@@ -15,7 +15,7 @@ use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
 use crate::sched::ready::{Entry, Gate, Load, Place, Runnable};
 use crate::sched::{ending, place};
-use crate::thread::Fate;
+use crate::thread::{Fate, Standing};
 
 /// Nanoseconds between two looks of a CPU that has more than it runs.
 pub const PERIOD: u64 = 4_000_000;
@@ -46,6 +46,13 @@ pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
             victims.filter(|other| other.ready.spare() > 0).max_by_key(|other| other.ready.spare())?;
         left = left.without(victim.number);
         let item = victim.ready.lock().pop_for(cpu.number);
+        if let Some(Runnable::Thread(thread)) = &item
+            && thread.stand(Standing::On(cpu.number)) == Fate::Doomed
+        {
+            // Who doomed it looks for it on the victim, where it is no more.
+            ending::end_thread(cpu, thread);
+            return pull(cpu);
+        }
         if let Some(item) = item {
             let queue = cpu.ready.lock();
             let priority = item.priority();

@@ -67,18 +67,12 @@ pub fn end_thread(cpu: &Cpu, thread: &Ref<Thread>) {
 pub(crate) fn doom(cpu: &Cpu, thread: &Ref<Thread>) {
     let kernel = cpu.kernel;
     let taken = match thread.doom() {
-        Standing::Ready(at, priority) => place::take(cpu, thread, at, priority),
+        Standing::On(at) => place::take_or_poke(cpu, thread, at),
         Standing::Reading => kernel.console.readers(cpu).remove(thread.entry.link()),
         Standing::WaitingFor(process) => process.forget_waiter(cpu, thread),
         Standing::Joining(other) => other.joiners.lock().remove(thread.entry.link()),
         Standing::Timed(at) | Standing::Pending(at, _) => {
             kernel.any_cpu(at).and_then(|at| at.timers.lock().remove(thread.entry.node()))
-        }
-        Standing::Running(at) => {
-            if let Some(at) = kernel.cpu(at) {
-                cpu.poke(at);
-            }
-            None
         }
         Standing::New => return end_thread(cpu, thread),
         Standing::InTask | Standing::Ended => None,

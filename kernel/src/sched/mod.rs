@@ -40,7 +40,7 @@ use crate::rseq;
 use crate::sched::ready::{Load, Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
-use crate::thread::{Fate, Frame, Standing, Thread};
+use crate::thread::{Frame, Standing, Thread};
 use crate::trace;
 use abi::Error;
 use abi::trace::Kind;
@@ -161,14 +161,13 @@ fn switch(cpu: &Cpu, back: Option<(Runnable, Place)>) -> Option<Runnable> {
     let mut queue = cpu.ready.lock();
     if let Some((item, place)) = back {
         let priority = match &item {
-            Runnable::Thread(thread) => match thread.stand_ready(cpu.number) {
-                Ok(priority) => priority,
-                Err(_) => {
-                    drop(queue);
-                    ending::end_thread(cpu, thread);
-                    return switch(cpu, None);
-                }
-            },
+            // It stands on this CPU already. Who doomed it before this look, inside the lock, has
+            // not found it in the queue; who does so after it will.
+            Runnable::Thread(thread) if thread.is_doomed() => {
+                drop(queue);
+                ending::end_thread(cpu, thread);
+                return switch(cpu, None);
+            }
             other => other.priority(),
         };
         queue.push(item, priority, place);
@@ -316,11 +315,12 @@ fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Nanos>) -> Result<(), N
 /// Makes `thread`, which was just taken out of a queue, the next one on this CPU, if it may be that.
 #[inline]
 fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<Ref<Thread>> {
-    if thread.stand(Standing::Running(cpu.number)) == Fate::Doomed {
+    // Who wants something of it wrote that before looking into the queue. If it was not there any
+    // more, this look sees what is wanted, or this CPU is asked to look.
+    if thread.is_doomed() {
         ending::end_thread(cpu, &thread);
         return None;
     }
-    // After `stand`: who changes the set either sees it running here, or is seen.
     if !thread.affinity().has(cpu.number) {
         cpu.make_ready(Runnable::Thread(thread));
         return None;
@@ -415,7 +415,7 @@ pub fn yield_current(cpu: &Cpu) {
 
 /// Has the CPU that runs `thread`, if any does, look at what changed about it.
 pub fn look_again(cpu: &Cpu, thread: &Thread) {
-    if let Standing::Running(at) = thread.standing()
+    if let Standing::On(at) = thread.standing()
         && let Some(at) = cpu.kernel.cpu(at)
     {
         cpu.poke(at);

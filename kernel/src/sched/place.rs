@@ -10,7 +10,7 @@ use crate::cpuset::{CpuId, CpuSet};
 use crate::object::Ref;
 use crate::request::Kinds;
 use crate::sched::ending;
-use crate::sched::ready::{Gate, Load, Place, Priority, Runnable};
+use crate::sched::ready::{Gate, Load, Place, Runnable};
 use crate::thread::{Standing, Thread};
 use arch_contract::irq::IrqsOff;
 
@@ -110,26 +110,23 @@ pub(super) fn offer(cpu: &Cpu, target: &Cpu, item: Runnable, place: Place) -> Op
     None
 }
 
-/// Takes `thread` out of the run queue in which it stands, if it is there still.
-pub(super) fn take(cpu: &Cpu, thread: &Thread, at: CpuId, priority: Priority) -> Option<Runnable> {
-    cpu.kernel.any_cpu(at)?.ready.lock().remove(&thread.entry, priority)
+/// Takes `thread`, which stands on `at`, out of the run queue there; if it is not in it, it runs, or
+/// somebody is moving it, who looks at what is wanted of it after this: has the CPU look.
+pub(super) fn take_or_poke(cpu: &Cpu, thread: &Thread, at: CpuId) -> Option<Runnable> {
+    let at = cpu.kernel.any_cpu(at)?;
+    let taken = at.ready.lock().remove(&thread.entry);
+    if taken.is_none() && cpu.kernel.online().has(at.number) {
+        cpu.poke(at);
+    }
+    taken
 }
 
 /// Something about `thread` changed that decides where it stands in its queue, or whether it may go
 /// on: puts it where it belongs now, or has its CPU look. The change was written before.
 pub(super) fn replace(cpu: &Cpu, thread: &Ref<Thread>) {
-    match thread.standing() {
-        Standing::Ready(at, priority) => {
-            // If it is not there, whoever took it out sees the change when it next stands.
-            if let Some(item) = take(cpu, thread, at, priority) {
-                cpu.make_ready(item);
-            }
-        }
-        Standing::Running(at) => {
-            if let Some(at) = cpu.kernel.cpu(at) {
-                cpu.poke(at);
-            }
-        }
-        _ => {}
+    if let Standing::On(at) = thread.standing()
+        && let Some(item) = take_or_poke(cpu, thread, at)
+    {
+        cpu.make_ready(item);
     }
 }

@@ -30,6 +30,17 @@ impl<T> Link<T> {
         Self { next: Cell::new(None), prev: Cell::new(ptr::null()), queue: AtomicPtr::new(ptr::null_mut()) }
     }
 
+    /// Which of `queues` holds it, if one does. Advice, but for who has them to itself.
+    pub fn holder_among(&self, queues: &[Queue<T>]) -> Option<usize>
+    where
+        T: Linked,
+    {
+        let first = queues.as_ptr() as usize;
+        let offset = (self.queue.load(Ordering::Relaxed) as usize).checked_sub(first)?;
+        let index = offset / size_of::<Queue<T>>();
+        (index < queues.len()).then_some(index)
+    }
+
     /// Its queue is through with it.
     fn give_up(&self) {
         // Release: pairs with the acquire in `claim`.

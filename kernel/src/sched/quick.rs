@@ -13,7 +13,7 @@ use crate::cpu::{Cpu, Work};
 use crate::sched::context;
 use crate::sched::ready::Runnable;
 use crate::sync::Ordering;
-use crate::thread::{Fate, Frame, Standing};
+use crate::thread::Frame;
 use arch_contract::irq::IrqsOff;
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::time::Time;
@@ -46,13 +46,8 @@ pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
     }
     let plain = match queue.first_thread(priority).filter(|_| best == Some(priority)) {
         Some(next) if !current.has_extras() && !next.has_extras() && next.affinity().has(cpu.number) => {
-            // As in the long way, inside the lock. If the next one is doomed, it stays where it
-            // stands, and this one runs again; if that is doomed by then, the long way ends it.
-            current.stand(Standing::Ready(cpu.number, priority)) == Fate::Lives
-                && (next.stand(Standing::Running(cpu.number)) == Fate::Lives || {
-                    let _runs_or_ends = current.stand(Standing::Running(cpu.number));
-                    false
-                })
+            // Inside the lock, as in the long way. Both stand on this CPU, before and after.
+            !current.is_doomed() && !next.is_doomed()
         }
         _ => false,
     };

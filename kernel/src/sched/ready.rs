@@ -279,9 +279,10 @@ impl RunQueue {
         self.taken(item, priority)
     }
 
-    /// Takes what has `entry` out of the queue of `priority`, at which it was pushed, if it is
-    /// there.
-    pub fn remove(&mut self, entry: &Entry, priority: Priority) -> Option<Runnable> {
+    /// Takes what has `entry` out, if it is here.
+    pub fn remove(&mut self, entry: &Entry) -> Option<Runnable> {
+        // The link knows its queue, and the queues lie in a row.
+        let priority = entry.link.holder_among(&self.queues)? as Priority;
         let item = self.queues[priority as usize].remove(&entry.link);
         self.taken(item, priority)
     }
