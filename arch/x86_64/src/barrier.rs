@@ -11,6 +11,9 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 /// The serializing return that every processor has: `iretq` to the next instruction (SDM vol. 3
 /// §9.3). Not from a non-maskable handler: it would let the next one in.
+///
+/// Never inlined: the image has it once, as `returns.toml` does.
+#[inline(never)]
 fn serialize_by_iret() {
     // SAFETY: returns to the next instruction with the same stack, flags and segments. Interrupts
     // are as off as before.

@@ -10,38 +10,33 @@
 //! no CPU holds the space any more (`CTX-9`), and retiring it, which comes first, makes this CPU
 //! forget all of it.
 
+mod regions;
+mod shared;
+mod shootdown;
+
+pub use regions::Region;
+
+use self::regions::Regions;
+use self::shared::Shared;
 use super::NoMemory;
 use super::budget::Budget;
-use super::flush::{FlushLog, Range};
 use super::frames::Order;
 use super::heap::Charged;
 use super::ids::HardwareIds;
-use super::list::List;
 use super::memory::Memory;
 use super::page_table::{MapError, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
-use crate::cpuset::{CpuSet, SharedSet};
 use crate::object::Ref;
-use crate::rendezvous::{self, Point};
-use crate::request::{self, Kinds};
-use crate::sched::context::{self, Registrations};
-use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering};
+use crate::sync::Lock;
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
-use arch_contract::barrier::{Barriers, Site};
+use arch_contract::barrier::Barriers;
 use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::{Paging, Protection};
-use arch_contract::tlb::Tlb;
 use arch_current::Current;
-
-/// Where the kernel looks first when the caller leaves the address to it: beyond what programs are
-/// usually linked at, and beyond what a null pointer with an offset reaches.
-const CHOOSE_FROM: VirtAddr = VirtAddr(1 << 32);
-
-const _: () = assert!(CHOOSE_FROM.0 > Current::USER_START.0 && CHOOSE_FROM.0 < Current::USER_END.0);
 
 /// Why the space refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,35 +67,6 @@ pub enum Progress {
     Done,
 }
 
-/// A range of pages with one protection. Never empty.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Region {
-    start: VirtAddr,
-    len: u64,
-    protection: Protection,
-}
-
-impl Region {
-    pub fn start(&self) -> VirtAddr {
-        self.start
-    }
-
-    /// In bytes.
-    #[allow(clippy::len_without_is_empty, reason = "a region is never empty")]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// One past the last byte; inside the user range or its end, so it does not wrap.
-    pub fn end(&self) -> VirtAddr {
-        VirtAddr(self.start.0 + self.len)
-    }
-
-    pub fn protection(&self) -> Protection {
-        self.protection
-    }
-}
-
 /// Whether the port's part still exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Life {
@@ -113,8 +79,7 @@ struct Inner {
     /// `None` once it is torn down: a process that has ended may be named for long, and its root
     /// can be large.
     table: Option<PageTable>,
-    /// Sorted, disjoint.
-    regions: List<Region>,
+    regions: Regions,
     pins: Pins,
     /// Charged for all regions and for pinned frames that were unmapped, together, in bytes.
     charged: u64,
@@ -137,24 +102,6 @@ pub struct Space {
     inner: Lock<Inner>,
 }
 
-/// What every CPU reads when it enters the space, on cache lines that are written only when it is
-/// loaded on a CPU for the first time, when something is unmapped, and by membarrier.
-#[repr(align(128))]
-struct Shared {
-    /// The CPUs that may have it loaded: a superset, since a CPU stays in when it goes on to
-    /// another space. Joined before the barrier (e).
-    set: SharedSet,
-    flushes: FlushLog,
-    /// How many sync-core membarriers there were.
-    sync_generation: AtomicU64,
-    /// [`Registrations`].
-    registrations: AtomicU32,
-    /// What membarrier commands the process may use: bits of `abi::membarrier`.
-    commands: AtomicU32,
-    /// For the refcount policy: lazy CPUs.
-    holders: AtomicU32,
-}
-
 impl Space {
     /// An empty space that any CPU may load. `id` was never used before.
     pub fn new(
@@ -171,76 +118,11 @@ impl Space {
         }
         let mm = Current::new_mm(memory.machine(), table.root(), id, hardware);
         let charged = Charged { memory, budget: budget.clone() };
-        let (regions, pins) = (List::new(charged.clone()), Pins::new(charged));
+        let (regions, pins) = (Regions::new(charged.clone()), Pins::new(charged));
         let inner = Inner { table: Some(table), regions, pins, charged: 0, life: Life::Usable };
-        let shared = Shared {
-            set: SharedSet::new(),
-            flushes: FlushLog::new(),
-            sync_generation: AtomicU64::new(0),
-            registrations: AtomicU32::new(0),
-            commands: AtomicU32::new(0),
-            holders: AtomicU32::new(0),
-        };
+        let shared = Shared::new();
         let ids = &cpu.kernel.ids;
         Ok(Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) })
-    }
-
-    /// Puts `cpu` into the set of CPUs that may have it loaded; whether it was not in it. Before
-    /// the barrier (e).
-    pub fn join(&self, cpu: &Cpu) -> bool {
-        let new_here = self.shared.set.join(cpu.number);
-        if new_here {
-            trace::event(cpu, Kind::Join, self.id.get(), 0);
-        }
-        new_here
-    }
-
-    /// The CPUs that may have it loaded.
-    pub fn set(&self) -> CpuSet {
-        self.shared.set.load()
-    }
-
-    pub fn flushes(&self) -> &FlushLog {
-        &self.shared.flushes
-    }
-
-    /// How many sync-core membarriers were asked for. Acquire: pairs with the release in
-    /// [`raise_sync_generation`](Self::raise_sync_generation): the code they are about is written.
-    #[inline]
-    pub fn sync_generation(&self) -> u64 {
-        self.shared.sync_generation.load(Ordering::Acquire)
-    }
-
-    /// One more. Before the barrier (a).
-    pub fn raise_sync_generation(&self) -> u64 {
-        self.shared.sync_generation.fetch_add(1, Ordering::Release) + 1
-    }
-
-    /// What stands beside `current_mm`.
-    #[inline]
-    pub fn registrations(&self) -> Registrations {
-        Registrations::from_bits(self.shared.registrations.load(Ordering::Relaxed))
-    }
-
-    /// Adds to what stands beside `current_mm` from the next entry on. A full barrier follows.
-    pub fn register(&self, registrations: Registrations) {
-        self.shared.registrations.fetch_or(registrations.bits(), Ordering::Relaxed);
-    }
-
-    /// The membarrier commands that the process may use.
-    pub(crate) fn commands(&self) -> &AtomicU32 {
-        &self.shared.commands
-    }
-
-    /// Whether the process has done the registration `by`.
-    #[inline]
-    pub(crate) fn may(&self, by: abi::membarrier::Command) -> bool {
-        self.shared.commands.load(Ordering::Relaxed) & by as u32 != 0
-    }
-
-    /// For the refcount policy.
-    pub(crate) fn holders(&self) -> &AtomicU32 {
-        &self.shared.holders
     }
 
     /// The port's part, for the context hooks.
@@ -265,15 +147,15 @@ impl Space {
         }
         let mut inner = self.inner.lock(cpu);
         let (start, index) = match at {
-            Some(at) => (at, inner.place(user_range(at, len)?)?),
+            Some(at) => (at, inner.regions.place(user_range(at, len)?)?),
             None if len == 0 => return Err(SpaceError::BadRange),
-            None => inner.choose(len).ok_or(SpaceError::NoMemory)?,
+            None => inner.regions.choose(len).ok_or(SpaceError::NoMemory)?,
         };
-        inner.regions.reserve(1)?;
+        inner.regions.make_room()?;
         self.budget.charge(len)?;
         inner.charged += len;
         let region = Region { start, len, protection };
-        // Reserved above: cannot fail.
+        // There is room: cannot fail.
         inner.regions.insert(index, region)?;
         Ok(region)
     }
@@ -294,7 +176,7 @@ impl Space {
         let mut inner = self.inner.lock(cpu);
         for page in from_page..from_page + count {
             let at = VirtAddr(region.start.0 + page * PAGE_SIZE);
-            if let Some(now) = inner.region_at(at)
+            if let Some(now) = inner.regions.find(at)
                 && let Some(table) = &mut inner.table
                 && table.lookup(at).is_none()
             {
@@ -351,71 +233,25 @@ impl Space {
         let (start, end) = user_range(at, len)?;
         let mut guard = self.inner.lock(cpu);
         let inner = &mut *guard;
-        let Some(index) = inner.first_in(start, end) else { return Ok(Progress::Done) };
-        let index = inner.split(index, start)?;
-        let region = &mut inner.regions[index];
+        let Some(index) = inner.regions.first_in(start, end) else { return Ok(Progress::Done) };
+        let index = inner.regions.split(index, start)?;
+        let region = inner.regions[index];
         let (from, to) = (region.start, region.end().min(end));
 
         let Some(table) = &mut inner.table else { return Ok(Progress::Done) };
         let mut removed = Removed::new(max_pages);
         let reached = table.clear(from, to, &mut removed);
         let bytes = reached.0 - from.0;
-        region.start = reached;
-        region.len -= bytes;
-        if region.len == 0 {
-            inner.regions.remove(index);
-        }
+        inner.regions.cut_below(index, reached);
         self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
         let freed = bytes - inner.pins.take_over(&mut removed) * PAGE_SIZE;
         table.give_back(removed);
         inner.charged -= freed;
         self.budget.refund(freed);
-        match inner.first_in(start, end) {
+        match inner.regions.first_in(start, end) {
             Some(_) => Ok(Progress::More),
             None => Ok(Progress::Done),
         }
-    }
-
-    /// Makes every CPU forget what was removed, and waits until all have. See [`super::flush`].
-    /// `TLB-3`
-    fn flush(&self, cpu: &Cpu, start: VirtAddr, pages: u64, removed: &Removed, irq: &IrqsOff) {
-        let Some(freed) = removed.freed() else { return };
-        let flushes = self.flushes();
-        trace::event(cpu, Kind::Generation, self.id.get(), flushes.generation() + 1);
-        let wanted = flushes.raise(Range { start, pages, freed });
-        // The entries and the generation, before the set and the words of other CPUs are read.
-        // Pairs with (e). `TLB-1`
-        cpu.full_barrier(Site::FlushSample);
-        rendezvous::point(cpu, Point::FlushBeforeSample);
-        if cpu.words.holds(self.id) {
-            context::catch_up(cpu, irq);
-        }
-        let kernel = cpu.kernel;
-        let behind = |other: &Cpu| other.words.may_use_older(self.id, wanted, freed);
-        let others = self.set().and(kernel.online()).without(cpu.number);
-        let mut concerned = CpuSet::NONE;
-        for number in others.iter() {
-            if kernel.cpu(number).is_some_and(behind) {
-                concerned = concerned.with(number);
-            }
-        }
-        match Current::broadcast_from(kernel.machine) {
-            Some(enough) if concerned.len() >= enough => {
-                Current::broadcast(cpu.arch(), &self.mm, start, pages, freed, irq);
-                trace::event(cpu, Kind::Broadcast, self.id.get(), wanted);
-            }
-            _ => {
-                let targets = || concerned.iter().filter_map(|number| kernel.cpu(number));
-                targets().for_each(|other| cpu.ask(other, Kinds::FLUSH, irq));
-                targets().for_each(|other| {
-                    // A CPU that goes off meanwhile has let go of everything by then.
-                    let on = || kernel.online().has(other.number);
-                    request::wait_until(cpu, || !behind(other) || !on());
-                });
-            }
-        }
-        let tables = if freed == arch_contract::tlb::Freed::Tables { abi::trace::TABLES } else { 0 };
-        trace::event(cpu, Kind::Flushed, self.id.get(), wanted | tables);
     }
 
     /// Fills pages that are mapped, through the physical map and whatever they allow: for the
@@ -493,7 +329,7 @@ impl Space {
 
     /// The region that `at` lies in, if any.
     pub fn region_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Region> {
-        self.inner.lock(cpu).region_at(at)
+        self.inner.lock(cpu).regions.find(at)
     }
 
     /// What the region around `at` allows; `None` where nothing was ever granted. For messages
@@ -524,55 +360,6 @@ impl Space {
 }
 
 impl Inner {
-    /// Where a region `start..end` goes in the order.
-    fn place(&self, (start, end): (VirtAddr, VirtAddr)) -> Result<usize, SpaceError> {
-        let index = self.regions.partition_point(|region| region.end() <= start);
-        match self.regions.get(index) {
-            Some(next) if next.start < end => Err(SpaceError::Taken),
-            _ => Ok(index),
-        }
-    }
-
-    /// The lowest gap of `len` bytes, and the index a region there gets.
-    fn choose(&self, len: u64) -> Option<(VirtAddr, usize)> {
-        let mut start = CHOOSE_FROM;
-        let mut index = self.regions.partition_point(|region| region.end() <= start);
-        loop {
-            let end = start.checked_add(len).filter(|end| *end <= Current::USER_END)?;
-            match self.regions.get(index) {
-                Some(next) if next.start < end => start = next.end(),
-                _ => return Some((start, index)),
-            }
-            index += 1;
-        }
-    }
-
-    fn region_at(&self, at: VirtAddr) -> Option<Region> {
-        let index = self.regions.partition_point(|region| region.end() <= at);
-        self.regions.get(index).copied().filter(|region| region.start <= at)
-    }
-
-    /// The first region with a page in `start..end`.
-    fn first_in(&self, start: VirtAddr, end: VirtAddr) -> Option<usize> {
-        let index = self.regions.partition_point(|region| region.end() <= start);
-        self.regions.get(index).filter(|region| region.start < end).map(|_| index)
-    }
-
-    /// Makes the region at `index` begin no earlier than `start`, which lies in it or before it:
-    /// what is below becomes a region of its own. Returns the index of the upper part.
-    fn split(&mut self, index: usize, start: VirtAddr) -> Result<usize, SpaceError> {
-        let whole = self.regions[index];
-        if whole.start >= start {
-            return Ok(index);
-        }
-        self.regions.reserve(1)?;
-        let below = start.0 - whole.start.0;
-        self.regions[index].len = below;
-        // Reserved above: cannot fail.
-        self.regions.insert(index + 1, Region { start, len: whole.len - below, ..whole })?;
-        Ok(index + 1)
-    }
-
     /// Frees up to `max_pages` pages of a space that is retired.
     fn free_slice(&mut self, budget: &Budget, max_pages: u64) -> Progress {
         let Life::Retired(from) = self.life else { return Progress::Done };

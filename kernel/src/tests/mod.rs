@@ -16,6 +16,7 @@ mod sched;
 mod sweep;
 mod threads;
 mod trace;
+pub(crate) mod worker;
 
 use crate::Upcall;
 use crate::cpu::Cpu;

@@ -271,8 +271,8 @@ impl Shared {
         let mut turn = Turn { cpu, registers, back };
         let key = frame.addr().get();
         let entry = registers.pc;
-        let is_new =
-            entry == super::ENTRY || entry >= THREAD_ENTRY && (entry - THREAD_ENTRY) % ENTRY_SPAN == 0;
+        let is_new = entry == super::ENTRY
+            || entry >= THREAD_ENTRY && (entry - THREAD_ENTRY).is_multiple_of(ENTRY_SPAN);
         if is_new {
             // It has executed an instruction, from now on.
             // SAFETY: as above; it is this CPU's until the next upcall.

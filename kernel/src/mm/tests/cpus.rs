@@ -4,9 +4,10 @@
 use crate::cpu::Cpu;
 use crate::mm::budget::Budget;
 use crate::mm::space::{Progress, Space};
-use crate::mm::testing::{Worker, irqs_off, kernel_cpus};
+use crate::mm::testing::{irqs_off, kernel_cpus};
 use crate::sched::context::{self, Loaded};
 use crate::sched::lifetime::{self, Policy, Verdict};
+use crate::tests::worker::Worker;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::ContextId;
 use arch_contract::pte::Protection;
