@@ -87,9 +87,10 @@ impl Kernel {
         ContextId::new(self.contexts.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The next number of a request that is waited for.
+    /// The next number of a request that is waited for. Acquire and release: who gets a larger
+    /// number comes after what the CPU that got this one did before.
     pub(crate) fn next_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+        self.requests.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// The CPUs that are on.
