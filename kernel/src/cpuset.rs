@@ -62,7 +62,7 @@ impl CpuSet {
         self.0.count_ones()
     }
     /// The members, lowest first.
-    pub fn iter(self) -> impl Iterator<Item = CpuId> {
+    pub fn iter(self) -> impl Iterator<Item = CpuId> + Clone {
         let mut left = self.0;
         core::iter::from_fn(move || {
             let lowest = left.trailing_zeros();

@@ -19,7 +19,7 @@ use abi::Error;
 use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
 use arch_contract::smp::{PowerState, Smp};
-use arch_contract::time::Time;
+use arch_contract::time::{Nanos, Time};
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
 
@@ -97,6 +97,7 @@ pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
     context::drop_when_lazy(cpu, &irq);
     Current::flush_local_all(cpu.arch(), &irq);
     Current::set_deadline(cpu.arch(), None, &irq);
+    cpu.armed.set(Nanos(u64::MAX));
     cpu.kernel.set_offline(cpu);
     // That this CPU is off, before the last look at the requests. Pairs with the asker's barrier
     // before it looks at who is on. `SMP-3`

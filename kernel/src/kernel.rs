@@ -87,9 +87,10 @@ impl Kernel {
         ContextId::new(self.contexts.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The next number of a request that is waited for.
+    /// The next number of a request that is waited for. Acquire and release: who gets a larger
+    /// number comes after what the CPU that got this one did before.
     pub(crate) fn next_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+        self.requests.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// The CPUs that are on.
@@ -273,6 +274,9 @@ pub(crate) fn place_others(kernel: &'static Kernel, count: usize) -> Result<(), 
 pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     cpu.held.forget();
     Current::flush_local_all(cpu.arch(), &irq);
+    // What was asked of it in its last life, after it had looked for the last time.
+    cpu.serve();
+    cpu.take_work();
     let kernel = cpu.kernel;
     kernel.set_online(cpu);
     sched::open(cpu);

@@ -75,6 +75,27 @@ impl Inbox {
     }
 }
 
+/// Puts `kinds` into all `inboxes` and then a number, for which `next` is asked in between: never
+/// the same one, and later calls get larger ones.
+///
+/// In this order: other requests are under way, and whoever serves a larger number serves this one
+/// with it. So before the number exists the kinds must be there.
+fn post<'a>(
+    inboxes: impl Iterator<Item = &'a Inbox> + Clone,
+    kinds: Kinds,
+    next: impl FnOnce() -> u64,
+) -> u64 {
+    for inbox in inboxes.clone() {
+        inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
+    }
+    let number = next();
+    for inbox in inboxes {
+        // Release: who reads this number, or a larger one, also reads the kinds.
+        inbox.asked.fetch_max(number, Ordering::AcqRel);
+    }
+    number
+}
+
 /// A request to some CPUs that can be waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket {
@@ -111,17 +132,16 @@ impl Cpu {
     /// of them, and serves it before this returns. CPUs that are off are left out.
     pub fn ask_and_tell(&self, targets: CpuSet, kinds: Kinds, irq: &IrqsOff) -> Ticket {
         let kernel = self.kernel;
-        let number = kernel.next_request();
         trace::event(self, Kind::Request, targets.0, kinds.0.into());
-        for target in targets.iter().filter_map(|target| kernel.cpu(target)) {
-            // The kinds first, then the number, each release: who reads the number also reads the
-            // kinds, so a number is never served before its kinds.
-            target.inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
-            target.inbox.asked.fetch_max(number, Ordering::AcqRel);
+        // Once: a CPU that is off now and on later was never asked, and would not answer.
+        let targets = targets.and(kernel.online());
+        let cpus = || targets.iter().filter_map(|target| kernel.any_cpu(target));
+        let number = post(cpus().map(|target| &target.inbox), kinds, || kernel.next_request());
+        for target in cpus() {
             if target.number == self.number {
                 self.serve();
             } else {
-                // Always: the request that is pending there may have been taken between the two.
+                // Always: the request that is pending there may have been taken before the number.
                 interrupt(self, target, irq);
             }
         }
@@ -209,5 +229,34 @@ impl Kernel {
     /// The CPU with this number, if it is on.
     pub fn cpu(&self, number: CpuId) -> Option<&'static Cpu> {
         if self.online().has(number) { self.any_cpu(number) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a target has by the time it serves `number`.
+    fn take(inbox: &Inbox) -> (Kinds, u64) {
+        let number = inbox.asked.load(Ordering::Acquire);
+        (Kinds(inbox.kinds.swap(0, Ordering::AcqRel)), number)
+    }
+
+    /// `SMP-2`: two CPUs ask the same one, and the one whose number is smaller is the slower. What
+    /// is served with the larger number answers both, so it must hold what both asked for.
+    #[test]
+    fn smp_2_a_number_that_is_served_was_served_with_all_smaller_ones() {
+        let inbox = Inbox::new();
+        let mut served = Kinds::NONE;
+        let slow = post(core::iter::once(&inbox), Kinds::FLUSH_ALL, || {
+            let number = 1;
+            // Meanwhile another CPU asks, with the next number, and is served.
+            assert_eq!(post(core::iter::once(&inbox), Kinds::BARRIER, || 2), 2);
+            let (kinds, up_to) = take(&inbox);
+            assert_eq!(up_to, 2);
+            served = kinds;
+            number
+        });
+        assert!(slow < 2 && served.has(Kinds::BARRIER) && served.has(Kinds::FLUSH_ALL));
     }
 }

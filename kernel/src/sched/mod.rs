@@ -99,6 +99,9 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             }
         }
         if work.has(Work::GO_OFF) {
+            if let Some((item, _)) = back.take() {
+                cpu.make_ready(item);
+            }
             irq = hotplug::go_off(cpu, irq);
         }
         match switch(cpu, back.take()).or_else(|| balance::pull(cpu)) {

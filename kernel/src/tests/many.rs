@@ -3,11 +3,14 @@
 
 use super::{ENTRY, Run, User};
 use crate::cap::Object;
+use crate::mm::testing::irqs_off;
 use crate::object::Ref;
+use crate::request::Kinds;
 use crate::sched::{self, priority};
 use crate::thread::Thread;
 use abi::{Call, Ending, Error, ExitReport, Handle, ProcessInfo, Rights, initial};
 use arch_contract::irq::Interrupt;
+use arch_contract::time::Nanos;
 use arch_model::Event;
 use arch_model::profile::Profile;
 use std::vec::Vec;
@@ -290,6 +293,54 @@ fn smp_3_a_cpu_that_goes_off_is_empty() {
     }
     assert!(found.contains(&mover), "what ran there runs here");
     assert_eq!(run.on(0).result(Call::ThreadAffinity, &[bound, 1 << 1]), Err(Error::BadArgument));
+}
+
+/// `SMP-3`: what a CPU runs when it goes off goes elsewhere, though no other CPU is idle to take it.
+#[test]
+fn smp_3_what_ran_on_a_cpu_that_goes_off_is_not_lost() {
+    let (mut run, init) = boot(2);
+    let handle = start(&mut run);
+    let mover = user_of(&thread(&run, handle));
+    run.on(1).take_interrupts();
+    assert_eq!(run.user(), mover);
+    run.on(0);
+    let busy = start(&mut run);
+    let busy = user_of(&thread(&run, busy));
+    run.call(Call::CpuPower, &[MACHINE, 1, 0]);
+    assert_eq!(run.user(), busy);
+    run.on(1).take_interrupts();
+    assert!(!run.arch.is_started());
+    run.machine.advance(1 << 20);
+    run.on(0).take_interrupts();
+    let mut found = Vec::new();
+    for _ in 0..4 {
+        found.push(run.user());
+        run.call(Call::Yield, &[]);
+    }
+    assert!(found.contains(&mover) && found.contains(&init) && found.contains(&busy));
+}
+
+/// `SMP-3`: a CPU that was asked twice to go off goes once: what was asked of it in its last life is
+/// forgotten when it comes up.
+#[test]
+fn smp_3_a_cpu_that_comes_up_stays() {
+    let (mut run, _) = boot(2);
+    start(&mut run);
+    run.on(1).take_interrupts();
+    let other = run.cpu();
+    run.on(0).call(Call::CpuPower, &[MACHINE, 1, 0]);
+    run.on(1).take_interrupts();
+    assert!(!run.arch.is_started());
+    assert_eq!(other.armed.get(), Nanos(u64::MAX), "what it says is armed is not");
+    // By one who still saw it on.
+    run.on(0).take_interrupts();
+    run.cpu().ask(other, Kinds::GO_OFF, &irqs_off());
+    run.machine.advance(1 << 20);
+    run.interrupt(Interrupt::Timer);
+    run.call(Call::CpuPower, &[MACHINE, 1, 1]);
+    assert!(other.arch().is_started());
+    run.on(1).come_up();
+    assert!(other.arch().is_started(), "it went off at once");
 }
 
 /// A CPU that has more than it runs interrupts one that has nothing, if that was not done before; and
