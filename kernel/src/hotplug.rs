@@ -46,6 +46,8 @@ pub fn look_on(cpu: &Cpu, number: CpuId, irq: &IrqsOff) -> Option<Result<u64, Er
         return Some(Ok(0));
     }
     let other = cpu.kernel.any_cpu(number)?;
+    // One asker at a time: to start a CPU that runs would be to reset it.
+    let _starting = cpu.kernel.starting.lock(cpu);
     let stopped = Current::power_state(cpu.arch(), other.arch()) == PowerState::Stopped;
     if stopped && Current::start_cpu(cpu.arch(), other.arch(), irq).is_err() {
         return Some(Err(Error::NotSupported));

@@ -18,7 +18,7 @@ use crate::program;
 use crate::provoke;
 use crate::sched;
 use crate::sched::affinity::Affinities;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, atomic::AtomicPtr};
+use crate::sync::{AtomicBool, AtomicU64, Lock, Ordering, atomic::AtomicPtr};
 use crate::thread::Frame;
 use crate::time::Rate;
 use crate::trace;
@@ -64,6 +64,8 @@ pub struct Kernel {
     /// when it has let go of everything.
     online: SharedSet,
     pub affinities: Affinities,
+    /// Held while a CPU is started, from the look whether it is off.
+    pub(crate) starting: Lock<()>,
     /// Whether all CPUs have been on together.
     complete: AtomicBool,
     processes: AtomicU64,
@@ -330,6 +332,7 @@ pub(crate) fn place(
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
         affinities: Affinities::new(),
+        starting: Lock::new(()),
         complete: AtomicBool::new(false),
         requests: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),

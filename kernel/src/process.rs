@@ -155,11 +155,6 @@ impl Process {
         self.teardown_floor.fetch_max(floor, Ordering::Relaxed);
     }
 
-    /// Its first thread, while any lives.
-    pub fn first_thread(&self, cpu: &Cpu) -> Option<Ref<Thread>> {
-        self.life.lock(cpu).threads.first().map(|thread| thread.0.clone())
-    }
-
     /// Adds a thread; the caller makes it ready. `Gone` if the process is being ended.
     pub fn add_thread(&self, cpu: &Cpu, thread: Ref<Thread>) -> Result<(), Error> {
         let mut life = self.life.lock(cpu);
@@ -229,7 +224,11 @@ impl Process {
                 return;
             }
             life.ending = Some(report);
-            life.threads.is_empty()
+            let empty = life.threads.is_empty();
+            if empty {
+                cpu.kernel.teardown_begins();
+            }
+            empty
         };
         if empty {
             return Self::has_ended(this, cpu, report);
@@ -270,6 +269,11 @@ impl Process {
             let Some(was) = life.threads.remove_thread(thread) else { return };
             this.past_time.fetch_add(thread.cpu_time.load(Ordering::Relaxed), Ordering::Relaxed);
             let last = life.threads.is_empty();
+            if last {
+                // Inside the lock: who learns that it has ended, and waits for all teardowns, waits
+                // for this one.
+                cpu.kernel.teardown_begins();
+            }
             let exited = ExitReport::new(Ending::Exited, 0);
             (was, last.then(|| *life.ending.get_or_insert(exited)))
         };
@@ -303,7 +307,6 @@ impl Process {
             }
             core::mem::replace(&mut life.teardown_entry, Use::Teardown)
         };
-        cpu.kernel.teardown_begins();
         if before == Use::Nothing {
             cpu.make_ready(Runnable::Teardown(this.clone()));
         }

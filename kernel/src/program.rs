@@ -49,13 +49,13 @@ pub struct Request {
     pub priority: Priority,
 }
 
-/// Loads and starts a program. The process is not yet running when this returns: [`start`] does
-/// that. For kernel tasks.
-pub async fn load(kernel: &'static Kernel, request: Request) -> Result<Ref<Process>, Error> {
+/// Loads a program. Its first thread is not yet running when this returns: [`start`] does that. For
+/// kernel tasks.
+pub async fn load(kernel: &'static Kernel, request: Request) -> Result<Ref<Thread>, Error> {
     let program = find(kernel, &request.name)?;
     let process = slices(|cpu, irq| Poll::Ready(make(cpu, &request, irq))).await?;
     match fill(&process, &program, &request).await {
-        Ok(()) => Ok(process),
+        Ok(first) => Ok(first),
         Err(error) => {
             abandon(process).await;
             Err(error)
@@ -90,7 +90,11 @@ fn make(cpu: &Cpu, request: &Request, irq: &IrqsOff) -> Result<Ref<Process>, Err
 }
 
 /// Maps and fills everything, and makes the thread.
-async fn fill(process: &Ref<Process>, program: &Program<'static>, request: &Request) -> Result<(), Error> {
+async fn fill(
+    process: &Ref<Process>,
+    program: &Program<'static>,
+    request: &Request,
+) -> Result<Ref<Thread>, Error> {
     for segment in program.segments() {
         let pages = segment.pages();
         let length = pages.end - pages.start;
@@ -105,13 +109,15 @@ async fn fill(process: &Ref<Process>, program: &Program<'static>, request: &Requ
     let frame = Current::new_frame(VirtAddr(program.entry()), STACK_TOP, [ARGS_AT.0, args.len() as u64, 0]);
     let mut frame = Some(frame);
     slices(|cpu, _| {
-        let Some(frame) = frame.take() else { return Poll::Ready(Ok(())) };
-        let added = Thread::try_new(process.clone(), frame, cpu)
+        // Once: this is ready the first time.
+        let Some(frame) = frame.take() else { return Poll::Pending };
+        let made = Thread::try_new(process.clone(), frame, cpu)
             .map_err(|NoMemory| Error::NoMemory)
-            .and_then(|thread| process.add_thread(cpu, thread));
-        if added.is_err() {
-            return Poll::Ready(added);
-        }
+            .and_then(|thread| process.add_thread(cpu, thread.clone()).map(|()| thread));
+        let first = match made {
+            Ok(first) => first,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
         let mut table = process.table.lock(cpu);
         let own = Capability {
             object: Object::Process(process.clone()),
@@ -122,7 +128,7 @@ async fn fill(process: &Ref<Process>, program: &Program<'static>, request: &Requ
             let handle = abi::Handle(initial::CONSOLE.0 + index as u32);
             result = result.and_then(|()| table.place(handle, grant.clone()));
         }
-        Poll::Ready(result)
+        Poll::Ready(result.map(|()| first))
     })
     .await
 }
@@ -164,11 +170,10 @@ async fn abandon(process: Ref<Process>) {
     .await;
 }
 
-/// Lets a loaded process run.
-pub fn start(cpu: &Cpu, process: &Ref<Process>) {
-    if let Some(thread) = process.first_thread(cpu) {
-        cpu.make_ready(Runnable::Thread(thread));
-    }
+/// Lets the first thread of a loaded process run. Once: it may have been killed meanwhile, and the
+/// process may have other threads already, which are none of this function's.
+pub fn start(cpu: &Cpu, first: Ref<Thread>) {
+    cpu.make_ready(Runnable::Thread(first));
 }
 
 /// Loads init with every capability there is, and makes the machine end when it does.
@@ -198,8 +203,8 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
     };
     Task::spawn(cpu, charged, abi::DEFAULT_PRIORITY as Priority, async move {
         let machine = kernel.machine;
-        let process = match load(kernel, request).await {
-            Ok(process) => process,
+        let first = match load(kernel, request).await {
+            Ok(first) => first,
             Err(Error::NotFound) => panic::refuse(
                 Some(machine),
                 format_args!("the boot archive has no program `{short}`: name another with init=NAME"),
@@ -210,8 +215,8 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
             Err(_) => panic::refuse(Some(machine), format_args!("too little memory to load `{short}`")),
         };
         slices(|cpu, _| {
-            process.set_init();
-            start(cpu, &process);
+            first.process().set_init();
+            start(cpu, first.clone());
             Poll::Ready(())
         })
         .await;

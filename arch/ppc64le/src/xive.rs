@@ -192,20 +192,25 @@ impl Xive {
         let Some(number) = self.peek(cpu) else {
             // Asked for nothing that is there, or did not ask; or an event came just now.
             self.acknowledge();
-            return match self.peek(cpu) {
-                Some(number) => self.take(cpu, number),
-                None => Pending::Nothing,
-            };
+            let Some(number) = self.peek(cpu) else { return Pending::Nothing };
+            let delivered = self.take(cpu, number);
+            self.ask_again(cpu);
+            return delivered;
         };
         let delivered = self.take(cpu, number);
         if self.peek(cpu).is_none() {
             self.acknowledge();
-            // What came in between has been acknowledged with the rest: it asks again.
-            if self.peek(cpu).is_some() {
-                self.send(cpu);
-            }
+            self.ask_again(cpu);
         }
         delivered
+    }
+
+    /// What came before an acknowledgement, and was not seen then, has been acknowledged with the
+    /// rest: it asks again.
+    fn ask_again(&self, cpu: &Cpu) {
+        if self.peek(cpu).is_some() {
+            self.send(cpu);
+        }
     }
 
     /// Takes the event that was seen, and ends it at its source.

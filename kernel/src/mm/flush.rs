@@ -46,6 +46,19 @@ pub enum Missed {
     Everything,
 }
 
+impl Missed {
+    /// Whether it must be forgotten before the space is loaded. What the walker has cached on its
+    /// way to the pages leads into tables that are freed by now: it may follow that as soon as the
+    /// space is loaded, and writes accessed bits where it does. `TLB-3`
+    pub fn is_due_before_load(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Ranges(ranges) => ranges.iter().any(|range| range.freed == Freed::Tables),
+            Self::Everything => true,
+        }
+    }
+}
+
 /// One note. A sequence lock: `generation` is 0 while it is rewritten.
 struct Note {
     generation: AtomicU64,

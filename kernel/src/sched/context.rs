@@ -372,6 +372,9 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let now = space.registrations();
     if now != registrations {
         words.set_current_mm(Some(to), now);
+        // That store too lies before what user code does: whoever samples the old one is seen.
+        // `BAR-2`
+        cpu.full_barrier(Site::EnterUserMm);
     }
     if let Some(left) = left {
         let user = NowUser { mm: space.mm(), id: to };
@@ -407,10 +410,10 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
         false if new_here && !cpu.kernel.ids.are_per_cpu() => Missed::Nothing,
         false => Missed::Everything,
     };
-    let stale = if matches!(missed, Missed::Everything) { Stale::Everything } else { Stale::Nothing };
+    let stale = if missed.is_due_before_load() { Stale::Everything } else { Stale::Nothing };
     // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
     // `Mm` was made with. 3. `Nothing` is said only of what was flushed up to `known.seen`, and
-    // what changed since is forgotten below, before `loaded` says active.
+    // what pages changed since are forgotten below, before `loaded` says active.
     let loadable = unsafe { Loadable::new(space.mm(), to, cached.slot, stale) };
     let hint = from.map_or(Previously::Kernel, Previously::Mm);
     // SAFETY: `loadable` is what the hook asks for.

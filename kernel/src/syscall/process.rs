@@ -59,7 +59,7 @@ fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         let mut done = Some((thread, loaded));
         slices(move |cpu, _| {
             if let Some((thread, loaded)) = done.take() {
-                let result = loaded.and_then(|child| hand_over(cpu, &thread, child));
+                let result = loaded.and_then(|first| hand_over(cpu, &thread, first));
                 sched::complete(cpu, thread, result);
             }
             Poll::Ready(())
@@ -73,7 +73,8 @@ fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
 
 /// Gives the maker its handle, then lets the child run. A maker whose table is full has no child,
 /// and one that was killed meanwhile has none either: nobody could ever end it.
-fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, child: Ref<Process>) -> Result<u64, Error> {
+fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, first: Ref<Thread>) -> Result<u64, Error> {
+    let child = first.process().clone();
     let capability = Capability {
         object: Object::Process(child.clone()),
         rights: Rights::READ | Rights::WAIT | Rights::MANAGE,
@@ -84,7 +85,7 @@ fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, child: Ref<Process>) -> Resu
     };
     match inserted {
         Ok(handle) => {
-            program::start(cpu, &child);
+            program::start(cpu, first);
             Ok(handle.0 as u64)
         }
         Err(error) => {

@@ -60,7 +60,8 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
         }
     };
     if let Err(error) = process.add_thread(cpu, thread.clone()) {
-        cpu.kernel.affinities.forget(cpu, &thread);
+        // Somebody may wait for it already.
+        sched::ending::end_thread(cpu, &thread);
         let capability = table.lock(cpu).take(handle);
         drop(capability);
         return Err(error);

@@ -207,6 +207,35 @@ fn tlb_4_a_cpu_that_was_away_for_long_catches_up() {
     }
 }
 
+/// `TLB-3`, `TLB-4`: a CPU that was elsewhere while a table was freed has forgotten the way to it
+/// when it loads the space again, not a moment after: the walker does not wait for that.
+#[test]
+fn tlb_3_a_freed_table_is_forgotten_before_the_space_is_loaded() {
+    for profile in Profile::ALL {
+        let w = world(config(profile, 2));
+        let (space, elsewhere) = (w.space(1), w.space(2));
+        w.map(space, HERE, 1);
+        w.map(space, FAR, 1);
+        w.map(elsewhere, HERE, 1);
+        let worker = &w.others[0].1;
+        assert!(worker.run(move |cpu| {
+            enter(cpu, space);
+            let read = reads(cpu, HERE) && reads(cpu, FAR);
+            enter(cpu, elsewhere);
+            read
+        }));
+        w.unmap(space, FAR, 1);
+        w.cpu.machine().events();
+        assert!(worker.run(move |cpu| {
+            enter(cpu, space);
+            reads(cpu, HERE) && !reads(cpu, FAR)
+        }));
+        let events = w.cpu.machine().events();
+        let late = |event: &Event| matches!(event, Event::Flush { .. } | Event::FlushMm(_));
+        assert!(!events.iter().any(|logged| late(&logged.event)), "{profile:?}: {events:?}");
+    }
+}
+
 /// `CTX-12`: more address spaces, one after the other, than there are ids, each used on every CPU:
 /// ids are reused, after all CPUs have forgotten everything, and each space sees its own pages. The
 /// model checks every use of a translation against the space it was made for.
