@@ -18,7 +18,7 @@
 //! | [`kernel`], [`cpu`], [`cpuset`] | the two values that all state hangs off; CPUs by number |
 //! | [`hotplug`] | CPUs off and on again |
 //! | [`sync`], [`time`], [`console`], [`print`] | locks that serve while they wait; clock rates; the one device |
-//! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
+//! | [`fault`], [`panic`](mod@panic) | when a program, or the kernel, goes wrong |
 //! | [`trace`], [`rendezvous`] | in kernels built for testing: what they record, and where they can be stopped |
 //! | [`refuse`] | the global allocator of an image: there is none |
 //!
