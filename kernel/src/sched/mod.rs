@@ -124,9 +124,12 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             None => {
                 context::leave(cpu, &irq);
                 arm(cpu, NEVER, &irq);
-                trace::idle(cpu);
-                Current::wait(cpu.arch(), &mut irq);
-                trace::wake(cpu);
+                // What this CPU itself has noted since it looked, no interrupt will tell it.
+                if !cpu.work().wants_a_look() {
+                    trace::idle(cpu);
+                    Current::wait(cpu.arch(), &mut irq);
+                    trace::wake(cpu);
+                }
             }
         }
     }

@@ -343,6 +343,24 @@ fn smp_3_a_cpu_that_comes_up_stays() {
     assert!(other.arch().is_started(), "it went off at once");
 }
 
+/// A CPU that looks for work and finds a thread that is doomed ends it; who waited for that is ready
+/// on the same CPU, which does not go idle over it.
+#[test]
+fn time_4_a_cpu_does_not_idle_over_whom_it_woke() {
+    let (mut run, _) = boot(2);
+    let handle = start(&mut run);
+    let joiner = user_of(&thread(&run, handle));
+    run.on(1).take_interrupts();
+    assert_eq!(run.user(), joiner);
+    run.on(0);
+    let doomed = start(&mut run);
+    // As far as a killer gets before it looks into the queue.
+    thread(&run, doomed).doom();
+    run.on(1).call(Call::ThreadWait, &[doomed]);
+    assert!(!run.idles(), "it has woken the joiner");
+    assert_eq!(run.user(), joiner);
+}
+
 /// A CPU that has more than it runs interrupts one that has nothing, if that was not done before; and
 /// has no timer once nothing is left over.
 #[test]
