@@ -175,6 +175,17 @@ impl Words {
         }
     }
 
+    /// As [`loaded`](Self::loaded) for its own CPU, which wrote the word and is in no switch.
+    #[inline(always)]
+    fn own_loaded(&self) -> Loaded {
+        let word = self.loaded.load(Ordering::Relaxed);
+        match (word >> STATE_SHIFT, ContextId::new(word & ID_MASK)) {
+            (1, Some(id)) => Loaded::Active(id),
+            (2, Some(id)) => Loaded::Lazy(id),
+            _ => Loaded::Kernel,
+        }
+    }
+
     /// Whether `id` is active here. For its own CPU.
     #[inline(always)]
     fn is_active(&self, id: ContextId) -> bool {
@@ -318,7 +329,7 @@ impl Cpu {
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     if !cpu.words.is_active(space.id()) {
         // SAFETY: the caller's obligation.
-        unsafe { enter_other(cpu, space, cpu.words.loaded(), irq) };
+        unsafe { enter_other(cpu, space, cpu.words.own_loaded(), irq) };
     }
 }
 
@@ -407,7 +418,7 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     let hint = from.map_or(Previously::Kernel, Previously::Mm);
     // SAFETY: `loadable` is what the hook asks for.
     let switched = unsafe { Current::switch_mm(cpu.arch(), hint, &loadable, irq) };
-    if switched.flushed == Did::No {
+    if switched.flushed == Did::No && missed != Missed::Nothing {
         forget(cpu, &cached, &missed, irq);
     }
     if switched.core_serialized == Did::Yes {
@@ -490,7 +501,7 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     cpu.full_barrier(Site::LeaveUserMm);
     trace::event(cpu, Kind::Current, 0, 0);
     words.set_current_mm(None, Registrations::NONE);
-    if let Loaded::Active(held) = words.loaded() {
+    if let Loaded::Active(held) = words.own_loaded() {
         if let Some(space) = cpu.loaded_space() {
             lifetime::episode_begins(cpu, space);
         }

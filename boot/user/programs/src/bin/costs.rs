@@ -18,7 +18,7 @@ use user_programs::watch::Window;
 use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Rights, initial};
 use user_rt::alloc::format;
 use user_rt::membarrier::{Command as Barrier, membarrier};
-use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, yield_now};
+use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, thread, yield_now};
 
 user_rt::entry!(main);
 
@@ -43,8 +43,7 @@ fn main(args: Args) -> u8 {
         return 2;
     };
     if child {
-        yields(count);
-        return 0;
+        return u8::from(yields(count).is_err());
     }
     match all(count) {
         Ok(()) => 0,
@@ -68,7 +67,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
         .grant(initial::CONSOLE, Rights::WRITE)
         .start(&ARCHIVE)
         .map_err(as_name("spawn"))?;
-    yields(count);
+    yields(count).map_err(as_name("yield"))?;
     child.wait().map_err(as_name("wait"))?;
     barriers::<0>(count, Barrier::RegisterPrivateExpedited, Barrier::PrivateExpedited)
         .map_err(as_name("PRIVATE_EXPEDITED"))?;
@@ -78,13 +77,18 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
         .map_err(as_name("GLOBAL_EXPEDITED"))
 }
 
-/// The end that ends a window is the other process's: it has just come back from its own yield.
-fn yields(count: u64) {
-    for _ in 0..count {
-        Window::<3>::begin();
-        yield_now();
-        Window::<3>::end();
-    }
+/// The end that ends a window is the other process's: it has just come back from its own yield. In a
+/// thread of its own, which has not touched the vector registers: a switch of those has its own price.
+fn yields(count: u64) -> Result<(), Error> {
+    let all = thread::spawn(move || {
+        for _ in 0..count {
+            Window::<3>::begin();
+            yield_now();
+            Window::<3>::end();
+        }
+    })?;
+    all.join();
+    Ok(())
 }
 
 fn naps(count: u64) -> Result<(), Error> {
