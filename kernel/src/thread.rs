@@ -109,7 +109,9 @@ pub enum Fate {
 /// It has the priority that its process has.
 const OF_PROCESS: u16 = 1 << 8;
 
-/// A thread.
+/// A thread. On cache lines of its own: CPUs that run different threads write nothing that the others
+/// read.
+#[repr(align(128))]
 pub struct Thread {
     pub(crate) entry: Entry,
     /// Its place among the threads of its process.

@@ -29,9 +29,23 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
+/// What a task does, on cache lines of its own as well.
+#[repr(align(128))]
+struct Apart<F>(F);
+
+impl<F: Future<Output = ()>> Future for Apart<F> {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: the field is pinned as its owner is: nothing moves it out.
+        unsafe { self.map_unchecked_mut(|this| &mut this.0) }.poll(context)
+    }
+}
+
 type Work = Pin<Box<dyn Future<Output = ()> + Send, Charged>>;
 
-/// A kernel task.
+/// A kernel task. On cache lines of its own: CPUs that poll different tasks write nothing that the
+/// others read.
+#[repr(align(128))]
 pub struct Task {
     pub(super) entry: Entry,
     priority: Priority,
@@ -113,7 +127,7 @@ impl Task {
     ) -> Result<Ref<Self>, NoMemory> {
         let memory = charged.memory;
         let budget = charged.budget.clone();
-        let work = Box::try_new_in(work, charged).map_err(|_| NoMemory)?;
+        let work = Box::try_new_in(Apart(work), charged).map_err(|_| NoMemory)?;
         let work: Box<dyn Future<Output = ()> + Send, Charged> = allocator_api2::unsize_box!(work);
         let task = Task {
             entry: Entry::new(cpu.number),
