@@ -43,7 +43,7 @@ pub struct Process {
     pub table: Lock<Table>,
     life: Lock<Life>,
     priority: AtomicU8,
-    /// The highest priority of those who have killed it.
+    /// The highest priority of those who have killed it, and of its threads when it ended.
     teardown_floor: AtomicU8,
     pub(crate) teardown_entry: Entry,
     /// What its teardown knows of the CPUs that still have it loaded.
@@ -224,6 +224,10 @@ impl Process {
                 return;
             }
             life.ending = Some(report);
+            // The rest of it is ended by a kernel task, which must not wait for just those threads.
+            if let Some(highest) = life.threads.iter().map(|thread| thread.0.priority()).max() {
+                this.hurry_teardown(highest);
+            }
             let empty = life.threads.is_empty();
             if empty {
                 cpu.kernel.teardown_begins();

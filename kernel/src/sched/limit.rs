@@ -41,10 +41,12 @@ impl Limit {
         self.is_set.store(budget != 0, Ordering::Relaxed);
     }
 
-    /// The thread has run for `nanos`.
-    pub fn charge(&self, nanos: u64) {
+    /// The thread has run for `nanos` up to `now`. What lies before the limit was set is not its
+    /// business.
+    pub fn charge(&self, nanos: u64, now: Nanos) {
         let mut account = self.account.lock();
-        account.left = account.left.saturating_sub(nanos);
+        let since = now.0.saturating_sub(account.began);
+        account.left = account.left.saturating_sub(nanos.min(since));
     }
 
     /// Until when the thread may run from `now` before it is to be charged again, or when it will
@@ -79,9 +81,9 @@ mod tests {
         assert_eq!(limit.until(Nanos(7)), Ok(Nanos(u64::MAX)));
         limit.set(30, 100, Nanos(1000));
         assert_eq!(limit.until(Nanos(1000)), Ok(Nanos(1030)));
-        limit.charge(20);
+        limit.charge(20, Nanos(1020));
         assert_eq!(limit.until(Nanos(1020)), Ok(Nanos(1030)));
-        limit.charge(11);
+        limit.charge(11, Nanos(1031));
         assert_eq!(limit.until(Nanos(1031)), Err(Nanos(1100)));
         assert_eq!(limit.until(Nanos(1100)), Ok(Nanos(1130)));
         assert_eq!(limit.until(Nanos(1750)), Ok(Nanos(1780)));

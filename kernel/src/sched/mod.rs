@@ -124,9 +124,12 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             None => {
                 context::leave(cpu, &irq);
                 arm(cpu, NEVER, &irq);
-                trace::idle(cpu);
-                Current::wait(cpu.arch(), &mut irq);
-                trace::wake(cpu);
+                // What this CPU itself has noted since it looked, no interrupt will tell it.
+                if !cpu.work().wants_a_look() {
+                    trace::idle(cpu);
+                    Current::wait(cpu.arch(), &mut irq);
+                    trace::wake(cpu);
+                }
             }
         }
     }
@@ -381,15 +384,7 @@ fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
     let ran = now.0.saturating_sub(cpu.chosen_at.replace(now).0);
     thread.ran(ran);
     if thread.limit.is_set() {
-        thread.limit.charge(cpu.kernel.rate.length(ran));
-    }
-}
-
-/// Counts the time of the current thread up to now.
-pub fn charge_current(cpu: &Cpu) {
-    if let Some(thread) = cpu.take_current() {
-        charge(cpu, &thread, Current::now(cpu.arch()));
-        cpu.set_current(thread);
+        thread.limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now));
     }
 }
 

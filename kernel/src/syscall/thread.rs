@@ -124,8 +124,6 @@ pub(super) fn set_budget(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Err
     if !none && (budget > period || budget < MIN_BUDGET) {
         return Err(Error::BadArgument);
     }
-    // What the caller has used until now was before its limit.
-    sched::charge_current(caller.cpu);
     thread.limit.set(budget, period, caller.cpu.now());
     match budget {
         0 => thread.drop_extra(Extras::Limit),

@@ -225,6 +225,56 @@ fn time_2_a_budget_ends_and_comes_back() {
     assert_eq!(run.cpu().now().0, began + 30 * MS);
 }
 
+/// A budget is for what a thread runs from then on, wherever it runs.
+#[test]
+fn time_2_a_budget_is_not_charged_for_the_past() {
+    const MS: u64 = 1_000_000;
+    let (mut run, _) = boot(2);
+    let handle = start(&mut run);
+    run.on(1).take_interrupts();
+    let other = run.user();
+    run.machine.advance(5 * MS);
+    assert_eq!(run.on(0).result(Call::ThreadBudget, &[handle, MS, 10 * MS]), Ok(0));
+    run.on(1).take_interrupts();
+    assert!(!run.idles() && run.user() == other);
+    run.machine.advance(MS);
+    run.interrupt(Interrupt::Timer);
+    assert!(run.idles() || run.user() != other, "it is used up");
+}
+
+/// A process ends though its threads run at a higher priority than its own and leave it no CPU.
+#[test]
+fn a_process_that_keeps_all_cpus_ends() {
+    let mut run = Run::boot(Profile::Minimal);
+    let page = run.page();
+    let init = run.user();
+    let child = run.spawn(page, u64::MAX).expect("a child");
+    let main = run.yield_to_other();
+    for _ in 0..40 {
+        let handle = start(&mut run);
+        let priority = abi::DEFAULT_PRIORITY;
+        assert_eq!(run.result(Call::ThreadPriority, &[handle, priority]), Ok(0));
+    }
+    while run.user() != init {
+        run.call(Call::Yield, &[]);
+    }
+    assert_eq!(run.result(Call::ProcessPriority, &[child, 10]), Ok(0));
+    run.call(Call::ProcessWait, &[child]);
+    while run.user() == main {
+        run.call(Call::Yield, &[]);
+    }
+    run.call(Call::Exit, &[3]);
+    for _ in 0..100 {
+        if run.user() == init {
+            break;
+        }
+        run.machine.advance(sched::SLICE);
+        run.interrupt(Interrupt::Timer);
+    }
+    assert_eq!(run.user(), init, "it goes on");
+    assert_eq!(run.result(Call::ProcessWait, &[child]), Ok(ExitReport::new(Ending::Exited, 3).0));
+}
+
 /// Who is lent a priority runs before what is between, at once, and not after it was taken back;
 /// along a chain each is lent to.
 #[test]
@@ -341,6 +391,24 @@ fn smp_3_a_cpu_that_comes_up_stays() {
     assert!(other.arch().is_started());
     run.on(1).come_up();
     assert!(other.arch().is_started(), "it went off at once");
+}
+
+/// A CPU that looks for work and finds a thread that is doomed ends it; who waited for that is ready
+/// on the same CPU, which does not go idle over it.
+#[test]
+fn time_4_a_cpu_does_not_idle_over_whom_it_woke() {
+    let (mut run, _) = boot(2);
+    let handle = start(&mut run);
+    let joiner = user_of(&thread(&run, handle));
+    run.on(1).take_interrupts();
+    assert_eq!(run.user(), joiner);
+    run.on(0);
+    let doomed = start(&mut run);
+    // As far as a killer gets before it looks into the queue.
+    thread(&run, doomed).doom();
+    run.on(1).call(Call::ThreadWait, &[doomed]);
+    assert!(!run.idles(), "it has woken the joiner");
+    assert_eq!(run.user(), joiner);
 }
 
 /// A CPU that has more than it runs interrupts one that has nothing, if that was not done before; and
