@@ -7,10 +7,10 @@
 use crate::cpuset::CpuId;
 use crate::hotplug::Refused;
 use crate::kernel::Kernel;
+use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
-use crate::print::Machine;
 use crate::rendezvous::Rendezvous;
 use crate::request::Inbox;
 use crate::sched;

@@ -13,7 +13,7 @@ use crate::cpuset::CpuId;
 use crate::pending::Pending;
 use crate::request::Kinds;
 use crate::sched::{self, context};
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicBool, Ordering};
 use crate::syscall::Outcome;
 use abi::Error;
 use arch_contract::barrier::Site;
@@ -24,11 +24,11 @@ use arch_contract::tlb::Tlb;
 use arch_current::Current;
 
 /// Whether a CPU has answered that it cannot go off.
-pub struct Refused(AtomicU8);
+pub struct Refused(AtomicBool);
 
 impl Refused {
     pub const fn new() -> Self {
-        Self(AtomicU8::new(0))
+        Self(AtomicBool::new(false))
     }
 }
 
@@ -60,7 +60,7 @@ pub fn turn_off(cpu: &Cpu, number: u64, irq: &IrqsOff) -> Outcome {
     match find(cpu, number) {
         Some((number, other)) if number != CpuId::BOOT => {
             if cpu.kernel.online().has(number) {
-                other.refused.0.store(0, Ordering::Relaxed);
+                other.refused.0.store(false, Ordering::Relaxed);
                 cpu.ask(other, Kinds::GO_OFF, irq);
                 if number == cpu.number {
                     cpu.serve();
@@ -80,7 +80,8 @@ fn find(cpu: &Cpu, number: u64) -> Option<(CpuId, &'static Cpu)> {
 /// Whether `number` has gone off, or has refused.
 pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
     let other = cpu.kernel.any_cpu(number)?;
-    if other.refused.0.load(Ordering::Acquire) != 0 {
+    // Acquire: pairs with the release in `go_off`.
+    if other.refused.0.load(Ordering::Acquire) {
         return Some(Err(Error::BadArgument));
     }
     let off = !cpu.kernel.online().has(number)
@@ -92,7 +93,7 @@ pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
 pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
     if !sched::evacuate(cpu) {
         // Release: pairs with the acquire in `look_off`.
-        cpu.refused.0.store(1, Ordering::Release);
+        cpu.refused.0.store(true, Ordering::Release);
         return irq;
     }
     context::leave(cpu, &irq);

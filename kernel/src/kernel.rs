@@ -6,6 +6,7 @@
 use crate::console::Console;
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet, SharedSet};
+use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
@@ -13,7 +14,7 @@ use crate::mm::ids::HardwareIds;
 use crate::mm::memory::Memory;
 use crate::object::Ref;
 use crate::panic;
-use crate::print::{self, Machine, Text};
+use crate::print::{self, Text};
 use crate::program;
 use crate::provoke;
 use crate::sched;

@@ -11,12 +11,15 @@
 //! | [`syscall`] | from numbers to effects |
 //! | [`cap`], [`object`] | what a program can name, and how objects live |
 //! | [`process`], [`thread`], [`program`] | what runs, and how it gets loaded |
-//! | [`sched`] | what runs next; kernel tasks; memory contexts |
+//! | [`sched`] | what runs next, and where; kernel tasks; memory contexts |
 //! | [`membarrier`], [`rseq`] | what user mode is promised about other CPUs and about being interrupted |
+//! | [`request`], [`pending`] | what CPUs ask of each other, and calls that wait for it |
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
-//! | [`kernel`], [`cpu`] | the two values that all state hangs off |
-//! | [`fault`], [`panic`] | when a program, or the kernel, goes wrong |
-//! | [`trace`] | what kernels built for testing record |
+//! | [`kernel`], [`cpu`], [`cpuset`] | the two values that all state hangs off; CPUs by number |
+//! | [`hotplug`] | CPUs off and on again |
+//! | [`sync`], [`time`], [`console`], [`print`] | locks that serve while they wait; clock rates; the one device |
+//! | [`fault`], [`panic`](mod@panic) | when a program, or the kernel, goes wrong |
+//! | [`trace`], [`rendezvous`] | in kernels built for testing: what they record, and where they can be stopped |
 //! | [`refuse`] | the global allocator of an image: there is none |
 //!
 //! Calls into architecture code read `Current::hook(…)`; the hooks and their contracts are in

@@ -3,7 +3,8 @@
 
 use crate::cpu::Cpu;
 use crate::kernel::Kernel;
-use crate::print::{self, Machine, Text};
+use crate::mm::Machine;
+use crate::print::{self, Text};
 use crate::trace;
 use arch_contract::machine::{Power, Verdict};
 use arch_current::Current;

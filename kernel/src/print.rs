@@ -3,12 +3,10 @@
 //! A line of the protocol has [`abi::PROTOCOL`] at its beginning. Programs share the console, but
 //! what they write goes through [`crate::console`], which keeps them from forging such a line.
 
+use crate::mm::Machine;
 use arch_contract::console::Console;
 use arch_current::Current;
 use core::fmt::{self, Write};
-
-/// The architecture's machine-wide value.
-pub type Machine = <Current as arch_contract::Base>::Machine;
 
 /// Writes text to the console. `None` works too: before the machine is known, and in a panic.
 pub struct Text<'a>(pub Option<&'a Machine>);

@@ -3,9 +3,9 @@
 //! Its life: made by the program loader, started with one thread, ended by `exit`, a fault,
 //! `process_kill` or the end of its last thread. That it will end is one thing, and how is settled
 //! then; that it has ended is another: its last thread is off every CPU. After that, and after the
-//! last job that others do in it, it is taken apart by a kernel task whose storage is part of the process, so that
-//! freeing memory needs none. Whoever holds a capability can read the report until the last one
-//! is gone.
+//! last job that others do in it, it is taken apart by a kernel task whose storage is part of the
+//! process, so that freeing memory needs none. Whoever holds a capability can read the report until
+//! the last one is gone.
 
 use crate::cap::Table;
 use crate::cpu::Cpu;

@@ -21,11 +21,11 @@
 
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
+use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::pending::Pending;
-use crate::print::Machine;
 use crate::process::Process;
 use crate::rseq;
 use crate::sched::limit::Limit;

@@ -8,6 +8,7 @@ use crate::cpu::{Cpu, Work};
 use crate::fault;
 use crate::kernel;
 use crate::membarrier;
+use crate::mm::Machine;
 use crate::panic;
 use crate::sched;
 use crate::sched::quick::{self, Turn};
@@ -27,7 +28,6 @@ use core::fmt;
 use core::ptr::NonNull;
 
 type ArchCpu = <Current as Base>::Cpu;
-type Machine = <Current as Base>::Machine;
 
 /// A membarrier: straight to it, since it is about this CPU and its mm and not about what a thread
 /// can name.

@@ -89,7 +89,7 @@ clauses! {
     Tlb1 "TLB-1" 7 [Model Instructions] "A flusher changes the entry, raises the generation, then a full barrier, then reads the CPU set." ; by "CTX-3"
     Tlb2 "TLB-2" 6 [Behaviour Model] "When a local flush returns, this CPU can use no old translation, nor walk a freed table." ; by "unmap"
     Tlb3 "TLB-3" 7 [Model Trace] "When a flush returns, no CPU can; a CPU in the switching window is not skipped, and a lazy CPU only where no table is freed." ; by "unmap, teardown"
-    Tlb4 "TLB-4" 7 [Model] "A CPU that missed a generation flushes everything of the mm." ; by "TLB-3"
+    Tlb4 "TLB-4" 7 [Model] "A CPU that missed generations forgets all that they were raised for, or everything of the mm." ; by "TLB-3"
     Tlb5 "TLB-5" 7 [Model Behaviour] "Whoever waits for another CPU serves what is asked of itself." ; by "progress"
     Bar1 "BAR-1" 7 [Behaviour Instructions Model] "full_barrier orders stores before it with loads after it." ; by "every site" ; unseen "on a single TCG thread"
     Bar2 "BAR-2" 7 [Behaviour] "membarrier's commands, registrations, errors and their order are those of the Linux interface." ; by "runtimes"

@@ -180,7 +180,7 @@ pub trait Contexts: crate::pte::Paging {
     /// Makes `to` what this CPU's MMU holds.
     ///
     /// # When
-    /// By `enter_mm` in the scheduler, and nowhere else: on the way to user mode, or before a
+    /// By `context::enter` in the scheduler, and nowhere else: on the way to user mode, or before a
     /// kernel task that uses `to` is polled.
     ///
     /// # Holds before

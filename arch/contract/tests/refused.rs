@@ -176,7 +176,9 @@ fn errors(example: &str) -> Vec<String> {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut child = Command::new(compiler)
         .args(["-", "--edition=2024", "--crate-type=lib", "--crate-name=example", "--emit=metadata"])
-        .args(["--error-format=json", "-o", "/dev/null"])
+        .arg("--error-format=json")
+        // A folder that is ours: root's compiler would replace /dev/null by a file.
+        .args(["--out-dir", env!("CARGO_TARGET_TMPDIR")])
         .arg("--extern")
         .arg(format!("arch_contract={}", library.display()))
         .arg("-L")

@@ -40,7 +40,6 @@ impl Status {
     pub const BUSY: Self = Self(1);
     /// The hypervisor has no such call.
     pub const FUNCTION: Self = Self(-2);
-    pub const PARAMETER: Self = Self(-4);
 
     /// Whether the same call should be made again; the long-busy values (PAPR §14.5) hint at when.
     pub const fn is_busy(self) -> bool {

@@ -80,8 +80,8 @@ global_asm!(
     "trap",
     ".popsection",
 
-    // Turns translation on: r3 is where to go on, r4 its
-    // argument, r5 the MSR. The caller's frame stays; its saved LR is of real mode and never used again.
+    // Turns translation on: r3 is where to go on, r4 its argument, r5 the MSR. The caller's frame
+    // stays; its saved LR is of real mode and never used again.
     ".pushsection .text.start, \"ax\", @progbits",
     ".globl spandrel_go_virtual",
     "spandrel_go_virtual:",

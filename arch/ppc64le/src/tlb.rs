@@ -1,9 +1,10 @@
 //! Invalidation on this CPU, by `tlbiel` (Power ISA 3.0B Book III §5.9.3.2); that on all CPUs at once
 //! is `broadcast.rs`.
 //!
-//! The local form needs no leave of the hypervisor. RIC says what goes: 0 translations, 1 the page-walk cache, 2 both and what is
-//! cached of the process table. An invalidation by PID works on one congruence class at a time;
-//! ISA 3.0 has 128 of them, and later processors take the first for all.
+//! The local form needs no leave of the hypervisor. RIC says what goes: 0 translations, 1 the
+//! page-walk cache, 2 both and what is cached of the process table. An invalidation by PID works on
+//! one congruence class at a time; ISA 3.0 has 128 of them, and later processors take the first for
+//! all.
 
 use crate::cpu::{Cpu, Machine};
 use crate::pid::Pid;

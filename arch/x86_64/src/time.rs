@@ -2,11 +2,12 @@
 //!
 //! A hypervisor keeps the TSCs of its virtual CPUs in step, and emulators do without the invariant
 //! bit. Where neither says so, one TSC may be behind another, and the clock is the latest value that
-//! any CPU has read: a shared word, which costs what it costs (`TIME-1`). The timer takes a TSC value where CPUID has
-//! TSC-deadline mode, else a countdown whose rate is measured. Rates that CPUID does not state
-//! are measured against the ACPI PM timer, or the PIT where the firmware names none: two readings
-//! half a millisecond apart, each the tightest of a few, so that being descheduled in between
-//! lengthens the measurement and does not spoil it.
+//! any CPU has read: a shared word, which costs what it costs (`TIME-1`).
+//!
+//! The timer takes a TSC value where CPUID has TSC-deadline mode, else a countdown whose rate is
+//! measured. Rates that CPUID does not state are measured against the ACPI PM timer, or the PIT
+//! where the firmware names none: two readings half a millisecond apart, each the tightest of a
+//! few, so that being descheduled in between lengthens the measurement and does not spoil it.
 
 use crate::X86_64;
 use crate::apic::{LocalApic, TimerMode};

@@ -97,10 +97,11 @@ numbers! {
     /// runs first. Errors: `BadArgument`.
     ProcessPriority = 17,
     /// `thread_start(process [MANAGE], entry, stack, argument) -> thread`. Starts a thread at
-    /// `entry` as a function is entered, below `stack` (16-byte aligned), with `argument` as its first
-    /// argument; registers that the machine's ABI does not define there are zero. It has the process's priority, may run on the CPUs that the
-    /// caller may run on, and has no budget of its own. The handle has all rights. Errors:
-    /// `NoMemory`, `TableFull`, `Gone`, `BadAddress` (entry or stack is not a user's).
+    /// `entry` as a function is entered, below `stack` (16-byte aligned), with `argument` as its
+    /// first argument; registers that the machine's ABI does not define there are zero. It has the
+    /// process's priority, may run on the CPUs that the caller may run on, and has no budget of its
+    /// own. The handle has all rights. Errors: `NoMemory`, `TableFull`, `Gone`, `BadAddress` (entry
+    /// or stack is not a user's).
     ThreadStart = 18,
     /// `thread_exit()`. Ends the calling thread. When the last thread of a process ends, the
     /// process ends with status 0. Does not return.

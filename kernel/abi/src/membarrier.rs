@@ -2,8 +2,8 @@
 //! order of checks.
 //!
 //! A process is what Linux calls an mm. `command`, `flags` and `cpu` are Linux's three arguments.
-//! Checks come in this order: flags, whether the command is known and supported ([`Error::BadArgument`],
-//! Linux's `EINVAL`), registration ([`Error::NotRegistered`], Linux's `EPERM`).
+//! Checks come in this order: flags, whether the command is known and supported
+//! ([`Error::BadArgument`], Linux's `EINVAL`), registration ([`Error::NotRegistered`], Linux's `EPERM`).
 //!
 //! Where Linux has a quirk:
 //! - Registering `SYNC_CORE` or `RSEQ` does not allow plain `PRIVATE_EXPEDITED`, here as there; but

@@ -14,7 +14,7 @@
 //! | [`flush`] | TLB generations, and what each was raised for |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
-//! | [`space`] | regions, pages and tables: one user address space |
+//! | [`space`] | one user address space: regions, pages and tables; its TLB shootdown |
 //!
 //! Work on an address space is proportional to its size, so it comes in slices: each function that
 //! could take long takes a number of pages and says whether there is more.

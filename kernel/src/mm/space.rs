@@ -327,15 +327,10 @@ impl Space {
         Ok(())
     }
 
-    /// The region that `at` lies in, if any.
-    pub fn region_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Region> {
-        self.inner.lock(cpu).regions.find(at)
-    }
-
     /// What the region around `at` allows; `None` where nothing was ever granted. For messages
     /// about faults.
     pub fn protection_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Protection> {
-        self.region_at(cpu, at).map(|region| region.protection)
+        self.inner.lock(cpu).regions.find(at).map(|region| region.protection)
     }
 
     /// One slice of taking the space apart: the port's part, then up to `max_pages` pages and the

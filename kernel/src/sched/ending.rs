@@ -1,7 +1,7 @@
 //! The end of threads, wherever they are.
 //!
 //! A process ends when its last thread is off every CPU and out of every queue. Who ends a process
-//! dooms its threads one by one ([`doom`]): those that are in a queue are taken out and ended here,
+//! dooms its threads one by one (`doom`): those that are in a queue are taken out and ended here,
 //! those that run are dropped by their CPU on its way out, those that a kernel task works for when
 //! the task is through. The protocol is that of [`crate::thread`].
 

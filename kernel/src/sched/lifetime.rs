@@ -77,8 +77,8 @@ pub enum Verdict {
 #[inline(always)]
 pub(super) fn episode_begins(cpu: &Cpu, space: &Space) {
     if policy(cpu) == Policy::Refcount {
-        // Relaxed: before the release store that says *lazy*, which the scan in `decide` reads
-        // before it reads the count.
+        // Relaxed: before the release store that says *lazy*, which the scan in `is_loaded_nowhere`
+        // reads before it reads the count.
         space.holders().fetch_add(1, Ordering::Relaxed);
         cpu.held.counted.set(space);
     }
@@ -92,7 +92,8 @@ pub(super) fn episode_ended(cpu: &Cpu) {
         // SAFETY: the count that `episode_begins` took keeps the space; nothing follows the pointer
         // after it is given back.
         if let Some(space) = unsafe { space.as_ref() } {
-            // Release: all this CPU did with the tables. Pairs with the acquire in `decide`.
+            // Release: all this CPU did with the tables. Pairs with the acquire in
+            // `is_loaded_nowhere`.
             space.holders().fetch_sub(1, Ordering::Release);
         }
     }

@@ -38,8 +38,8 @@ pub struct Arguments {
     /// Memory the kernel may use, in MiB.
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     mem: u32,
-    /// Who keeps a lazily loaded address space alive.
-    #[arg(long, value_enum, default_value = "hazard")]
+    /// Who keeps an address space alive that a CPU still has loaded: the kernel's policy.
+    #[arg(long, value_enum, default_value = "hazard", value_name = "POLICY")]
     lifetime: Lifetime,
     /// The trace, in the Trace Event Format (JSON).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -87,8 +87,7 @@ fn yields(count: u64) -> Result<(), Error> {
             Window::<3>::end();
         }
     })?;
-    all.join();
-    Ok(())
+    all.join()
 }
 
 fn naps(count: u64) -> Result<(), Error> {

@@ -18,8 +18,8 @@ user_rt::entry!(main);
 /// them on a slow emulator.
 const SLOW: u64 = 20_000;
 
-/// Rounds of slow ones until one was interrupted, at most.
-const ROUNDS: u64 = 100;
+/// How many times the turns a thread makes at most until one was interrupted.
+const PATIENCE: u64 = 100;
 
 static FAST: Counters = Counters::new();
 static CAREFUL: Counters = Counters::new();
@@ -69,22 +69,22 @@ fn slow(threads: u64, turns: u64) -> Result<bool, Error> {
         }
         asked
     })?;
-    let (mut restarts, mut rounds) = (0, 0);
-    // A turn is interrupted when a slice ends in it: sooner or later one does.
-    while restarts == 0 && rounds < ROUNDS {
-        rounds += 1;
-        restarts += each(threads, move |area| {
-            for _ in 0..turns {
-                // SAFETY: the area is registered for this thread, and every CPU has a counter.
-                unsafe { sequence::slow_increment(area.area(), CAREFUL.as_ptr(), SLOW) };
-            }
-        })?;
-    }
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let restarts = each(threads, move |area| {
+        let mut made = 0;
+        // A turn is interrupted when a slice ends in it: a thread that runs long enough sees it.
+        while made < turns || area.restarts() == 0 && made < PATIENCE * turns {
+            // SAFETY: the area is registered for this thread, and every CPU has a counter.
+            unsafe { sequence::slow_increment(area.area(), CAREFUL.as_ptr(), SLOW) };
+            made += 1;
+        }
+        MADE.fetch_add(made, Ordering::Relaxed);
+    })?;
     STOP.store(true, Ordering::Relaxed);
     let asked = asking.join()?;
     let sum = CAREFUL.sum();
     println!("rseq: {sum} slowly, {restarts} started over, {asked} times asked to");
-    Ok(sum == rounds * threads * turns && restarts > 0 && asked > 0)
+    Ok(sum == MADE.load(Ordering::Relaxed) && restarts > 0 && asked > 0)
 }
 
 /// Has `threads` threads do `body`, each with an area of its own; the restarts of all.
