@@ -269,6 +269,8 @@ pub struct Held {
     /// as it is loaded (`CTX-9`), so its own CPU may follow the pointer until it has stored another
     /// `loaded`.
     space: Cell<*const Space>,
+    /// The number that it was loaded under.
+    slot: Cell<Slot>,
     slots: [Cell<Remembered>; SLOTS],
     /// The mm and its sync generation for which this core last serialized, or owes to.
     synced: Cell<(u64, u64)>,
@@ -282,6 +284,7 @@ impl Held {
     pub const fn new() -> Self {
         Self {
             space: Cell::new(ptr::null()),
+            slot: Cell::new(Slot(0)),
             slots: [const { Cell::new(Remembered { id: 0, seen: 0 }) }; SLOTS],
             synced: Cell::new((0, 0)),
             drop_wanted: Cell::new(false),
@@ -433,6 +436,7 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     trace::event(cpu, Kind::Seen, to.get(), generation);
     cpu.words.set_seen(generation);
     cpu.held.space.set(space);
+    cpu.held.slot.set(cached.slot);
     let did = |did: Did, bit: u64| if did == Did::Yes { bit } else { 0 };
     let slot = if cpu.kernel.ids.are_per_cpu() { u64::from(cached.slot.0) + 1 } else { 0 };
     let bits =
@@ -467,7 +471,7 @@ pub fn catch_up(cpu: &Cpu, irq: &IrqsOff) {
     let Some(space) = cpu.loaded_space() else { return };
     let generation = space.flushes().generation();
     let seen = cpu.words.seen.load(Ordering::Relaxed);
-    let cached = cpu.cached(space);
+    let cached = Cached { mm: space.mm(), slot: cpu.held.slot.get() };
     forget(cpu, &cached, &space.flushes().since(seen, generation), irq);
     cpu.held.slots[usize::from(cached.slot.0)].set(Remembered { id: space.id().get(), seen: generation });
     trace::event(cpu, Kind::Seen, space.id().get(), generation);

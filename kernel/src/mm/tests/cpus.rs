@@ -236,6 +236,22 @@ fn tlb_3_a_freed_table_is_forgotten_before_the_space_is_loaded() {
     }
 }
 
+/// `TLB-2`: what is loaded is flushed under the number that it was loaded under, though a test uses
+/// fewer of them from now on.
+#[test]
+fn tlb_2_what_is_loaded_keeps_its_slot() {
+    for profile in Profile::ALL {
+        let w = world(config(profile, 1));
+        let space = w.space(3);
+        w.map(space, HERE, 2);
+        enter(w.cpu, space);
+        assert!(reads(w.cpu, HERE));
+        w.cpu.kernel.ids.limit_to(2);
+        w.unmap(space, HERE, 1);
+        assert!(!reads(w.cpu, HERE), "{profile:?}");
+    }
+}
+
 /// `CTX-12`: more address spaces, one after the other, than there are ids, each used on every CPU:
 /// ids are reused, after all CPUs have forgotten everything, and each space sees its own pages. The
 /// model checks every use of a translation against the space it was made for.
