@@ -150,7 +150,7 @@ pub fn bar_3_commands_reach_the_cpus_that_run_the_process<O: Os>(world: &World<O
     world.move_to(0)?;
     let cpu = world.others().next().unwrap_or(0);
     let spinner = spinner(world, cpu)?;
-    for (registration, command) in REGISTRATIONS {
+    let all = REGISTRATIONS.iter().try_for_each(|&(registration, command)| {
         world.barrier(registration)?;
         let before = Counts::of(world, cpu)?;
         let own = world.count(0, Counter::CoreSyncs)?;
@@ -164,9 +164,12 @@ pub fn bar_3_commands_reach_the_cpus_that_run_the_process<O: Os>(world: &World<O
             ensure!(synced > before.core_syncs, "{command:?}: CPU {cpu} did not serialize");
             ensure!(world.count(0, Counter::CoreSyncs)? > own, "{command:?}: the caller's did not");
         }
-    }
+        Ok(())
+    });
+    // Whatever came of it: the spinner waits for this.
     world.store(world.flag(0), 1);
-    world.join(spinner)
+    world.join(spinner)?;
+    all
 }
 
 /// A thread on `cpu` that stays in user mode until flag 0 is 1; it runs when this returns.

@@ -77,5 +77,8 @@ impl Contexts for Ppc64le {
 
     fn drop_lazy(_cpu: &Cpu, _left: LeftLazy, _irq: &IrqsOff) {
         load(Pid::EMPTY);
+        // A walk that began under the old PID is over before this CPU says that it holds nothing:
+        // its tables may be freed then (Book III §5.10.1). `CTX-9`
+        spr::ptesync();
     }
 }

@@ -21,6 +21,8 @@ use arch_current::Current;
 /// Wakes whatever is due.
 pub(super) fn wake_sleepers(cpu: &'static Cpu, now: Nanos, irq: &IrqsOff) {
     loop {
+        // There may be many, and others wait for this CPU. `TLB-5`
+        cpu.serve();
         let sleeper = cpu.timers.lock().pop_due(now.0);
         match sleeper {
             Some(Runnable::Thread(thread)) => wake_sleeper(cpu, thread, irq),
