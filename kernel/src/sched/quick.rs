@@ -47,7 +47,8 @@ pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
     let plain = match queue.first_thread(priority).filter(|_| best == Some(priority)) {
         Some(next) if !current.has_extras() && !next.has_extras() && next.affinity().has(cpu.number) => {
             // Inside the lock, as in the long way. Both stand on this CPU, before and after.
-            !current.is_doomed() && !next.is_doomed()
+            // A rest of a slice may end before what the timer is armed for.
+            !current.is_doomed() && !next.is_doomed() && next.slice_left.load(Ordering::Relaxed) == 0
         }
         _ => false,
     };
