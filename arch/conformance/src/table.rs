@@ -66,30 +66,30 @@ macro_rules! rows {
 }
 
 rows! {
-        bar::bar_2_errors_are_those_of_linux level 7 cpus 1 Every;
-        bar::bar_2_a_new_process_starts_unregistered role unregistered level 7 cpus 1 Every;
-        bar::bar_2_registering_under_switches role registers level 7 cpus 2 Every;
-        bar::bar_3_commands_reach_the_cpus_that_run_the_process level 7 cpus 2 Every;
-        bar::bar_3_global_expedited_reaches_the_registered role receiver level 7 cpus 2 Every;
-        bar::bar_3_store_buffering level 7 cpus 2 Real;
-        bar::bar_4_bar_5_a_round_trip_between_sample_and_start level 7 cpus 3 Every;
-        ret::ret_2_an_adopted_mm_hides_no_request level 7 cpus 3 Every;
-        ret::ret_2_a_sibling_that_left_by_a_call level 7 cpus 2 Every;
-        ret::ret_2_the_caller_too level 7 cpus 2 Every;
-            ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
-        ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
-        ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
-        ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
-        tlb::tlb_3_a_remote_unmap_faults role reads_what_is_unmapped level 7 cpus 2 Every;
-        tlb::tlb_3_tables_are_freed_while_lazy level 7 cpus 3 Every;
-        tlb::tlb_3_a_task_that_adopted level 7 cpus 3 Every;
-        tlb::tlb_3_a_cpu_in_the_switching_window level 7 cpus 3 Every;
-        tlb::tlb_4_flushed_while_lazy level 7 cpus 3 Every;
-        tlb::tlb_4_two_flushers level 7 cpus 3 Every;
-        smp::smp_2_wake_ups level 7 cpus 2 Every;
-        smp::smp_3_off_and_on level 8 cpus 2 Every;
-        mig::mig_1_forced_migrations level 8 cpus 2 Every;
-        mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
+    bar::bar_2_errors_are_those_of_linux level 7 cpus 1 Every;
+    bar::bar_2_a_new_process_starts_unregistered role unregistered level 7 cpus 1 Every;
+    bar::bar_2_registering_under_switches role registers level 7 cpus 2 Every;
+    bar::bar_3_commands_reach_the_cpus_that_run_the_process level 7 cpus 2 Every;
+    bar::bar_3_global_expedited_reaches_the_registered role receiver level 7 cpus 2 Every;
+    bar::bar_3_store_buffering level 7 cpus 2 Real;
+    bar::bar_4_bar_5_a_round_trip_between_sample_and_start level 7 cpus 3 Every;
+    ret::ret_2_an_adopted_mm_hides_no_request level 7 cpus 3 Every;
+    ret::ret_2_a_sibling_that_left_by_a_call level 7 cpus 2 Every;
+    ret::ret_2_the_caller_too level 7 cpus 2 Every;
+    ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
+    ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
+    ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
+    ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
+    tlb::tlb_3_a_remote_unmap_faults role reads_what_is_unmapped level 7 cpus 2 Every;
+    tlb::tlb_3_tables_are_freed_while_lazy level 7 cpus 3 Every;
+    tlb::tlb_3_a_task_that_adopted level 7 cpus 3 Every;
+    tlb::tlb_3_a_cpu_in_the_switching_window level 7 cpus 3 Every;
+    tlb::tlb_4_flushed_while_lazy level 7 cpus 3 Every;
+    tlb::tlb_4_two_flushers level 7 cpus 3 Every;
+    smp::smp_2_wake_ups level 7 cpus 2 Every;
+    smp::smp_3_off_and_on level 8 cpus 2 Every;
+    mig::mig_1_forced_migrations level 8 cpus 2 Every;
+    mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
     // Last: the machine is short of ids from then on.
     ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
 }

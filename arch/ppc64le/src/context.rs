@@ -1,7 +1,7 @@
 //! Memory contexts: a PID, and its entry in the process table.
 //!
-//! `mtspr PID; isync` is all of a switch: translations are tagged by PID, so nothing is flushed, and
-//! quadrant 3 does not depend on it. A CPU that runs no user holds the empty tree.
+//! `mtspr PID; isync` makes the switch: translations are tagged by PID, so nothing is flushed, and
+//! quadrant 3 does not depend on it. `ptesync` ends walks under the old one. A CPU that runs no user holds the empty tree.
 
 use crate::cpu::{Cpu, Machine};
 use crate::pid::{self, Pid};
@@ -25,6 +25,9 @@ fn load(pid: Pid) {
     // one. `isync`, so that no later access is translated under the old one (Book III §5.7.6).
     unsafe { spr::write::<{ number::PIDR }>(pid.get()) };
     spr::isync();
+    // A walk that began under the old PID is over before this CPU says that it holds something else:
+    // the old tables may be freed then (Book III §5.10.1). `CTX-5`, `CTX-9`
+    spr::ptesync();
 }
 
 impl Contexts for Ppc64le {
@@ -77,8 +80,5 @@ impl Contexts for Ppc64le {
 
     fn drop_lazy(_cpu: &Cpu, _left: LeftLazy, _irq: &IrqsOff) {
         load(Pid::EMPTY);
-        // A walk that began under the old PID is over before this CPU says that it holds nothing:
-        // its tables may be freed then (Book III §5.10.1). `CTX-9`
-        spr::ptesync();
     }
 }

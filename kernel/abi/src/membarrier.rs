@@ -10,6 +10,8 @@
 //!   Linux's `GET_REGISTRATIONS` then also reports `REGISTER_PRIVATE_EXPEDITED`. Here it reports
 //!   what was registered.
 //! - A new process starts without registrations, as after `execve`; there is no `fork`.
+//! - `GLOBAL` interrupts the other CPUs; Linux waits until each has passed through its scheduler. No
+//!   tick would ever bring a busy CPU there here.
 //! - `cpu` is looked at only with [`FLAG_CPU`]; a CPU that does not exist, is off, or runs another
 //!   process is success, since nothing is to be done there.
 //!
@@ -21,7 +23,7 @@ crate::numbers! {
     Command:
     /// Returns the set of supported commands, without this one.
     Query = 0,
-    /// A full barrier on every CPU, by waiting until each has passed through its kernel.
+    /// A full barrier on every CPU, by interrupting each.
     Global = 1,
     /// A full barrier on every CPU that runs a process registered for it.
     GlobalExpedited = 2,
