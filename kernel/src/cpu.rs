@@ -25,6 +25,7 @@ use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
@@ -164,6 +165,9 @@ impl Cpu {
     /// The one way to a full barrier in generic code.
     #[inline(always)]
     pub fn full_barrier(&self, site: Site) {
+        if left_out(site) {
+            return;
+        }
         Current::full_barrier(self.arch, site);
         trace::event(self, Kind::Barrier, site as u64, 0);
         trace::count(self, Counter::Barriers);
@@ -269,4 +273,19 @@ impl Cpu {
             Interrupt::Spurious => {}
         }
     }
+}
+
+/// Whether the selected mutant leaves the barriers of `site` out.
+#[inline(always)]
+fn left_out(site: Site) -> bool {
+    mutant::is(match site {
+        Site::LeaveUserMm => Mutant::M1,
+        Site::EnterUserMm => Mutant::M2,
+        Site::MembarrierEnter => Mutant::M4,
+        Site::MembarrierExit => Mutant::M5,
+        Site::IpiHandler => Mutant::M6,
+        Site::FlushSample => Mutant::NoBarrierInFlush,
+        Site::Register => Mutant::NoBarrierInRegistration,
+        Site::Offline => Mutant::NoBarrierGoingOff,
+    })
 }

@@ -28,6 +28,7 @@ use arch_contract::Base;
 use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE, MAX_CPUS};
 use arch_contract::context::{ContextId, Contexts};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant;
 use arch_contract::pte::Paging;
 use arch_contract::ret::Resume;
 use arch_contract::smp::Smp;
@@ -187,6 +188,13 @@ pub fn boot(
     };
     if options.tracing == Tracing::On && !trace::ENABLED {
         refuse(format_args!("trace=on wants a kernel built for testing: `tools/x trace` makes one"));
+    }
+    if let Some(id) = options.mutant
+        && mutant::select(id).is_none()
+    {
+        refuse(format_args!(
+            "mutant={id}: no such mutant in this kernel; `tools/x mutants` builds and lists them"
+        ));
     }
     if options.log == Log::Normal {
         let mut out = Text(Some(machine));

@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod bar;
+pub mod catalogue;
 mod ctx;
 mod mig;
 mod outcome;

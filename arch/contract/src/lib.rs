@@ -22,6 +22,8 @@ pub mod console;
 pub mod context;
 pub mod irq;
 pub mod machine;
+pub mod mutant;
+pub mod mutants;
 pub mod pte;
 pub mod ret;
 pub mod smp;

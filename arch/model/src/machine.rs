@@ -11,6 +11,7 @@ use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{BootInfo, HardwareCpu, PhysRange, reserve};
 use arch_contract::irq::Interrupt;
 use arch_contract::machine::{Power, Verdict};
+use arch_contract::mutant;
 use arch_contract::smp::PowerState;
 use arch_contract::time::Ticks;
 use arch_contract::upcalls::Upcalls;
@@ -19,7 +20,7 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 /// Where RAM starts. Not 0, so that a physical address that was never set is outside it.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x10_0000);
@@ -67,6 +68,17 @@ impl Default for Config {
 /// What a run that ended carries: [`Power::power_off`] unwinds with it, and tests catch it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PowerOff(pub Verdict);
+
+/// Selects the mutant that the environment names: another process for each, so tests in one process
+/// agree.
+fn select_mutant() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Ok(id) = std::env::var(mutant::VARIABLE) {
+            assert!(mutant::select(&id).is_some(), "{}={id}: no such mutant", mutant::VARIABLE);
+        }
+    });
+}
 
 /// Locks, after a panic of another host thread too: that panic is what is to be reported.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,6 +136,7 @@ impl Machine {
     /// # Panics
     /// If the configuration is out of its ranges.
     pub fn new(config: Config) -> (&'static Self, Vec<&'static Cpu>) {
+        select_mutant();
         assert!(config.ram.is_multiple_of(PAGE_SIZE) && config.ram > 0, "RAM is whole pages");
         assert!((1..=64).contains(&config.cpus), "1 to 64 CPUs");
         let layout = Layout::from_size_align(config.ram as usize, 1 << 16).expect("a sane size");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! init=NAME  mem=MIB  log=quiet|normal|verbose  provoke=panic|fault|overflow  trace=on|off
-//! broadcast=on|off  --  ARGUMENT…
+//! broadcast=on|off  mutant=ID  --  ARGUMENT…
 //! ```
 //! Words are separated by blanks. A word may hold `'…'`, inside which everything stands for
 //! itself, `"…"`, inside which only `\` does not, and `\c`, which is the character `c`; so any
@@ -61,6 +61,8 @@ pub struct Options<'a> {
     pub provoke: Option<Provoke>,
     pub tracing: Tracing,
     pub broadcast: Option<Broadcast>,
+    /// The promise to break. Only kernels built for testing can.
+    pub mutant: Option<&'a str>,
     arguments: &'a str,
 }
 
@@ -75,6 +77,7 @@ pub enum OptionError<'a> {
     BadProvoke(&'a str),
     BadTrace(&'a str),
     BadBroadcast(&'a str),
+    BadMutant(&'a str),
     Quoted(&'a str),
     Unterminated(&'a str),
     Zero,
@@ -97,6 +100,7 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
         provoke: None,
         tracing: Tracing::default(),
         broadcast: None,
+        mutant: None,
         arguments: "",
     };
     let (mut init, mut log, mut trace) = (false, false, false);
@@ -159,6 +163,12 @@ pub fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
                     _ => return Err(OptionError::BadBroadcast(word)),
                 };
                 options.broadcast.replace(broadcast).is_some()
+            }
+            "mutant" => {
+                if value.is_empty() {
+                    return Err(OptionError::BadMutant(word));
+                }
+                options.mutant.replace(value).is_some()
             }
             _ => return Err(OptionError::Unknown(word)),
         };
@@ -312,7 +322,7 @@ fn decimal(text: &str) -> Option<u64> {
 
 /// What every error about an option ends with.
 const KNOWN: &str = "options: init=NAME mem=MIB log=quiet|normal|verbose provoke=panic|fault|overflow \
-                     trace=on|off broadcast=on|off, then -- and arguments for init";
+                     trace=on|off broadcast=on|off mutant=ID, then -- and arguments for init";
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -335,6 +345,7 @@ impl fmt::Display for OptionError<'_> {
             Self::BadTrace(word) | Self::BadBroadcast(word) => {
                 write!(f, "{}: on or off is wanted; {KNOWN}", Shown(word))
             }
+            Self::BadMutant(word) => write!(f, "{}: the id of a mutant is wanted; {KNOWN}", Shown(word)),
             Self::Quoted(word) => {
                 write!(f, "{}: quotes are only understood after `--`; {KNOWN}", Shown(word))
             }

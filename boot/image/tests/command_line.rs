@@ -18,6 +18,7 @@ fn options() {
     assert_eq!((options.init, options.mem, options.log), ("hello", Some(64), Log::Quiet));
     assert_eq!(options.tracing, Tracing::Off);
     assert_eq!(parse("trace=on").unwrap().tracing, Tracing::On);
+    assert_eq!(parse("mutant=m9").unwrap().mutant, Some("m9"));
     assert_eq!(options.broadcast, None);
     assert_eq!(parse("broadcast=off").unwrap().broadcast, Some(Broadcast::Off));
 }
@@ -49,6 +50,8 @@ fn mistakes() {
     assert_eq!(parse("trace=on trace=on"), Err(OptionError::Repeated("trace=on")));
     assert_eq!(parse("broadcast=yes"), Err(OptionError::BadBroadcast("broadcast=yes")));
     assert_eq!(parse("broadcast=on broadcast=off"), Err(OptionError::Repeated("broadcast=off")));
+    assert_eq!(parse("mutant="), Err(OptionError::BadMutant("mutant=")));
+    assert_eq!(parse("mutant=m1 mutant=m2"), Err(OptionError::Repeated("mutant=m2")));
     assert_eq!(parse("init="), Err(OptionError::BadInit("init=")));
     assert_eq!(parse("'mem=1'"), Err(OptionError::Quoted("'mem=1'")));
     assert_eq!(parse("-- 'a"), Err(OptionError::Unterminated("'a")));

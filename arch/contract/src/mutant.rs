@@ -1,0 +1,98 @@
+//! Mutants: kernels with one promise broken, each with the test that must notice.
+//!
+//! A conformance suite is as good as what it catches. So the places where a promise is kept also
+//! hold, in kernels built for testing and on the host, the ways of breaking it that were seen in
+//! real kernels or that a porter could write: `if mutant::is(Mutant::M2) { … }`. At most one is
+//! selected, by the kernel option `mutant=m9` or, on the host, by the environment variable
+//! [`VARIABLE`]; `tools/x mutants` runs each against the killers that stand in its row of
+//! [`mutants`](crate::mutants). In an ordinary kernel [`is`] is `false` at compile time.
+//!
+//! The selection is the one global of a test kernel: a mutant stands for another build, chosen
+//! late so that one build does for all.
+
+use crate::Clause;
+pub use crate::mutants::{ALL, Mutant};
+use core::sync::atomic::{AtomicU16, Ordering};
+
+/// Whether this build has mutants: it is for testing, or for the simulated machine.
+pub const ENABLED: bool =
+    cfg!(any(spandrel_test, not(any(spandrel_arch = "x86_64", spandrel_arch = "ppc64le"))));
+
+/// Selects a mutant in host tests, by its id.
+pub const VARIABLE: &str = "SPANDREL_MUTANT";
+
+/// One way of breaking a promise.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Stable: `m1` to `m44` are those of the catalogue, others are named after what they break.
+    pub id: &'static str,
+    /// What it breaks.
+    pub clause: Clause,
+    /// What is left out or altered.
+    pub change: &'static str,
+    /// Each of them must notice.
+    pub killers: &'static [Killer],
+}
+
+/// The machines on which a killer must notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    Both,
+    X86_64,
+    Ppc64le,
+}
+
+/// What must notice a mutant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Killer {
+    /// This conformance case fails in a guest.
+    Case(On, &'static str),
+    /// While this case runs in a guest, the event trace breaks an invariant.
+    Trace(On, &'static str),
+    /// While this case runs in a guest, the executed instructions break a rule.
+    Stream(On, &'static str),
+    /// A guest boots this program (of the archive) and the run ends otherwise than it should.
+    Program(On, &'static str),
+    /// This test of this host package fails: `Host("kernel", "ctx_5_states_read_back")`.
+    Host(&'static str, &'static str),
+    /// This exhaustive run over the memory model of the language fails.
+    Loom(&'static str),
+    /// This run over random schedules with weak memory fails.
+    Schedules(&'static str),
+}
+
+static SELECTED: AtomicU16 = AtomicU16::new(0);
+
+/// Whether `mutant` is selected. `false` at compile time in an ordinary kernel.
+#[inline(always)]
+pub fn is(mutant: Mutant) -> bool {
+    ENABLED && SELECTED.load(Ordering::Relaxed) == mutant as u16 + 1
+}
+
+/// Selects the mutant with this id, once and early. `None`: there is none, or not in this build.
+pub fn select(id: &str) -> Option<&'static Row> {
+    let index = ALL.iter().position(|row| row.id == id).filter(|_| ENABLED)?;
+    SELECTED.store(index as u16 + 1, Ordering::Relaxed);
+    Some(&ALL[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_every_mutant_has_a_killer() {
+        for (index, row) in ALL.iter().enumerate() {
+            assert!(!row.killers.is_empty(), "{} has no killer", row.id);
+            assert!(ALL[..index].iter().all(|other| other.id != row.id), "{} twice", row.id);
+        }
+    }
+
+    #[test]
+    fn the_one_that_was_selected_is_on() {
+        assert!(!is(Mutant::M1));
+        assert_eq!(select("m1").map(|row| row.id), Some("m1"));
+        assert!(is(Mutant::M1) && !is(Mutant::M2));
+        assert!(select("no such").is_none());
+    }
+}
