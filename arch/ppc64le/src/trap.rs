@@ -25,7 +25,15 @@ pub struct Frame {
     pub(crate) ctr: u64,
     pub(crate) xer: u64,
     pub(crate) cr: u64,
+    /// The vector, [`BY_SCV`], or something else.
+    pub(crate) entered_by: u64,
 }
+
+/// [`Frame::entered_by`] of an `scv 0`: the registers that it may overwrite hold nothing. It is no
+/// vector, and the bit of RI, which the first instruction of that vector has in a register.
+pub const BY_SCV: u64 = msr::RI;
+/// [`Frame::entered_by`] of a frame that holds every register, whoever made it.
+const BY_NOTHING: u64 = 0;
 
 /// Bytes below the initial stack pointer's page end that the ABI wants: the minimal frame of
 /// ELF V2 (§2.2.2.1), rounded to 16. Its back chain reads zero from the zeroed stack.
@@ -40,7 +48,7 @@ impl Traps for Ppc64le {
         gpr[3..6].copy_from_slice(&args);
         // A function's global entry point computes its r2 from its own address in r12.
         gpr[12] = entry.0;
-        Frame { gpr, pc: entry.0, msr: msr::USER, lr: 0, ctr: 0, xer: 0, cr: 0 }
+        Frame { gpr, pc: entry.0, msr: msr::USER, lr: 0, ctr: 0, xer: 0, cr: 0, entered_by: BY_NOTHING }
     }
 
     fn pc(frame: &Frame) -> VirtAddr {
@@ -70,6 +78,8 @@ impl Traps for Ppc64le {
     fn restart_syscall(frame: &mut Frame) {
         // Both `sc` and `scv` leave the address of the next instruction, and are 4 bytes long.
         frame.pc = frame.pc.wrapping_sub(4);
+        // The arguments are needed once more.
+        frame.entered_by = BY_NOTHING;
     }
 
     fn print_frame(frame: &Frame, out: &mut dyn Write) -> core::fmt::Result {

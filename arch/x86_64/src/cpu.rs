@@ -24,7 +24,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use x86::msr;
 
 /// Per-CPU state. The assembly reaches the first fields through GS at their offsets.
@@ -42,6 +42,8 @@ pub struct Cpu {
     pub(crate) gdt: UnsafeCell<Gdt>,
     upper: Cell<*const ()>,
     machine: Cell<Option<&'static Machine>>,
+    /// The machine's word of that name, if it has one: the clock is read on every switch.
+    pub(crate) clock_floor: Cell<Option<&'static AtomicU64>>,
     /// Its name for other CPUs, and by which the start code finds its value. Set before any other
     /// CPU runs.
     pub(crate) apic_id: Cell<u32>,
@@ -87,6 +89,7 @@ impl Cpu {
             gdt: UnsafeCell::new(Gdt::new()),
             upper: Cell::new(ptr::null()),
             machine: Cell::new(None),
+            clock_floor: Cell::new(None),
             apic_id: Cell::new(0),
             power: AtomicU32::new(power::STOPPED),
             stale_slots: Cell::new(Slots::NONE),
@@ -102,6 +105,7 @@ impl Cpu {
 
     pub(crate) fn set_machine(&self, machine: &'static Machine) {
         self.machine.set(Some(machine));
+        self.clock_floor.set(machine.clock_floor.as_ref());
     }
 
     /// The address of the block this value is part of.
