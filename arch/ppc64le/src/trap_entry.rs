@@ -176,13 +176,11 @@ macro_rules! entry {
             "std 12, {pc}(10)",
             "save_for_call",
             "bl {on_syscall}",
-            "andi. 4, 3, 1",
-            "beq spandrel_scv_return",
+            "b spandrel_scv_return",
 
-            // ---- The way to user mode with another frame; r3 holds its address and bit 0 ----
+            // ---- The way to user mode with another frame, whose address r3 holds ------------
             ".globl spandrel_return_full",
             "spandrel_return_full:",
-            "rldicr 3, 3, 0, 62",
             "std 3, {frame}(13)",
             // Whoever ran here last may have left a reservation (`MIG-3`). It is lost in a word that
             // means nothing.
@@ -241,8 +239,6 @@ macro_rules! entry {
             "mtmsrd 12, 1", // RI: SRR0 is saved
             "save_for_call",
             "bl {on_syscall}",
-            "andi. 4, 3, 1",
-            "bne spandrel_return_full",
             ".globl spandrel_sc_return",
             "spandrel_sc_return:",
             "li 5, 0",

@@ -16,7 +16,7 @@
 use crate::X86_64;
 use crate::gdt::{self, Gdt, Tss};
 use crate::machine::Machine;
-use crate::pcid::Slots;
+use crate::pcid::{Pcids, Slots};
 use crate::trap::Frame;
 use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
@@ -42,8 +42,9 @@ pub struct Cpu {
     pub(crate) gdt: UnsafeCell<Gdt>,
     upper: Cell<*const ()>,
     machine: Cell<Option<&'static Machine>>,
-    /// The machine's word of that name, if it has one: the clock is read on every switch.
+    /// What a switch asks of the machine, without asking whether it is known.
     pub(crate) clock_floor: Cell<Option<&'static AtomicU64>>,
+    pub(crate) pcids: Cell<Pcids>,
     /// Its name for other CPUs, and by which the start code finds its value. Set before any other
     /// CPU runs.
     pub(crate) apic_id: Cell<u32>,
@@ -90,6 +91,7 @@ impl Cpu {
             upper: Cell::new(ptr::null()),
             machine: Cell::new(None),
             clock_floor: Cell::new(None),
+            pcids: Cell::new(Pcids::Missing),
             apic_id: Cell::new(0),
             power: AtomicU32::new(power::STOPPED),
             stale_slots: Cell::new(Slots::NONE),
@@ -106,6 +108,7 @@ impl Cpu {
     pub(crate) fn set_machine(&self, machine: &'static Machine) {
         self.machine.set(Some(machine));
         self.clock_floor.set(machine.clock_floor.as_ref());
+        self.pcids.set(machine.pcids);
     }
 
     /// The address of the block this value is part of.

@@ -14,7 +14,7 @@
 use crate::X86_64;
 use crate::cpu::{Cpu, offset};
 use crate::gdt::{KERNEL_CODE, USER_BASE};
-use crate::trap::{BY_SYSCALL, Frame, Next, bad_return};
+use crate::trap::{BY_SYSCALL, Frame, bad_return};
 use arch_contract::ret::Reload;
 use arch_contract::upcalls::Upcalls;
 use core::arch::naked_asm;
@@ -40,9 +40,18 @@ pub unsafe fn init<U: Upcalls<X86_64>>() {
     }
 }
 
-unsafe extern "C" fn upcall<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Next {
+/// Answers with the caller's own frame, its results written; to another it goes from here: that loads
+/// every register, so nothing has to be put back that this function saved on its stack.
+unsafe extern "C" fn upcall<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
     let resume = U::syscall(cpu, frame);
-    Next { frame: resume.frame().as_ptr(), reload_all: (resume.reload() == Reload::Full) as u64 }
+    let next = resume.frame().as_ptr();
+    if resume.reload() == Reload::Full {
+        // SAFETY: `enter_user` takes the frame of a `Resume` in `rax` and never returns.
+        unsafe {
+            core::arch::asm!("jmp {}", sym enter_user::<U>, in("rax") next, options(noreturn));
+        }
+    }
+    next
 }
 
 /// Where `syscall` enters.
@@ -79,8 +88,6 @@ unsafe extern "C" fn entry<U: Upcalls<X86_64>>() {
         "call {upcall}",
 
         // The quick way back: the same thread, with its two results.
-        "test edx, edx",
-        "jnz {enter_user}",
         "mov rcx, [rax + {rip}]",
         "mov r11, [rax + {rflags}]",
         "mov rdx, rcx",

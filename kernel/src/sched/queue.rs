@@ -118,14 +118,19 @@ impl<T: Linked> Queue<T> {
         Some(item)
     }
 
-    /// Puts `item` last and takes the first: one turn. `item` itself comes back if there is no other.
+    /// Puts `item` last and takes the first, if `may` says so of it: one turn. Else, or if there is no
+    /// other, `item` comes back.
     ///
     /// # Safety
     /// `item` is in no queue, and nobody puts it into one meanwhile: what other queues did with it
     /// comes before this. (So its link is claimed by a store.)
-    #[inline]
-    pub unsafe fn exchange(&mut self, item: T) -> T {
-        let Some(first) = self.head.take() else { return item };
+    #[inline(always)]
+    pub unsafe fn exchange(&mut self, item: T, may: impl FnOnce(&T, &T) -> bool) -> Result<T, T> {
+        let Some(first) = self.head.take() else { return Err(item) };
+        if !may(&item, &first) {
+            core::mem::forget(self.head.replace(first));
+            return Err(item);
+        }
         let (link, left): (*const Link<T>, *const Link<T>) = (item.link(), first.link());
         item.link().queue.store(self.mark(), Ordering::Relaxed);
         // SAFETY: the link of `first`, which is still here.
@@ -144,7 +149,7 @@ impl<T: Linked> Queue<T> {
         core::mem::forget(none);
         self.tail = link;
         left.give_up();
-        first
+        Ok(first)
     }
 
     /// Takes the member with this link out, if it is one of this queue.
@@ -245,7 +250,10 @@ mod tests {
                 other.push(Item(thing(turn)));
                 let expected = other.pop().map(|item| item.0.0);
                 // SAFETY: a new thing is in no queue.
-                let first = unsafe { queue.exchange(Item(thing(turn))) };
+                let refused = unsafe { queue.exchange(Item(thing(turn)), |_, _| false) };
+                assert_eq!(refused.map_err(|item| item.0.0).err(), Some(turn));
+                // SAFETY: as above.
+                let (Ok(first) | Err(first)) = (unsafe { queue.exchange(Item(thing(turn)), |_, _| true) });
                 assert_eq!(Some(first.0.0), expected);
                 assert_eq!(numbers(&queue), numbers(&other));
             }

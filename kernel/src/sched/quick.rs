@@ -12,17 +12,18 @@
 //! The timer stays as it is armed: for the end of an earlier slice, hence too early rather than too
 //! late, and the long way sees to that when it fires.
 
-use super::{NEVER, begin_slice, count_time, load_vectors, save_vectors};
+use super::{NEVER, count_time, load_vectors, save_vectors};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
-use crate::sched::context;
+use crate::sched::context::{self, Rest};
 use crate::sched::ready::NoTurn;
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Frame, Thread};
 use arch_contract::irq::IrqsOff;
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
-use arch_contract::time::Time;
+use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
+use core::ptr::NonNull;
 
 /// What came of it.
 pub enum Turn {
@@ -73,8 +74,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
     };
     // Inside the lock, as in the long way: both threads stand on this CPU, before and after.
     let priority = current.priority();
-    let may = |current: &Thread, next: &Thread| {
-        let extras = current.extras().or(next.extras());
+    let may = |current: &Thread, next: &Thread, extras: Extras| {
         let may = extras.within(easy)
             && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number))
             // A rest of a slice may end before what the timer is armed for.
@@ -89,7 +89,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
         Ok(next) => {
             drop(queue);
             next.entry.set_last(cpu.number);
-            begin_slice(cpu, now, cpu.kernel.slice);
+            cpu.slice_end.set(Ticks(now.0 + cpu.kernel.slice));
             Ok(next)
         }
         Err((current, why)) => {
@@ -104,15 +104,33 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
 #[inline(always)]
 fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
-    // the teardown starts when its last thread has ended.
-    unsafe { context::enter(cpu, &next.process().space, irq) };
+    // the teardown starts when its last thread has ended. What is left of it follows below.
+    let entered = unsafe { context::enter_quickly(cpu, &next.process().space, irq) };
     let frame = next.frame();
     cpu.set_current(next);
+    match entered {
+        Ok(()) => Turn::Next(go(cpu, frame, irq)),
+        Err(rest) => Turn::Next(enter_and_go(cpu, rest, irq)),
+    }
+}
+
+/// Does what is left of entering the address space of the thread that is current by now.
+#[cold]
+#[inline(never)]
+fn enter_and_go(cpu: &'static Cpu, rest: Rest, irq: &IrqsOff) -> Resume<Frame> {
+    let Some(next) = cpu.current() else { unreachable!("it was just made current") };
+    // SAFETY: as in `run`.
+    unsafe { context::enter_rest(cpu, &next.process().space, rest, irq) };
+    go(cpu, next.frame(), irq)
+}
+
+#[inline(always)]
+fn go(cpu: &'static Cpu, frame: NonNull<Frame>, irq: &IrqsOff) -> Resume<Frame> {
     let owed = match cpu.work() {
         Work::NONE => Owed { core_sync: CoreSyncOwed::No },
         _ => Owed { core_sync: cpu.take_core_sync() },
     };
-    // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
-    // entered. 3. a full reload is always right.
-    Turn::Next(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
+    // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. its
+    // address space was just entered. 3. a full reload is always right.
+    unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) }
 }

@@ -20,7 +20,7 @@ use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::task::Task;
 use crate::sched::timers::Node;
 use crate::sync::{AtomicU8, AtomicU32, Guard, Leaf, Ordering};
-use crate::thread::{Extra, Thread};
+use crate::thread::{Extra, Extras, Thread};
 use core::cell::Cell;
 use core::ops::{Deref, DerefMut};
 
@@ -344,7 +344,8 @@ impl RunQueue {
     }
 
     /// One turn among equals: puts `thread` last at `priority` and takes the first, if that is the
-    /// best that is ready, if it is a thread, and if `may` says so of `thread` and of that one.
+    /// best that is ready, if it is a thread, and if `may` says so of `thread` and of that one, with
+    /// what is unusual about either.
     ///
     /// # Safety
     /// As [`Queue::exchange`].
@@ -353,27 +354,33 @@ impl RunQueue {
         &mut self,
         thread: Ref<Thread>,
         priority: Priority,
-        may: impl FnOnce(&Thread, &Thread) -> bool,
+        may: impl FnOnce(&Thread, &Thread, Extras) -> bool,
     ) -> Result<Ref<Thread>, (Ref<Thread>, NoTurn)> {
         if self.best != Load::of(priority) {
             let why = if self.best < Load::of(priority) { NoTurn::Alone } else { NoTurn::Unequal };
             return Err((thread, why));
         }
+        let may = |thread: &Runnable, first: &Runnable| {
+            let (Runnable::Thread(thread), Runnable::Thread(first)) = (thread, first) else { return false };
+            let extras = thread.extras().or(first.extras());
+            if !may(thread, first, extras) {
+                return false;
+            }
+            let spare = !extras.has(Extra::Affinity) || thread.affinity() != self.here;
+            thread.entry.spare.set(spare);
+            let was_spare = first.entry.spare.get();
+            if was_spare != spare {
+                self.spare = self.spare + spare as u32 - was_spare as u32;
+            }
+            true
+        };
         let queue = &mut self.queues[priority as usize];
-        match queue.first() {
-            Some(Runnable::Thread(first)) if may(&thread, first) => {}
-            _ => return Err((thread, NoTurn::Unequal)),
-        }
-        let spare = !thread.extras().has(Extra::Affinity) || thread.affinity() != self.here;
-        thread.entry.spare.set(spare);
         // SAFETY: the caller's obligation.
-        let first = unsafe { queue.exchange(Runnable::Thread(thread)) };
-        let Runnable::Thread(first) = first else { unreachable!("the first is a thread") };
-        let was_spare = first.entry.spare.get();
-        if was_spare != spare {
-            self.spare = self.spare + spare as u32 - was_spare as u32;
+        match unsafe { queue.exchange(Runnable::Thread(thread), may) } {
+            Ok(Runnable::Thread(first)) => Ok(first),
+            Err(Runnable::Thread(thread)) => Err((thread, NoTurn::Unequal)),
+            Ok(_) | Err(_) => unreachable!("both are threads"),
         }
-        Ok(first)
     }
 
     fn taken(&mut self, item: Option<Runnable>, priority: Priority) -> Option<Runnable> {
