@@ -22,6 +22,7 @@ use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use protocol::inbox::{self, Pending};
 pub use protocol::inbox::{Inbox, Kinds};
+use protocol::offline;
 
 /// A request to some CPUs that can be waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,9 +35,9 @@ impl Ticket {
     /// Whether every target has served it, or is off: a CPU that goes off serves what was asked by
     /// then as the last thing it does.
     pub fn is_served(&self, kernel: &Kernel) -> bool {
-        self.targets.iter().all(|target| match kernel.cpu(target) {
-            Some(target) => target.inbox.has_served(self.number),
-            None => true,
+        self.targets.iter().all(|number| {
+            offline::is_off(&kernel.online, number)
+                || kernel.any_cpu(number).is_none_or(|target| target.inbox.has_served(self.number))
         })
     }
 }

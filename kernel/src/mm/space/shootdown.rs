@@ -18,6 +18,7 @@ use arch_contract::irq::IrqsOff;
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
 use protocol::flush::Range;
+use protocol::offline;
 
 impl Space {
     /// Makes every CPU forget what was removed, and waits until all have.
@@ -47,8 +48,8 @@ impl Space {
                 targets().for_each(|other| cpu.ask(other, Kinds::FLUSH, irq));
                 targets().for_each(|other| {
                     // A CPU that goes off meanwhile has let go of everything by then.
-                    let on = || kernel.online().has(other.number);
-                    request::wait_until(cpu, || !behind(other) || !on());
+                    let off = || offline::is_off(&kernel.online, other.number);
+                    request::wait_until(cpu, || !behind(other) || off());
                 });
             }
         }
