@@ -72,7 +72,7 @@ use crate::mm::space::Space;
 use crate::pending::Pending;
 use crate::rendezvous::{self, Point};
 use crate::request::Kinds;
-use crate::sched::context::{CurrentMm, Registrations};
+use crate::sched::context::{CurrentMm, Loaded, Registrations};
 use crate::sync::Ordering;
 use crate::syscall::Outcome;
 use crate::trace;
@@ -82,6 +82,7 @@ use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 
 /// What this kernel supports: all that can be asked for but QUERY itself.
 const SUPPORTED: u64 = {
@@ -98,6 +99,9 @@ const SUPPORTED: u64 = {
 #[inline(always)]
 pub fn alone(cpu: &Cpu, command: u64, flags: u64) -> bool {
     let Some(space) = cpu.current_space() else { return false };
+    if mutant::is(Mutant::M40) {
+        return command == Command::PrivateExpeditedSyncCore as u64;
+    }
     let command = if command == Command::PrivateExpedited as u64 {
         Command::PrivateExpedited
     } else if command == Command::PrivateExpeditedSyncCore as u64 {
@@ -132,22 +136,30 @@ const fn registration(command: Command) -> Command {
 pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> {
     let [command, flags, target, ..] = args;
     let may_flag = command == Command::PrivateExpeditedRseq as u64;
-    if flags != 0 && !(may_flag && flags == FLAG_CPU) {
+    if flags != 0 && !(may_flag && flags == FLAG_CPU) && !mutant::is(Mutant::FlagsTakenForNothing) {
         return Err(Error::BadArgument);
     }
     let (Some(command), Some(space)) = (Command::from_number(command), cpu.current_space()) else {
+        if mutant::is(Mutant::SuccessForUnknown) {
+            return Ok(Outcome::Done(Ok(0)));
+        }
         return Err(Error::BadArgument);
     };
     match command {
+        Command::Query if mutant::is(Mutant::QueryHidesSyncCore) => {
+            Ok(Outcome::Done(Ok(SUPPORTED & !(Command::PrivateExpeditedSyncCore as u64))))
+        }
         Command::Query => Ok(Outcome::Done(Ok(SUPPORTED))),
         Command::GetRegistrations => Ok(Outcome::Done(Ok(space.commands().load(Ordering::Relaxed).into()))),
         Command::Global | Command::GlobalExpedited => Ok(among(cpu, space, command, CpuSet::ALL, irq)),
         Command::PrivateExpedited | Command::PrivateExpeditedSyncCore | Command::PrivateExpeditedRseq => {
-            if !space.may(registration(command)) {
+            if !space.may(registration(command)) && !mutant::is(Mutant::RegistrationNotAsked) {
                 return Err(Error::NotRegistered);
             }
             let wanted = match flags {
-                FLAG_CPU => CpuId::new(target).map_or(CpuSet::NONE, CpuSet::of),
+                FLAG_CPU if !mutant::is(Mutant::RseqToAll) => {
+                    CpuId::new(target).map_or(CpuSet::NONE, CpuSet::of)
+                }
                 _ => CpuSet::ALL.without(cpu.number),
             };
             if command == Command::PrivateExpeditedRseq && wanted.has(cpu.number) {
@@ -171,16 +183,24 @@ pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> 
 fn begin(cpu: &Cpu, space: &Space, command: Command) {
     trace::event(cpu, Kind::MembarrierEnter, command as u64, space.id().get());
     if command == Command::PrivateExpeditedSyncCore {
-        // Before (a), so that whoever is not sampled compares with it. Scenario H.
-        let generation = space.raise_sync_generation();
-        trace::event(cpu, Kind::SyncGeneration, space.id().get(), generation);
-        // The caller's own CPU. Scenario J.
-        cpu.owe_core_sync();
+        if !mutant::is(Mutant::M17) {
+            raise_sync_generation(cpu, space);
+        }
+        if !mutant::is(Mutant::M7) {
+            // The caller's own CPU. Scenario J.
+            cpu.owe_core_sync();
+        }
     }
     // (a): what the caller did before, before the set and the words of other CPUs are read. Pairs
     // with (e). `BAR-3`
     cpu.full_barrier(Site::MembarrierEnter);
     rendezvous::point(cpu, Point::MembarrierBeforeSample);
+}
+
+/// Before (a), so that whoever is not sampled compares with it. Scenario H.
+fn raise_sync_generation(cpu: &Cpu, space: &Space) {
+    let generation = space.raise_sync_generation();
+    trace::event(cpu, Kind::SyncGeneration, space.id().get(), generation);
 }
 
 /// (a), the sample among `wanted`, the requests, and (c) when they are served: at once if there are
@@ -189,6 +209,7 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
     begin(cpu, space, command);
     let online = cpu.kernel.online().without(cpu.number);
     let targets = match command {
+        _ if mutant::is(Mutant::AsksNobody) => CpuSet::NONE,
         Command::Global => online,
         Command::GlobalExpedited => {
             sample(cpu, online, |mm| mm.registrations.has(Registrations::GLOBAL_EXPEDITED))
@@ -198,6 +219,9 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
     };
     trace::event(cpu, Kind::Sampled, targets.0, space.id().get());
     rendezvous::point(cpu, Point::MembarrierSampled);
+    if mutant::is(Mutant::M17) && command == Command::PrivateExpeditedSyncCore {
+        raise_sync_generation(cpu, space);
+    }
     if targets.is_empty() {
         finish(cpu, command, space.id());
         return Outcome::Done(Ok(0));
@@ -215,6 +239,8 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
 fn sample(cpu: &Cpu, among: CpuSet, concerned: impl Fn(CurrentMm) -> bool) -> CpuSet {
     let runs = |number: &CpuId| {
         let other = cpu.kernel.cpu(*number);
+        let in_a_switch = |other: &Cpu| matches!(other.words.loaded(), Loaded::Switching { .. });
+        let other = other.filter(|other| !(mutant::is(Mutant::M18) && in_a_switch(other)));
         other.and_then(|other| other.words.current_mm()).is_some_and(&concerned)
     };
     among.iter().filter(runs).fold(CpuSet::NONE, CpuSet::with)
@@ -237,7 +263,10 @@ fn register_global(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Outcome {
     // The registration, before the set and the words of other CPUs are read. Pairs with (e).
     // `BAR-2`
     cpu.full_barrier(Site::Register);
-    let others = space.set().and(cpu.kernel.online());
+    let mut others = space.set().and(cpu.kernel.online());
+    if mutant::is(Mutant::RegistrationSkipsSelf) {
+        others = others.without(cpu.number);
+    }
     let targets = sample(cpu, others, |mm| mm.id == space.id());
     let ticket = cpu.ask_and_tell(targets, Kinds::REGISTRATIONS.with(Kinds::BARRIER), irq);
     let command = Command::RegisterGlobalExpedited;

@@ -28,13 +28,14 @@ use super::page_table::{MapError, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
-use crate::sync::Lock;
+use crate::sync::{Lock, Ordering};
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::barrier::Barriers;
 use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
 
@@ -122,7 +123,13 @@ impl Space {
         let inner = Inner { table: Some(table), regions, pins, charged: 0, life: Life::Usable };
         let shared = Shared::new();
         let ids = &cpu.kernel.ids;
-        Ok(Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) })
+        let space = Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) };
+        if mutant::is(Mutant::M21)
+            && let Some(maker) = cpu.current_space()
+        {
+            space.commands().store(maker.commands().load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(space)
     }
 
     /// The port's part, for the context hooks.
@@ -208,7 +215,7 @@ impl Space {
     /// Makes what was written to a frame visible as instructions, where it can be executed: what
     /// was fetched from the frame in its earlier use is stale. `CODE-2`
     fn publish(&self, cpu: &Cpu, at: PhysAddr, len: usize, protection: Protection) {
-        if protection == Protection::ReadExecute {
+        if protection == Protection::ReadExecute && !mutant::is(Mutant::CodeUnpublished) {
             let start = Current::phys(self.memory.machine(), at);
             // SAFETY: RAM of a frame that is held, in the physical map.
             unsafe { Current::publish_code(cpu.arch(), start, len) };

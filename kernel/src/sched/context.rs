@@ -51,6 +51,7 @@ use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Return};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
@@ -219,7 +220,7 @@ impl Words {
     }
 
     #[inline]
-    fn set_current_mm(&self, id: Option<ContextId>, registrations: Registrations) {
+    pub(super) fn set_current_mm(&self, id: Option<ContextId>, registrations: Registrations) {
         let word = id.map_or(0, |id| id.get() | u64::from(registrations.0) << STATE_SHIFT);
         self.current_mm.store(word, Ordering::Relaxed);
     }
@@ -341,6 +342,8 @@ pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
 unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let words = &cpu.words;
     let to = space.id();
+    let early = mutant::is(Mutant::M16).then(|| space.sync_generation());
+    rendezvous::point(cpu, Point::Entering);
     if words.current_mm().is_some() {
         // (d): this CPU's user accesses under the old mm, before anyone can sample that it has
         // left. Pairs with membarrier's exit barrier (c). `BAR-4`
@@ -379,20 +382,28 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         // `BAR-2`
         cpu.full_barrier(Site::EnterUserMm);
     }
-    if let Some(left) = left {
-        let user = NowUser { mm: space.mm(), id: to };
-        let sync = space.sync_generation();
-        let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
-        if serialized == CoreSync::Done && switched.core_serialized == Did::No {
-            // By the hook itself, hence after the generation was read.
-            cpu.held.synced.set((to.get(), sync));
-        }
-        trace::event(cpu, Kind::LazyExit, left.get(), to.get());
-        trace::count(cpu, Counter::LazyExits);
-        lifetime::episode_ended(cpu);
+    if let Some(left) = left.filter(|left| !(mutant::is(Mutant::M8) && *left == to)) {
+        end_episode(cpu, space, left, switched, irq);
     }
-    compare_sync_generation(cpu, space);
+    compare_sync_generation(cpu, space, early);
     cpu.held.drop_wanted.set(false);
+}
+
+/// The lazy episode of `left` ends in a user of `space`, which is loaded.
+fn end_episode(cpu: &Cpu, space: &Space, left: ContextId, switched: Switched, irq: &IrqsOff) {
+    let to = space.id();
+    assert!(!mutant::is(Mutant::M10) || left == to, "the lazy mm is not the next one");
+    let left = if mutant::is(Mutant::M11) { to } else { left };
+    let user = NowUser { mm: space.mm(), id: to };
+    let sync = space.sync_generation();
+    let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
+    if serialized == CoreSync::Done && switched.core_serialized == Did::No || mutant::is(Mutant::M42) {
+        // By the hook itself, hence after the generation was read.
+        cpu.held.synced.set((to.get(), sync));
+    }
+    trace::event(cpu, Kind::LazyExit, left.get(), to.get());
+    trace::count(cpu, Counter::LazyExits);
+    lifetime::episode_ended(cpu);
 }
 
 /// Loads `space`: `loaded` says switching and (e) is done.
@@ -453,11 +464,11 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
 /// Arms the debt of core serialization if a request was made that this core has not serialized for
 /// since. After (e): pairs with (a). `RET-2`
 #[inline]
-fn compare_sync_generation(cpu: &Cpu, space: &Space) {
+fn compare_sync_generation(cpu: &Cpu, space: &Space, early: Option<u64>) {
     if Current::user_return_serializes(cpu.arch()) {
         return;
     }
-    let generation = space.sync_generation();
+    let generation = early.unwrap_or_else(|| space.sync_generation());
     let wanted = (space.id().get(), generation);
     if generation != 0 && cpu.held.synced.get() != wanted {
         cpu.owe_core_sync();
@@ -498,6 +509,11 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
 pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     let words = &cpu.words;
     if words.current_mm().is_none() {
+        if mutant::is(Mutant::M12)
+            && let (Loaded::Lazy(held), Some(space)) = (words.own_loaded(), cpu.loaded_space())
+        {
+            end_episode(cpu, space, held, Switched::NOTHING, irq);
+        }
         return;
     }
     // (d): this CPU's user accesses, before anyone can sample that it has left. Pairs with

@@ -14,6 +14,7 @@ use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::rendezvous::{self, Point};
+use crate::sched::context::Registrations;
 use crate::sched::ready::{Entry, Place, Priority, Runnable};
 use crate::sched::{context, place};
 use crate::sync::{AtomicU8, Leaf, Ordering};
@@ -22,6 +23,7 @@ use abi::Error;
 use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::Nanos;
 use core::cell::Cell;
 use core::future::Future;
@@ -161,8 +163,13 @@ impl Task {
         match &self.uses {
             None => context::leave(cpu, irq),
             Some(process) => {
-                // SAFETY: the job of this task keeps the teardown from starting.
-                unsafe { context::enter(cpu, &process.space, irq) };
+                if !(mutant::is(Mutant::M9) && cpu.words.holds(process.space.id())) {
+                    // SAFETY: the job of this task keeps the teardown from starting.
+                    unsafe { context::enter(cpu, &process.space, irq) };
+                }
+                if mutant::is(Mutant::M19) {
+                    cpu.words.set_current_mm(None, Registrations::NONE);
+                }
                 rendezvous::point(cpu, Point::TaskUsesMm);
             }
         }
