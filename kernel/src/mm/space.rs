@@ -28,7 +28,7 @@ use super::page_table::{MapError, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
-use crate::sync::{Lock, Ordering};
+use crate::sync::Lock;
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -123,13 +123,7 @@ impl Space {
         let inner = Inner { table: Some(table), regions, pins, charged: 0, life: Life::Usable };
         let shared = Shared::new();
         let ids = &cpu.kernel.ids;
-        let space = Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) };
-        if mutant::is(Mutant::M21)
-            && let Some(maker) = cpu.current_space()
-        {
-            space.commands().store(maker.commands().load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        Ok(space)
+        Ok(Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) })
     }
 
     /// The port's part, for the context hooks.
