@@ -11,13 +11,11 @@
 //! forget all of it.
 
 mod regions;
-mod shared;
 mod shootdown;
 
 pub use regions::Region;
 
 use self::regions::Regions;
-use self::shared::Shared;
 use super::NoMemory;
 use super::budget::Budget;
 use super::frames::Order;
@@ -38,6 +36,7 @@ use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
+use protocol::shared::Shared;
 
 /// Why the space refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,6 +98,8 @@ pub struct Space {
     /// Where `hardware` goes back to.
     ids: &'static HardwareIds,
     mm: <Current as Contexts>::Mm,
+    /// Off the cache lines of the lock and of what the lock guards, so that entering a space that
+    /// has run here before writes no line that another CPU reads.
     shared: Shared,
     inner: Lock<Inner>,
 }
@@ -133,6 +134,12 @@ impl Space {
 
     pub fn id(&self) -> ContextId {
         self.id
+    }
+
+    /// What CPUs share of it without its lock.
+    #[inline(always)]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Grants `len` bytes at `at`, or where there is room, and charges them. Maps nothing yet.

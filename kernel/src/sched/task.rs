@@ -14,7 +14,6 @@ use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::rendezvous::{self, Point};
-use crate::sched::context::Registrations;
 use crate::sched::ready::{Entry, Place, Priority, Runnable};
 use crate::sched::{context, place};
 use crate::sync::{AtomicU8, Leaf, Ordering};
@@ -168,7 +167,7 @@ impl Task {
                     unsafe { context::enter(cpu, &process.space, irq) };
                 }
                 if mutant::is(Mutant::M19) {
-                    cpu.words.set_current_mm(None, Registrations::NONE);
+                    cpu.words.leave(cpu);
                 }
                 rendezvous::point(cpu, Point::TaskUsesMm);
             }

@@ -88,8 +88,8 @@ fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, first: Ref<Thread>) -> Resul
     match inserted {
         Ok(handle) => {
             if mutant::is(Mutant::M21) {
-                let commands = maker.process().space.commands().load(Ordering::Relaxed);
-                child.space.commands().store(commands, Ordering::Relaxed);
+                let commands = maker.process().space.shared().commands().load(Ordering::Relaxed);
+                child.space.shared().commands().store(commands, Ordering::Relaxed);
             }
             program::start(cpu, first);
             Ok(handle.0 as u64)
