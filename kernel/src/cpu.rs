@@ -192,6 +192,10 @@ impl Cpu {
             trace::count(self, Counter::CoreSyncs);
         }
         trace::user_return(self, frame);
+        if mutant::is(Mutant::HookOnlySometimes) && reload == Reload::ResultOnly {
+            // SAFETY: it is not: what is owed is forgotten.
+            return unsafe { Resume::settled(frame, reload) };
+        }
         // SAFETY: the caller's obligation.
         unsafe { Current::return_to_user(self.arch, frame, owed, reload, irq) }
     }
