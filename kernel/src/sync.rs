@@ -52,7 +52,13 @@ impl<T> Leaf<T> {
     pub const fn new(value: T) -> Self {
         Self(spin::mutex::SpinMutex::new(value))
     }
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         self.0.lock()
+    }
+    /// `None` if somebody holds it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.0.try_lock()
     }
 }

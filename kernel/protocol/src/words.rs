@@ -260,7 +260,7 @@ impl Words {
     /// A user of `to` comes next.
     #[inline(always)]
     pub fn claim(&self, cpu: &impl ThisCpu, to: ContextId, registrations: Registrations) {
-        if self.current_mm().is_some() {
+        if self.current_mm.load(Ordering::Relaxed) != 0 {
             // (d): this CPU's user accesses under the old mm, before anyone can sample that it has
             // left. Pairs with membarrier's exit barrier (c). `BAR-4`
             cpu.full_barrier(Site::LeaveUserMm);

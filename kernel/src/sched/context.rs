@@ -96,10 +96,12 @@ impl Cpu {
     }
 
     fn slot_of(&self, id: ContextId) -> usize {
-        id.get() as usize & self.kernel.ids.slot_mask()
+        // The mask is less than `SLOTS`, which is a power of two: that spares the bounds checks.
+        id.get() as usize & self.kernel.ids.slot_mask() & (SLOTS - 1)
     }
 
     /// The space as this CPU has it cached.
+    #[inline(always)]
     fn cached<'a>(&self, space: &'a Space) -> Cached<'a, <Current as Contexts>::Mm> {
         Cached { mm: space.mm(), slot: Slot(self.slot_of(space.id()) as u16) }
     }
@@ -112,9 +114,86 @@ impl Cpu {
 /// `space` stays alive until [`lifetime::is_loaded_nowhere`] has said so of it.
 #[inline(always)]
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
-    if !cpu.words.is_active(space.id()) {
+    // SAFETY: the caller's obligation.
+    if let Err(rest) = unsafe { enter_quickly(cpu, space, irq) } {
+        // SAFETY: the caller's obligation; it is what is left of the same.
+        unsafe { enter_rest(cpu, space, rest, irq) };
+    }
+}
+
+/// What is left of entering a space.
+#[must_use]
+pub enum Rest {
+    All,
+    /// `loaded` says switching, and (e) is done.
+    Load,
+}
+
+/// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
+/// comes from a user of another, and either had `space` before and nothing changed in it since, or
+/// loads it under a number of its own with all forgotten. That is every switch of two processes that
+/// take turns.
+///
+/// # Safety
+/// As [`enter`]; and the rest, if there is one, follows at once.
+#[inline(always)]
+pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(), Rest> {
+    let words = &cpu.words;
+    let to = space.id();
+    let from = match words.own_loaded() {
+        Loaded::Active(id) if id == to => return Ok(()),
+        Loaded::Active(id) => id,
+        _ => return Err(Rest::All),
+    };
+    let cached = cpu.cached(space);
+    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
+    let stale = match remembered.get().id == to.get() {
+        true => Stale::Nothing,
+        false if cpu.kernel.ids.are_per_cpu() => Stale::Everything,
+        false => return Err(Rest::All),
+    };
+    let shared = space.shared();
+    let registrations = shared.registrations();
+    words.claim(cpu, to, registrations);
+    words.begin_switch(cpu, Some(from), to, shared);
+    rendezvous::point(cpu, Point::Switching);
+    // What changes after this read finds this CPU in the space's set and in `loaded`.
+    let generation = shared.flushes().generation();
+    let sync = shared.sync_generation();
+    match stale {
+        Stale::Nothing if remembered.get().seen < generation => return Err(Rest::Load),
+        Stale::Nothing => {}
+        Stale::Everything => remembered.set(Remembered { id: to.get(), seen: generation }),
+    }
+    // SAFETY: the caller's obligation; unless all is forgotten, what is cached is as new as the tables.
+    let switched = unsafe { switch(cpu, space, Previously::Mm(from), &cached, stale, irq) };
+    if switched.core_serialized == Did::Yes {
+        // All that was asked up to the generation read before the switch is settled by it. `RET-2`
+        cpu.held.synced.settle(to, sync);
+    }
+    arrive(cpu, space, &cached, generation, switched);
+    settle(cpu, space, registrations);
+    Ok(())
+}
+
+/// # Safety
+/// As [`enter`]; `rest` is what [`enter_quickly`] has just said of `space`.
+#[inline(never)]
+pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
+    match rest {
         // SAFETY: the caller's obligation.
-        unsafe { enter_other(cpu, space, cpu.words.own_loaded(), irq) };
+        Rest::All => unsafe { enter_other(cpu, space, cpu.words.own_loaded(), irq) },
+        Rest::Load => {
+            let from = match cpu.words.loaded() {
+                Loaded::Switching { from, .. } => from,
+                _ => None,
+            };
+            let current = cpu.words.current_mm();
+            let registrations = current.map_or(Registrations::NONE, |current| current.registrations);
+            // SAFETY: the caller's obligation.
+            let _: Switched = unsafe { load(cpu, space, from, false, irq) };
+            settle(cpu, space, registrations);
+        }
     }
 }
 
@@ -144,7 +223,6 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         // SAFETY: the caller's obligation.
         unsafe { load(cpu, space, from, new_here, irq) }
     };
-    words.look_again(cpu, to, registrations, shared);
     if let Some(left) = left {
         let user = NowUser { mm: space.mm(), id: to };
         let sync = space.shared().sync_generation();
@@ -157,6 +235,14 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         trace::count(cpu, Counter::LazyExits);
         lifetime::episode_ended(cpu);
     }
+    settle(cpu, space, registrations);
+}
+
+/// `space` is entered, and `current_mm` says so with `registrations`: what may have changed before
+/// (e) is looked at after it.
+#[inline(always)]
+fn settle(cpu: &Cpu, space: &Space, registrations: Registrations) {
+    cpu.words.look_again(cpu, space.id(), registrations, space.shared());
     compare_sync_generation(cpu, space);
     cpu.held.drop_wanted.set(false);
 }
@@ -168,8 +254,7 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
 unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool, irq: &IrqsOff) -> Switched {
     let to = space.id();
     let cached = cpu.cached(space);
-    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
-    let known = remembered.get();
+    let known = cpu.held.slots[usize::from(cached.slot.0)].get();
     // What changes after this read finds this CPU in the space's set and in `loaded`.
     let generation = space.shared().flushes().generation();
     let sync = space.shared().sync_generation();
@@ -180,13 +265,10 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
         false => Missed::Everything,
     };
     let stale = if missed.is_due_before_load() { Stale::Everything } else { Stale::Nothing };
-    // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
-    // `Mm` was made with. 3. `Nothing` is said only of what was flushed up to `known.seen`, and
-    // what pages changed since are forgotten below, before `loaded` says active.
-    let loadable = unsafe { Loadable::new(space.mm(), to, cached.slot, stale) };
     let hint = from.map_or(Previously::Kernel, Previously::Mm);
-    // SAFETY: `loadable` is what the hook asks for.
-    let switched = unsafe { Current::switch_mm(cpu.arch(), hint, &loadable, irq) };
+    // SAFETY: the caller's obligation. `Nothing` is said only of what was flushed up to
+    // `known.seen`, and what pages changed since are forgotten below, before `loaded` says active.
+    let switched = unsafe { switch(cpu, space, hint, &cached, stale, irq) };
     if switched.flushed == Did::No && missed != Missed::Nothing {
         forget(cpu, &cached, &missed, irq);
     }
@@ -198,7 +280,43 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
         }
         cpu.held.synced.settle(to, sync);
     }
+    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
     remembered.set(Remembered { id: to.get(), seen: generation });
+    arrive(cpu, space, &cached, generation, switched);
+    switched
+}
+
+/// Has the port load `space`.
+///
+/// # Safety
+/// As [`enter`]; if `stale` is nothing, what is cached under its slot is its own and right, or is
+/// forgotten before `loaded` says active.
+#[inline(always)]
+unsafe fn switch(
+    cpu: &Cpu,
+    space: &Space,
+    from: Previously,
+    cached: &Cached<'_, <Current as Contexts>::Mm>,
+    stale: Stale,
+    irq: &IrqsOff,
+) -> Switched {
+    // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
+    // `Mm` was made with. 3. the caller's obligation.
+    let loadable = unsafe { Loadable::new(space.mm(), space.id(), cached.slot, stale) };
+    // SAFETY: `loadable` is what the hook asks for.
+    unsafe { Current::switch_mm(cpu.arch(), from, &loadable, irq) }
+}
+
+/// `space` is loaded, and what changed in it up to `generation` is forgotten.
+#[inline(always)]
+fn arrive(
+    cpu: &Cpu,
+    space: &Space,
+    cached: &Cached<'_, <Current as Contexts>::Mm>,
+    generation: u64,
+    switched: Switched,
+) {
+    let to = space.id();
     trace::event(cpu, Kind::Seen, to.get(), generation);
     cpu.held.space.set(space);
     cpu.held.slot.set(cached.slot);
@@ -211,7 +329,6 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     if switched.reloaded == Did::Yes {
         trace::count(cpu, Counter::Reloads);
     }
-    switched
 }
 
 /// Arms the debt of core serialization if a request was made that this core has not serialized for
