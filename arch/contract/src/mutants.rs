@@ -32,9 +32,10 @@ mutants! {
         Loom("bar_2_registration_against_switch"),
         Loom("tlb_1_switch_against_flush"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
-    M3 "m3" Bar1 "(a) and (e) order all but a store before a load." by [
+    M3 "m3" Bar1 "Full barriers order all but a store before a load: `lwsync`." by [
         Loom("bar_3_store_buffering_with_a_switch"),
-        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode")];
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("ret_2_sync_core_against_a_switch"),
@@ -49,8 +50,6 @@ mutants! {
         Loom("bar_2_registration_against_switch")];
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
         Loom("smp_3_going_off_against_a_request")];
-    M3 "m3" Bar1 "A full barrier is a lightweight one: `lwsync`, which lets loads pass stores." by [
-        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
     M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_the_caller_too")];
