@@ -26,6 +26,7 @@ use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
@@ -192,6 +193,10 @@ impl Cpu {
             trace::count(self, Counter::CoreSyncs);
         }
         trace::user_return(self, frame);
+        if mutant::is(Mutant::HookOnlySometimes) && reload == Reload::ResultOnly {
+            // SAFETY: it is not: what is owed is forgotten.
+            return unsafe { Resume::settled(frame, reload) };
+        }
         // SAFETY: the caller's obligation.
         unsafe { Current::return_to_user(self.arch, frame, owed, reload, irq) }
     }
