@@ -81,6 +81,7 @@ mutants! {
         Case(X86_64, "ret_2_a_request_before_the_store"),
         Host("kernel", "ret_2_a_request_before_the_store")];
     M17 "m17" Ret2 "The sync generation is raised after the sample." by [
+        Loom("ret_2_sync_core_against_a_switch"),
         Case(X86_64, "ret_2_entered_after_the_sample"),
         Host("kernel", "ret_2_entered_after_the_sample")];
     M18 "m18" Bar3 "The sampler asks what the MMU holds: a CPU in a switch is left out." by [
@@ -134,6 +135,7 @@ mutants! {
         Case(Both, "bar_3_a_sequence_is_started_over"),
         Host("kernel", "bar_3_a_sequence_is_started_over")];
     AcknowledgesFirst "handler-acknowledges-first" Bar6 "The handler acknowledges a request before its barrier." by [
+        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after"),
         Host("kernel", "bar_6_the_barrier_comes_before_the_acknowledgement")];
     HookOnlySometimes "return-without-hook" Ret1 "A call that goes straight back passes no return_to_user." by [
         Host("kernel", "ret_1_every_call_passes_the_return_hook")];
@@ -147,4 +149,17 @@ mutants! {
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];
+    SeenRelaxed "seen-relaxed" Tlb3 "What a CPU did with old translations is not ordered before it says it forgot them." by [
+        Loom("tlb_3_the_last_use_comes_before_the_free")];
+    LoadedRelaxed "loaded-relaxed" Ctx9 "What a CPU did with an mm is not ordered before it says it holds another." by [
+        Loom("ctx_9_the_last_walk_comes_before_the_free")];
+    GenerationRelaxed "generation-relaxed" Tlb4 "Who reads a TLB generation need not find what it was raised for." by [
+        Loom("tlb_4_a_generation_comes_with_its_note")];
+    SyncGenerationRelaxed "sync-generation-relaxed" Ret2 "Who reads a sync generation need not find the new code." by [
+        Loom("ret_2_sync_core_against_a_switch")];
+    AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
+        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")];
+    NumberFirst "number-first" Smp2 "A request gets its number before it is put into the inboxes." by [
+        Loom("smp_2_what_is_acknowledged_was_done"),
+        Host("protocol", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")];
 }

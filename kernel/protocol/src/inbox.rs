@@ -2,6 +2,7 @@
 //! two counts that tell an asker when a request is served.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::unless;
 use arch_contract::mutant::{self, Mutant};
 
 /// What can be asked of a CPU.
@@ -88,7 +89,7 @@ impl Inbox {
         act(Kinds(self.kinds.swap(0, Ordering::AcqRel)));
         // Release: all of the above comes before the asker goes on. Pairs with the acquire in
         // `has_served`. Only this CPU writes it, and `number` never falls.
-        self.served.store(number, Ordering::Release);
+        self.served.store(number, unless(Mutant::AckRelaxed, Ordering::Release));
     }
 
     /// Whether the request with this number is served. Acquire: pairs with the release in
@@ -118,13 +119,21 @@ pub fn post<'a>(
     kinds: Kinds,
     next: impl FnOnce() -> u64,
 ) -> u64 {
-    for inbox in inboxes.clone() {
-        inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
+    let put = || {
+        for inbox in inboxes.clone() {
+            let _: Pending = inbox.ask(kinds);
+        }
+    };
+    if !mutant::is(Mutant::NumberFirst) {
+        put();
     }
     let number = next();
-    for inbox in inboxes {
+    for inbox in inboxes.clone() {
         // Release: who reads this number, or a larger one, also reads the kinds.
         inbox.asked.fetch_max(number, Ordering::AcqRel);
+    }
+    if mutant::is(Mutant::NumberFirst) {
+        put();
     }
     number
 }
