@@ -168,7 +168,9 @@ impl Cpu {
         if left_out(site) {
             return;
         }
-        Current::full_barrier(self.arch, site);
+        if !mutant::is(Mutant::TraceLiesOfBarriers) {
+            Current::full_barrier(self.arch, site);
+        }
         trace::event(self, Kind::Barrier, site as u64, 0);
         trace::count(self, Counter::Barriers);
     }
@@ -189,6 +191,8 @@ impl Cpu {
             trace::event(self, Kind::CoreSync, 0, 0);
             trace::count(self, Counter::CoreSyncs);
         }
+        let forgets = mutant::is(Mutant::TraceLies);
+        let owed = if forgets { Owed { core_sync: CoreSyncOwed::No } } else { owed };
         trace::user_return(self, frame);
         // SAFETY: the caller's obligation.
         unsafe { Current::return_to_user(self.arch, frame, owed, reload, irq) }

@@ -347,7 +347,7 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         cpu.full_barrier(Site::LeaveUserMm);
     }
     let registrations = space.registrations();
-    trace::event(cpu, Kind::Current, to.get(), 0);
+    trace::current_mm(cpu, to.get());
     words.set_current_mm(Some(to), registrations);
 
     let (from, left) = match loaded {
@@ -503,7 +503,7 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     // (d): this CPU's user accesses, before anyone can sample that it has left. Pairs with
     // membarrier's exit barrier (c). `BAR-4`
     cpu.full_barrier(Site::LeaveUserMm);
-    trace::event(cpu, Kind::Current, 0, 0);
+    trace::current_mm(cpu, 0);
     words.set_current_mm(None, Registrations::NONE);
     if let Loaded::Active(held) = words.own_loaded() {
         if let Some(space) = cpu.loaded_space() {

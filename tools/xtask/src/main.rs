@@ -12,6 +12,7 @@ mod build;
 mod check;
 mod doctor;
 mod error;
+mod executed;
 mod guest;
 mod newer_qemu;
 mod observed;
@@ -19,6 +20,7 @@ mod oracle;
 mod protocol;
 mod qemu;
 mod run;
+mod sites;
 mod symbols;
 mod terminal;
 mod test;
@@ -46,6 +48,8 @@ enum Command {
     Test(test::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
+    /// Run a conformance case, and check what its CPUs executed.
+    Stream(executed::Arguments),
     /// Formatting, lints and the gates that keep the tree honest.
     Check(check::Arguments),
     /// Count instructions and bytes.
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::main(arguments),
         Command::Test(arguments) => test::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
+        Command::Stream(arguments) => executed::main(arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),
         Command::Doctor(arguments) => doctor::main(arguments),

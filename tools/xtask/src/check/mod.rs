@@ -6,10 +6,11 @@
 mod calls;
 mod clauses;
 pub mod image;
+pub mod ledger;
 mod licences;
 mod lints;
 mod ppc_opcodes;
-mod returns;
+pub mod returns;
 mod source;
 mod vector;
 

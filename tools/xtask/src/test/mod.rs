@@ -2,7 +2,7 @@
 //!
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
 //! console. [`cases`] has those of one CPU, [`matrix`] many CPUs and the kernels that are built in
-//! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Two
+//! other ways, [`watched`] what the plugin must have seen, [`streams`] what CPUs must have executed, [`bad_boot`] what must be refused. Two
 //! guests run at a time. Every case ends in one line; the last line counts them.
 
 mod bad_boot;
@@ -14,6 +14,7 @@ mod host;
 mod matrix;
 mod report;
 mod runner;
+mod streams;
 mod watched;
 
 use crate::arch::Arch;
@@ -94,6 +95,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         let mut rows = cases::all(arch);
         rows.extend(matrix::all(arch));
         rows.extend(watched::all(arch));
+        rows.extend(streams::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
         if let Some(lifetime) = arguments.lifetime {
