@@ -31,6 +31,7 @@ use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
 use core::cell::Cell;
 use core::ptr::NonNull;
+use protocol::ThisCpu;
 
 /// The architecture's half.
 pub type ArchCpu = <Current as Base>::Cpu;
@@ -275,6 +276,24 @@ impl Cpu {
                 self.serve();
             }
             Interrupt::Spurious => {}
+        }
+    }
+}
+
+impl ThisCpu for Cpu {
+    #[inline(always)]
+    fn number(&self) -> CpuId {
+        self.number
+    }
+    #[inline(always)]
+    fn full_barrier(&self, site: Site) {
+        Cpu::full_barrier(self, site);
+    }
+    #[inline(always)]
+    fn event(&self, kind: Kind, a: u64, b: u64) {
+        trace::event(self, kind, a, b);
+        if kind == Kind::Current {
+            trace::mark_current_mm(self, a);
         }
     }
 }

@@ -149,13 +149,14 @@ pub fn user_return(cpu: &Cpu, frame: NonNull<Frame>) {
     }
 }
 
-/// `cpu`, the calling CPU, is about to store whose user code may run on it (0: nobody's): an event,
-/// and a mark for whoever watches the instructions.
+/// `cpu`, the calling CPU, is about to store whose user code may run on it (0: nobody's): a mark for
+/// whoever watches the instructions.
 #[inline(always)]
-pub fn current_mm(cpu: &Cpu, mm: u64) {
-    if ENABLED {
-        event(cpu, Kind::Current, mm, 0);
-        if mm == 0 { Current::leaves_mm(cpu.arch()) } else { Current::enters_mm(cpu.arch()) }
+pub fn mark_current_mm(cpu: &Cpu, mm: u64) {
+    match mm {
+        _ if !ENABLED => {}
+        0 => Current::leaves_mm(cpu.arch()),
+        _ => Current::enters_mm(cpu.arch()),
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Image {
 /// What is said of a return to user mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UserReturn {
-    /// To whoever made the call that it ends.
-    ToTheCaller,
+    /// Also to whoever made the call that it ends.
+    MaybeToTheCaller,
     /// To any thread.
     ToAnyThread,
 }
@@ -62,7 +62,7 @@ rules! {
     LOAD_SYNCHRONIZED "CTX-4" "A write of the PID register is followed by isync, then by ptesync, before anything else.";
     LOCAL_FLUSH "TLB-2" "tlbiel lies between two ptesync, and is followed by isync.";
     BROADCAST_FLUSH "TLB-3" "tlbie lies behind a ptesync and is followed by eieio, tlbsync, ptesync.";
-    RESERVATION_CLEARED "MIG-3" "A return to any thread comes after a conditional store since the kernel was entered.";
+    RESERVATION_CLEARED "MIG-3" "A return to another thread comes after a conditional store since the kernel was entered.";
     CODE_PUBLISHED "CODE-2" "dcbst is followed by sync, icbi by sync and isync.";
     WINDOW_CLOSED "USR-1" "The window to user memory is closed before user mode, and its register is written between two isync.";
 }
@@ -102,6 +102,8 @@ enum Mode {
 #[derive(Clone, Debug, Default)]
 struct Cpu {
     mode: Mode,
+    /// The process that it was in when it entered the kernel.
+    left: Option<Process>,
     /// The last instruction of the kernel that was recorded, since it entered.
     last: Option<(Instruction, u64)>,
     entered_kernel: Time,
@@ -124,6 +126,13 @@ impl Cpu {
     fn owes_barrier_after_entering(&self) -> bool {
         self.entered_mm > self.left_mm.max(self.left_user) && self.barrier < self.entered_mm
     }
+}
+
+/// What user mode is entered for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ProcessIs {
+    TheOneThatLeft,
+    Another,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -175,13 +184,16 @@ impl Checker<'_> {
         match record.event {
             Event::Executes(instruction) => self.executes(&mut cpu, now, instruction, record, &mut broken),
             Event::EntersKernel => {
+                cpu.left = if let Mode::User(process) = cpu.mode { Some(process) } else { None };
                 (cpu.mode, cpu.last) = (Mode::Kernel, None);
                 (cpu.entered_kernel, cpu.left_user) = (now, now);
                 cpu.interrupts = Interrupts::Off;
             }
             Event::EntersUser { page } => {
                 let process = self.processes.enters(record.cpu, page);
-                returns::enters_user(self.image, &cpu, &mut broken);
+                let same = cpu.left.is_some_and(|left| self.processes.same(left, process));
+                let process_is = if same { ProcessIs::TheOneThatLeft } else { ProcessIs::Another };
+                returns::enters_user(self.image, &cpu, process_is, &mut broken);
                 windows::enters_user(&cpu.window, &mut broken);
                 if cpu.owes_barrier_after_entering() {
                     broken.push((ENTERS_ORDERED, "no full barrier since the store".into()));

@@ -16,7 +16,7 @@ fn image(arch: Arch) -> Image {
     Image {
         arch,
         returns: BTreeMap::from([
-            (QUICK_RETURN, UserReturn::ToTheCaller),
+            (QUICK_RETURN, UserReturn::MaybeToTheCaller),
             (FULL_RETURN, UserReturn::ToAnyThread),
         ]),
         barriers: BTreeSet::from([BARRIER]),
@@ -261,6 +261,13 @@ fn mig_3_a_reservation_is_cleared() {
     };
     breaks(Arch::Ppc64le, "MIG-3", back(&[], FULL_RETURN), back(&[Larx, Stcx], FULL_RETURN));
     breaks(Arch::Ppc64le, "MIG-3", back(&[Larx], FULL_RETURN), back(&[], QUICK_RETURN));
+    // By the quick way to another process.
+    let switched = |instructions: &[Instruction]| {
+        let away = Stream::default().runs(0, &[Stcx]).at(0, Rfid, FULL_RETURN).user(0, 1).enters_kernel(0);
+        let loaded = away.runs(0, &[MtPidr, Isync, Ptesync]).runs(0, instructions);
+        loaded.at(0, Rfscv, QUICK_RETURN).user(0, 2)
+    };
+    breaks(Arch::Ppc64le, "MIG-3", switched(&[]), switched(&[Stcx]));
 }
 
 #[test]

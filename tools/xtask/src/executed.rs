@@ -9,9 +9,10 @@ use crate::build::{self, Built};
 use crate::check::image::{Place, code_sections, parse};
 use crate::check::returns::{Table, To};
 use crate::error::{Context, Error, Result};
-use crate::guest::{self, Ending, Input, Output};
+use crate::guest::{self, Ending, Input, Output, Report};
 use crate::oracle::{Oracle, Writes};
 use crate::qemu::{self, Machine};
+use crate::run::describe as describe_ending;
 use crate::sites;
 use crate::symbols::Names;
 use crate::toolchain::{Toolchain, read, root};
@@ -30,6 +31,10 @@ use stream::{Image, Instruction, Violation, check};
 const CPUS: u32 = 4;
 /// Seconds: the plugin slows a guest down.
 const LIMIT: u64 = 120;
+/// A rule is broken.
+const BROKEN: u8 = 1;
+/// The case itself did not pass.
+const NOT_PASSED: u8 = 2;
 /// Violations that are told in full; the rest is counted.
 const SHOWN: usize = 5;
 
@@ -56,89 +61,83 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { arch, mutant, qemu, case } = arguments;
     let built = build::variant(&Toolchain::find()?, arch, Variant::default().for_testing())?;
     let oracle = Oracle::build(qemu::program(qemu.as_deref(), arch))?;
+    let machine = Machine {
+        qemu: oracle.qemu().into(),
+        cpus: CPUS,
+        initrd: Some(built.initrd.clone()),
+        options: mutant.map(|id| format!("mutant={id}")).into_iter().collect(),
+        init_arguments: vec!["conformance".into(), case],
+        ..Machine::new(arch, &built.kernel)
+    };
+    let out = root().join(format!("target/stream-{arch}"));
     let stop = guest::stop_flag()?;
-    Ok(match run(&oracle, &built, &case, mutant.as_deref(), &stop)? {
-        Verdict::Kept(records) => {
-            ui::note(&format!("{records} records, every rule was kept"));
-            ExitCode::SUCCESS
-        }
-        Verdict::Broken(why) => {
+    let (report, verdict) = watch(&oracle, &built, machine, &out, Duration::from_secs(LIMIT), &stop)?;
+    match verdict {
+        Some(Verdict::Broken { why, .. }) => {
             ui::line(format_args!("{why}"));
-            ExitCode::from(1)
+            Ok(ExitCode::from(BROKEN))
         }
-        Verdict::NotRun(why) => {
-            ui::line(format_args!("the case did not pass: {why}"));
-            ExitCode::from(2)
+        Some(Verdict::Kept(records)) if report.ending == Ending::Exited(0) => {
+            ui::note(&format!("{records} records, every rule was kept"));
+            Ok(ExitCode::SUCCESS)
         }
-    })
+        _ => {
+            let why = describe_ending(&report.ending).unwrap_or_default();
+            ui::line(format_args!("{}the case did not pass. {why}", report.console));
+            Ok(ExitCode::from(NOT_PASSED))
+        }
+    }
 }
 
-/// What came of a run.
+/// What the executed instructions say.
 #[derive(Debug)]
 pub enum Verdict {
     /// Every rule was kept, in so many records.
     Kept(usize),
-    /// Rules were broken; for a person.
-    Broken(String),
-    /// The case did not run to its end, or was skipped, so nothing can be said.
-    NotRun(String),
+    /// Rules were broken: the clauses, and what a person wants to know.
+    Broken { clauses: BTreeSet<&'static str>, why: String },
 }
 
-/// Runs a case of the conformance suite in a guest, with a mutant selected if one is given, and
-/// judges what its CPUs executed. `built` is a kernel built for testing.
+/// Boots a machine under the plugin until it ends, and judges what its CPUs executed. Its records are
+/// kept in `out` meanwhile. A guest that was cut short leaves a file that ends anywhere, of which
+/// nothing is said.
 ///
 /// # Errors
 /// QEMU cannot be started, or the plugin's file not be read.
-pub fn run(
+pub fn watch(
     oracle: &Oracle,
     built: &Built,
-    case: &str,
-    mutant: Option<&str>,
+    mut machine: Machine,
+    out: &Path,
+    limit: Duration,
     stop: &AtomicBool,
-) -> Result<Verdict> {
-    let name = format!("target/stream-{}-{case}-{}", built.arch, mutant.unwrap_or("none"));
-    let out = root().join(name);
-    let machine = machine(oracle, built, case, mutant, &out)?;
-    let report = guest::run(&machine, Input::None, Output::Keep, Some(Duration::from_secs(LIMIT)), stop)?;
-    // A guest that was ended leaves a file that ends anywhere: nothing is said of it.
-    let verdict = match report.ending {
-        Ending::Exited(_) | Ending::Failed => judge(built.arch, &built.kernel, &out),
-        ref other => Ok(Verdict::NotRun(format!("{other:?}"))),
-    };
-    let _ = std::fs::remove_file(&out);
-    let verdict = verdict?;
-    Ok(match (verdict, &report.ending) {
-        (Verdict::Kept(_), ending) if *ending != Ending::Exited(0) => {
-            Verdict::NotRun(format!("{ending:?}\n{}", report.console))
-        }
-        (verdict, _) => verdict,
-    })
-}
-
-/// The machine that runs one case under the plugin.
-fn machine(oracle: &Oracle, built: &Built, case: &str, mutant: Option<&str>, out: &Path) -> Result<Machine> {
-    let mut machine = Machine::new(built.arch, &built.kernel);
-    machine.qemu = oracle.qemu().into();
-    machine.cpus = CPUS;
-    machine.initrd = Some(built.initrd.clone());
-    machine.options.extend(mutant.map(|id| format!("mutant={id}")));
-    machine.init_arguments = ["conformance", case].map(Into::into).into();
+) -> Result<(Report, Option<Verdict>)> {
     let plugin = oracle.argument(built, out, Writes::Stream)?;
-    machine.extra = vec!["-plugin".into(), plugin.into()];
-    Ok(machine)
+    machine.extra.extend(["-plugin".into(), plugin.into()]);
+    let report = guest::run(&machine, Input::None, Output::Keep, Some(limit), stop)?;
+    let verdict = match report.ending {
+        Ending::Exited(_) | Ending::Failed => Some(judge(built.arch, &machine.kernel, out)),
+        _ => None,
+    };
+    let _ = std::fs::remove_file(out);
+    Ok((report, verdict.transpose()?))
 }
 
 /// Judges what the plugin wrote of a guest that booted `kernel`.
+///
+/// # Errors
+/// The plugin wrote nothing, or what is no stream.
 pub fn judge(arch: Arch, kernel: &Path, out: &Path) -> Result<Verdict> {
     let records = stream::read(&read(out)?).context(|| out.display().to_string())?;
     if records.is_empty() {
         return Err(Error::new("the plugin recorded nothing"));
     }
     let violations = check(&image(arch, kernel)?, &records);
-    Ok(match violations.len() {
-        0 => Verdict::Kept(records.len()),
-        _ => Verdict::Broken(describe(&violations, &records, &Names::read(kernel)?)),
-    })
+    if violations.is_empty() {
+        return Ok(Verdict::Kept(records.len()));
+    }
+    let clauses = violations.iter().map(|violation| violation.rule.clause).collect();
+    Ok(Verdict::Broken { clauses, why: describe(&violations, &records, &Names::read(kernel)?) })
 }
 
 /// What the rules have to know of an image.

@@ -14,9 +14,11 @@ mod doctor;
 mod error;
 mod executed;
 mod guest;
+mod mutants;
 mod newer_qemu;
 mod observed;
 mod oracle;
+mod pool;
 mod protocol;
 mod qemu;
 mod run;
@@ -46,6 +48,8 @@ enum Command {
     Run(run::Arguments),
     /// Run the host tests and the guest cases.
     Test(test::Arguments),
+    /// Break each promise, and see that its killers notice.
+    Mutants(mutants::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
     /// Run a conformance case, and check what its CPUs executed.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::main(arguments),
         Command::Test(arguments) => test::main(arguments),
+        Command::Mutants(arguments) => mutants::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
         Command::Stream(arguments) => executed::main(arguments),
         Command::Check(arguments) => check::main(arguments),

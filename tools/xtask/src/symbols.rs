@@ -58,13 +58,19 @@ pub struct Frame {
     pub function: String,
     /// As [`short`] has it; nothing for assembly, which has no line table.
     file: String,
+    /// 0: none.
+    pub line: u32,
 }
 
 impl Frame {
     fn parse(place: &str) -> Self {
         let (function, place) = place.split_once(" at ").unwrap_or((place, ""));
-        let file = place.rsplit_once(':').map_or(place, |(file, _)| file);
-        Self { function: function.into(), file: file.into() }
+        let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
+        Self { function: function.into(), file: file.into(), line: line.parse().unwrap_or(0) }
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
     }
 
     /// The function's path without its type arguments.

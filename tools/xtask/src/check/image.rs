@@ -2,7 +2,7 @@
 
 use super::ledger::{self, Ledger};
 use super::returns::{self, Table};
-use super::{Finding, calls, vector};
+use super::{Finding, barriers, calls, vector};
 use crate::arch::Arch;
 use crate::budgets::Budgets;
 use crate::build::Built;
@@ -34,6 +34,8 @@ pub fn check(built: &Built) -> Result<Finding> {
     complaints.extend(returns::compare(built.arch, &name, &bytes, &Table::read(built.arch)?, &places)?);
     let (ledger, names) = (Ledger::read(built.arch)?, Names::read(&built.kernel)?);
     let found = ledger::find(built.arch, &ledger, &bytes, &|at| names.frames(at))?;
+    let barriers = ledger.barriers(&found);
+    complaints.extend(barriers::compare(&name, &barriers::Table::read()?, barriers, &|at| names.frames(at)));
     complaints.extend(ledger::compare(built.arch, &name, &ledger, &found, &names));
     complaints.extend(too_large(built.arch, &name, loaded_bytes(&bytes)?, &Budgets::read()?));
     for program in &built.programs {

@@ -71,6 +71,12 @@ impl Ledger {
         toml::from_str(text)
     }
 
+    /// The full barriers that stand for their own sake.
+    pub fn barriers<'a>(&self, found: &'a Found) -> &'a [Site] {
+        let row = self.rows.iter().position(|row| row.at == "barrier.rs full_barrier");
+        row.map_or(&[], |row| &found.of_rows[row])
+    }
+
     /// The row about an instruction with these frames: that of the innermost function that has one.
     fn row_of(&self, frames: &[Frame]) -> Option<usize> {
         let find = |about: &dyn Fn(&Row) -> bool| self.rows.iter().position(about);

@@ -26,7 +26,7 @@ pub struct Row {
     at: String,
     pub to: To,
     serializes: Serializes,
-    /// Whether it goes to the thread that made the call that it ends, and to no other.
+    /// Whether it may go to the thread that made the call that it ends.
     #[serde(default)]
     thread: Thread,
     why: String,
@@ -36,8 +36,9 @@ pub struct Row {
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Thread {
-    /// The thread that entered the kernel.
-    Same,
+    /// The thread that entered the kernel, or another.
+    #[serde(rename = "maybe the same")]
+    MaybeTheSame,
     #[default]
     Any,
 }
@@ -46,7 +47,7 @@ impl Row {
     /// What the rules of the instruction stream make of it.
     pub fn user_return(&self) -> UserReturn {
         match self.thread {
-            Thread::Same => UserReturn::ToTheCaller,
+            Thread::MaybeTheSame => UserReturn::MaybeToTheCaller,
             Thread::Any => UserReturn::ToAnyThread,
         }
     }
