@@ -4,8 +4,10 @@ use crate::cpu::Cpu;
 use crate::{Ppc64le, spr};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use core::arch::asm;
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, compiler_fence, fence};
 
 /// Does something to each block of a range that is not empty, of the smallest size that any
 /// implementation has.
@@ -27,13 +29,21 @@ fn each_block(start: NonNull<u8>, len: usize, mut act: impl FnMut(usize)) {
 impl Barriers for Ppc64le {
     #[inline(always)]
     fn full_barrier(_cpu: &Cpu, _site: Site) {
+        if mutant::is(Mutant::M44) {
+            return compiler_fence(Ordering::SeqCst);
+        }
+        if mutant::is(Mutant::M3) {
+            return fence(Ordering::AcqRel);
+        }
         // Heavyweight: `lwsync` lets loads pass stores.
         spr::sync();
     }
 
     #[inline(always)]
     fn core_sync(_cpu: &Cpu, _irq: &IrqsOff) {
-        spr::isync();
+        if !mutant::is(Mutant::CoreSyncEmpty) {
+            spr::isync();
+        }
     }
 
     // Never inlined: the image has the sequence once and whole, as `instructions.toml` does.
@@ -49,6 +59,9 @@ impl Barriers for Ppc64le {
             unsafe { asm!("dcbst 0, {}", in(reg) block, options(nostack, preserves_flags)) };
         });
         spr::sync();
+        if mutant::is(Mutant::M41) {
+            return;
+        }
         each_block(start, len, |block| {
             // SAFETY: as above.
             unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };

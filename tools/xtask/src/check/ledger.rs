@@ -103,7 +103,7 @@ impl Row {
     }
 
     /// What is wrong with what was found, in the order of addresses.
-    fn complaint(&self, found: &[Site]) -> Option<String> {
+    pub fn complaint(&self, found: &[Site]) -> Option<String> {
         if found.is_empty() {
             return Some("nothing of it is in the image".into());
         }

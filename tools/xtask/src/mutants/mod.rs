@@ -289,15 +289,20 @@ impl Outcome {
             if patches.is_empty() {
                 continue;
             }
-            let kernel = Variant::default().for_testing();
-            let image = patched::Image::read(build::variant(&Toolchain::find()?, arch, kernel)?)?;
-            let watched = patches.iter().any(|patch| patch.stream.is_some());
-            let oracle = watched.then(|| Oracle::build(qemu::program(qemu, arch))).transpose()?;
+            let toolchain = Toolchain::find()?;
+            let image = |kernel| patched::Image::read(build::variant(&toolchain, arch, kernel)?);
+            let compared = image(Variant::default())?;
+            let watched = image(Variant::default().for_testing())?;
+            let oracle = Oracle::build(qemu::program(qemu, arch))?;
             for patch in patches {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                match image.run(patch, oracle.as_ref(), HEALTHY_LIMIT, stop)? {
+                let finding = match &patch.stream {
+                    None => compared.compare_without(patch),
+                    Some(case) => watched.watch_without(patch, case, &oracle, HEALTHY_LIMIT, stop),
+                };
+                match finding? {
                     Finding::Red { how, .. } => {
                         self.killed += 1;
                         let killed = ui::on_stdout(Colour::Green, "killed");

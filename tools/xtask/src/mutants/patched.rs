@@ -85,61 +85,60 @@ impl Image {
         Ok(Self { built, bytes, ledger, found, names, frames })
     }
 
-    /// Everywhere the instruction of a patch stands.
+    /// Everywhere the instruction of a patch stands; the same instruction of other steps too, where
+    /// the sequence is not as the ledger has it, because of mutants that sleep in it.
     fn sites(&self, patch: &Patch) -> impl Iterator<Item = &Site> {
-        let length = self.ledger.rows[patch.row].sequence.len();
+        let (row, all) = (&self.ledger.rows[patch.row], &self.found.of_rows[patch.row]);
+        let length = row.complaint(all).is_none().then_some(row.sequence.len()).filter(|&length| length > 0);
         let (step, instruction) = (patch.step, patch.instruction);
-        let all = self.found.of_rows[patch.row].iter().enumerate();
-        let is_it = move |(place, site): &(usize, &Site)| match length {
-            0 => site.instruction == instruction,
-            length => place % length == step,
-        };
-        all.filter(is_it).map(|(_, site)| site)
+        let all = all.iter().enumerate().filter(move |(place, site)| {
+            site.instruction == instruction && length.is_none_or(|length| place % length == step)
+        });
+        all.map(|(_, site)| site)
     }
 
-    /// Sees whether a patch is noticed.
-    ///
-    /// # Errors
-    /// The image cannot be written, or QEMU not be started.
-    pub fn run(
-        &self,
-        patch: &Patch,
-        oracle: Option<&Oracle>,
-        limit: Duration,
-        stop: &AtomicBool,
-    ) -> Result<Finding> {
+    /// The image with the instruction of a patch replaced.
+    fn without(&self, patch: &Patch) -> Result<Vec<u8>> {
         let mut bytes = self.bytes.clone();
         for site in self.sites(patch) {
             erase(self.built.arch, &mut bytes, site)?;
         }
-        match &patch.stream {
-            None => self.compare(&bytes),
-            Some(case) => {
-                let oracle = oracle.ok_or_else(|| Error::new("the plugin was not built"))?;
-                self.watch(patch, case, &bytes, oracle, limit, stop)
-            }
-        }
+        Ok(bytes)
     }
 
-    fn compare(&self, bytes: &[u8]) -> Result<Finding> {
+    /// Compares the image without the instruction of a patch with its ledger.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn compare_without(&self, patch: &Patch) -> Result<Finding> {
+        let arch = self.built.arch;
+        let complaints = |found: &Found| {
+            ledger::compare(arch, "the image", &self.ledger, found, &self.names).into_iter().next()
+        };
+        if let Some(complaint) = complaints(&self.found) {
+            return Ok(Finding::Unable(complaint));
+        }
         let frames = |at| frames_of(&self.names, &self.frames, at);
-        let found = ledger::find(self.built.arch, &self.ledger, bytes, &frames)?;
-        let complaints = ledger::compare(self.built.arch, "the image", &self.ledger, &found, &self.names);
-        Ok(match complaints.first() {
-            Some(complaint) => Finding::red("differs from its ledger", complaint.clone()),
+        let found = ledger::find(arch, &self.ledger, &self.without(patch)?, &frames)?;
+        Ok(match complaints(&found) {
+            Some(complaint) => Finding::red("differs from its ledger", complaint),
             None => Finding::Green,
         })
     }
 
-    fn watch(
+    /// Boots the image without the instruction of a patch, runs `case` and judges what was executed.
+    ///
+    /// # Errors
+    /// The image cannot be written, or QEMU not be started.
+    pub fn watch_without(
         &self,
         patch: &Patch,
         case: &str,
-        bytes: &[u8],
         oracle: &Oracle,
         limit: Duration,
         stop: &AtomicBool,
     ) -> Result<Finding> {
+        let bytes = self.without(patch)?;
         let name = patch.to_string().replace(['/', ' ', '.'], "-");
         let kernel = root().join(format!("target/{name}"));
         std::fs::write(&kernel, bytes).context(|| kernel.display().to_string())?;
