@@ -20,6 +20,7 @@ use abi::testing::Counter;
 use abi::trace::{Kind, Record};
 use allocator_api2::vec::Vec;
 use arch_contract::smp::Smp;
+use arch_contract::watch::Watch;
 use arch_current::Current;
 use arrayvec::ArrayVec;
 use boot_image::command_line::Tracing;
@@ -145,6 +146,17 @@ pub fn user_return(cpu: &Cpu, frame: NonNull<Frame>) {
     if ENABLED {
         let mm = cpu.words.current_mm().map_or(0, |mm| mm.id.get());
         event(cpu, Kind::UserReturn, mm, frame.addr().get() as u64);
+    }
+}
+
+/// `cpu`, the calling CPU, is about to store whose user code may run on it (0: nobody's): a mark for
+/// whoever watches the instructions.
+#[inline(always)]
+pub fn mark_current_mm(cpu: &Cpu, mm: u64) {
+    match mm {
+        _ if !ENABLED => {}
+        0 => Current::leaves_mm(cpu.arch()),
+        _ => Current::enters_mm(cpu.arch()),
     }
 }
 

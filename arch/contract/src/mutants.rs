@@ -50,6 +50,10 @@ mutants! {
         Loom("bar_2_registration_against_switch")];
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
         Loom("smp_3_going_off_against_a_request")];
+    TraceLies "trace-lies" Ret2 "A core serialization that is owed before user mode is recorded and not executed." by [
+        Stream(X86_64, "ret_2_the_caller_too")];
+    TraceLiesOfBarriers "trace-lies-barrier" Bar4 "Full barriers are recorded and not executed." by [
+        Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_the_caller_too")];

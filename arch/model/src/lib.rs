@@ -42,6 +42,7 @@ mod tlb;
 mod trap;
 mod user;
 mod vector;
+mod watch;
 
 use std::sync::atomic::Ordering;
 

@@ -119,7 +119,11 @@ fn by_instruction(pid: Pid, start: VirtAddr, pages: Option<u64>) {
         }
     }
     again_on_power9(page, rs);
-    // All CPUs have obeyed, before anything later here (Book III §5.9.3.3).
+    complete();
+}
+
+/// All CPUs have obeyed, before anything later here (Book III §5.9.3.3).
+fn complete() {
     // SAFETY: orders, and changes nothing.
     unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
     spr::isync();

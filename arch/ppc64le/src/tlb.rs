@@ -40,6 +40,9 @@ fn tlbiel<const RIC: u32>(rb: u64, rs: u64) {
 }
 
 /// Forgets everything of `pid` on this CPU, cached process-table entry included.
+///
+/// Never inlined: the image has the sequence once and whole, as `instructions.toml` does.
+#[inline(never)]
 pub(crate) fn forget_pid(pid: Pid) {
     let rs = pid.get() << 32;
     spr::ptesync();
@@ -51,7 +54,8 @@ pub(crate) fn forget_pid(pid: Pid) {
     spr::isync();
 }
 
-/// Forgets everything of every process on this CPU.
+/// Forgets everything of every process on this CPU. Never inlined, as above.
+#[inline(never)]
 pub(crate) fn forget_all() {
     // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
     // cache and the page-walk cache along.

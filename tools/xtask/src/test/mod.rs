@@ -2,8 +2,9 @@
 //!
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
 //! console. [`cases`] has those of one CPU, [`many`] many CPUs and the kernels that are built in
-//! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Two
-//! guests run at a time. Every case ends in one line; the last line counts them.
+//! other ways, [`watched`] what the plugin must have seen, [`streams`] what CPUs must have executed,
+//! [`bad_boot`] what must be refused. Two guests run at a time. Every case ends in one line; the last
+//! line counts them.
 
 mod bad_boot;
 mod bad_elf;
@@ -15,6 +16,7 @@ pub mod known;
 mod many;
 pub mod report;
 mod runner;
+mod streams;
 mod watched;
 
 use crate::arch::Arch;
@@ -101,6 +103,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         let mut rows = cases::all(arch);
         rows.extend(many::all(arch));
         rows.extend(watched::all(arch));
+        rows.extend(streams::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
         if let Some(lifetime) = arguments.lifetime {
