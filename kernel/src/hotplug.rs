@@ -18,6 +18,7 @@ use crate::syscall::Outcome;
 use abi::Error;
 use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::{PowerState, Smp};
 use arch_contract::time::{Nanos, Time};
 use arch_contract::tlb::Tlb;
@@ -96,9 +97,14 @@ pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
         cpu.refused.0.store(true, Ordering::Release);
         return irq;
     }
+    if mutant::is(Mutant::M32) {
+        cpu.kernel.set_offline(cpu);
+    }
     context::leave(cpu, &irq);
     context::drop_when_lazy(cpu, &irq);
-    Current::flush_local_all(cpu.arch(), &irq);
+    if !mutant::is(Mutant::DirtyCpus) {
+        Current::flush_local_all(cpu.arch(), &irq);
+    }
     Current::set_deadline(cpu.arch(), None, &irq);
     cpu.armed.set(Nanos(u64::MAX));
     cpu.kernel.set_offline(cpu);

@@ -15,9 +15,11 @@ use crate::kernel::Kernel;
 use crate::sched::context;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::trace;
+use abi::testing::Counter;
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::Smp;
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
@@ -83,12 +85,13 @@ impl Inbox {
 fn post<'a>(
     inboxes: impl Iterator<Item = &'a Inbox> + Clone,
     kinds: Kinds,
-    next: impl FnOnce() -> u64,
+    mut next: impl FnMut() -> u64,
 ) -> u64 {
+    let early = mutant::is(Mutant::NumberBeforeKinds).then(&mut next);
     for inbox in inboxes.clone() {
         inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
     }
-    let number = next();
+    let number = early.unwrap_or_else(next);
     for inbox in inboxes {
         // Release: who reads this number, or a larger one, also reads the kinds.
         inbox.asked.fetch_max(number, Ordering::AcqRel);
@@ -122,8 +125,11 @@ impl Cpu {
     pub fn ask(&self, target: &Cpu, kinds: Kinds, irq: &IrqsOff) {
         trace::event(self, Kind::Request, CpuSet::of(target.number).0, kinds.0.into());
         // Release: what this CPU wrote comes before the request. Pairs with the acquire in `serve`.
+        if mutant::is(Mutant::InterruptBeforeRequest) {
+            interrupt(self, target, irq);
+        }
         let before = target.inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
-        if before == 0 {
+        if before == 0 || mutant::is(Mutant::InterruptStorm) {
             interrupt(self, target, irq);
         }
     }
@@ -203,6 +209,10 @@ impl Cpu {
 }
 
 fn interrupt(cpu: &Cpu, target: &Cpu, irq: &IrqsOff) {
+    if mutant::is(Mutant::InterruptLost) {
+        return;
+    }
+    trace::count(cpu, Counter::InterruptsSent);
     if let Err(missing) = Current::send_ipi(cpu.arch(), target.arch(), irq) {
         panic!("CPU {} cannot be interrupted: {} is not implemented", target.number, missing.0.id());
     }
@@ -211,7 +221,9 @@ fn interrupt(cpu: &Cpu, target: &Cpu, irq: &IrqsOff) {
 /// Spins until `done`, and serves meanwhile (`TLB-5`).
 pub fn wait_until(cpu: &Cpu, mut done: impl FnMut() -> bool) {
     while !done() {
-        cpu.serve();
+        if !mutant::is(Mutant::WaitersAreDeaf) {
+            cpu.serve();
+        }
         Current::relax(cpu.arch());
     }
 }
@@ -235,6 +247,71 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mm::testing::{irqs_off, kernel_cpus};
+    use crate::sync::Lock;
+    use crate::tests::worker::Worker;
+    use arch_model::{Config, Event};
+    use std::boxed::Box;
+
+    /// `TLB-5`: whoever waits for another CPU, or for a lock that another holds, serves what is asked
+    /// of it meanwhile.
+    #[test]
+    fn tlb_5_whoever_waits_serves() {
+        let cpus = kernel_cpus(Config { cpus: 2, ..Config::default() });
+        let irq = irqs_off();
+        let asked = |cpu: &Cpu| cpu.inbox.kinds.load(Ordering::Relaxed) != 0;
+        cpus[0].ask(cpus[0], Kinds::RESCHEDULE, &irq);
+        let mut looks = 0;
+        wait_until(cpus[0], || {
+            looks += 1;
+            looks == 3
+        });
+        assert!(!asked(cpus[0]), "a wait for a condition");
+
+        let lock: &Lock<()> = Box::leak(Box::new(Lock::new(())));
+        let held = lock.lock(cpus[0]);
+        let waiter = Worker::new(cpus[1]);
+        let (begins, began) = std::sync::mpsc::channel();
+        let waits = waiter.start(move |cpu| {
+            begins.send(()).expect("the test waits");
+            drop(lock.lock(cpu));
+        });
+        began.recv().expect("it begins");
+        cpus[0].ask(cpus[1], Kinds::RESCHEDULE, &irq);
+        for _ in 0..100_000 {
+            if !asked(cpus[1]) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let served = !asked(cpus[1]);
+        drop(held);
+        waits.recv().expect("it has had the lock");
+        assert!(served, "a wait for a lock");
+    }
+
+    /// `SMP-1`: when a CPU is interrupted, what is asked of it is there to be found.
+    #[test]
+    fn smp_1_a_request_is_there_before_its_interrupt() {
+        fn look(cpu: &'static arch_model::Cpu, event: Event) {
+            if let Event::SendIpi { target } = event {
+                let target = &cpu.machine().cpus()[target as usize];
+                // SAFETY: the kernel has bound it.
+                let inbox = unsafe { &Cpu::of(target).inbox };
+                assert!(inbox.kinds.load(Ordering::Relaxed) != 0, "interrupted for nothing");
+            }
+        }
+        let cpus = kernel_cpus(Config { cpus: 2, ..Config::default() });
+        let irq = irqs_off();
+        cpus[0].machine().watch(look);
+        cpus[0].ask(cpus[1], Kinds::FLUSH, &irq);
+        cpus[1].serve();
+        let ticket = cpus[0].ask_and_tell(CpuSet::of(cpus[1].number), Kinds::BARRIER, &irq);
+        cpus[1].serve();
+        assert!(ticket.is_served(cpus[0].kernel));
+        let sent = |event: &Event| matches!(event, Event::SendIpi { .. });
+        assert_eq!(cpus[0].machine().events().iter().filter(|logged| sent(&logged.event)).count(), 2);
+    }
 
     /// What a target has by the time it serves `number`.
     fn take(inbox: &Inbox) -> (Kinds, u64) {
@@ -246,6 +323,7 @@ mod tests {
     /// is served with the larger number answers both, so it must hold what both asked for.
     #[test]
     fn smp_2_a_number_that_is_served_was_served_with_all_smaller_ones() {
+        arch_model::select_mutant();
         let inbox = Inbox::new();
         let mut served = Kinds::NONE;
         let slow = post(core::iter::once(&inbox), Kinds::FLUSH_ALL, || {

@@ -160,6 +160,12 @@ impl<O: Os> World<O> {
         self.call(Call::ThreadAffinity, args).map(|_| ()).or_fail("thread_affinity")
     }
 
+    /// Sets the priority of the calling thread.
+    pub fn priority(&self, priority: u64) -> Result<(), Not> {
+        let args = [Handle::NONE.0.into(), priority];
+        self.call(Call::ThreadPriority, args).map(|_| ()).or_fail("thread_priority")
+    }
+
     pub fn yield_now(&self) {
         // It cannot fail.
         let _ = self.call(Call::Yield, []);
@@ -279,6 +285,16 @@ impl<O: Os> World<O> {
     /// The id of this address space.
     pub fn context(&self) -> Result<u64, Not> {
         self.test(Operation::Context, [])
+    }
+
+    /// Whether a flush reaches other CPUs without their help.
+    pub fn broadcasts(&self) -> Result<bool, Not> {
+        Ok(self.test(Operation::Broadcasts, [])? == 1)
+    }
+
+    /// The last steps of `cpu`'s memory contexts, in hexadecimal digits.
+    pub fn steps(&self, cpu: u32) -> Result<u64, Not> {
+        self.test(Operation::Steps, [cpu.into()])
     }
 
     pub fn idles(&self, cpu: u32) -> Result<bool, Not> {

@@ -46,10 +46,10 @@ mod vector;
 use std::sync::atomic::Ordering;
 
 pub use context::Mm;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Loaded};
 pub use events::Event;
 pub use halt::Ended;
-pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};
+pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE, select_mutant};
 pub use profile::Profile;
 pub use pte::KERNEL_ENTRY;
 pub use trap::Frame;

@@ -51,6 +51,7 @@ use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Return};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
@@ -197,6 +198,7 @@ impl Words {
         match self.loaded() {
             Loaded::Kernel => false,
             Loaded::Active(held) | Loaded::Lazy(held) => held == id,
+            Loaded::Switching { to, .. } if mutant::is(Mutant::SwitchForgetsWhatItLeaves) => to == id,
             Loaded::Switching { from, to } => to == id || from == Some(id),
         }
     }
@@ -206,13 +208,13 @@ impl Words {
     pub fn may_use_older(&self, id: ContextId, wanted: u64, freed: Freed) -> bool {
         // What a CPU holds without a user is used by the walker alone, and only tables matter to
         // that; it compares generations before it has a user again.
-        let walked = freed == Freed::Tables;
+        let walked = freed == Freed::Tables && !mutant::is(Mutant::M26);
         match self.loaded() {
             Loaded::Active(held) if held == id => self.seen.load(Ordering::Acquire) < wanted,
             Loaded::Lazy(held) if held == id => walked && self.seen.load(Ordering::Acquire) < wanted,
             // It may have read the generation before it was raised, or be about to read it: that
             // is decided when the switch is over.
-            Loaded::Switching { to, .. } if to == id => true,
+            Loaded::Switching { to, .. } if to == id => !mutant::is(Mutant::M25),
             Loaded::Switching { from, .. } if from == Some(id) => walked,
             _ => false,
         }
@@ -359,18 +361,33 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         words.set_loaded(Loaded::Active(to));
         cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
         let generation = space.flushes().generation();
-        if words.seen.load(Ordering::Relaxed) < generation {
+        if words.seen.load(Ordering::Relaxed) < generation && !mutant::is(Mutant::M27) {
             catch_up(cpu, irq);
         }
         Switched::NOTHING
     } else {
-        let new_here = space.join(cpu);
+        let new_here = !mutant::is(Mutant::M23) && space.join(cpu);
         trace::event(cpu, Kind::SwitchBegin, from.map_or(0, ContextId::get), to.get());
-        words.set_loaded(Loaded::Switching { from, to });
-        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        if mutant::is(Mutant::M24) {
+            cpu.full_barrier(Site::EnterUserMm);
+        }
+        words.set_loaded(match mutant::is(Mutant::NoSwitchingState) {
+            true => Loaded::Active(to),
+            false => Loaded::Switching { from, to },
+        });
+        if !mutant::is(Mutant::M24) {
+            cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        }
         rendezvous::point(cpu, Point::Switching);
+        if mutant::is(Mutant::M22) {
+            cpu.serve();
+        }
         // SAFETY: the caller's obligation.
-        unsafe { load(cpu, space, from, new_here, irq) }
+        let switched = unsafe { load(cpu, space, from, new_here, irq) };
+        if mutant::is(Mutant::M23) {
+            space.join(cpu);
+        }
+        switched
     };
     let now = space.registrations();
     if now != registrations {
@@ -380,6 +397,7 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         cpu.full_barrier(Site::EnterUserMm);
     }
     if let Some(left) = left {
+        rendezvous::point(cpu, Point::EpisodeEnds);
         let user = NowUser { mm: space.mm(), id: to };
         let sync = space.sync_generation();
         let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
@@ -407,7 +425,8 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     // What changes after this read finds this CPU in the space's set and in `loaded`.
     let generation = space.flushes().generation();
     let sync = space.sync_generation();
-    let missed = match known.id == to.get() {
+    rendezvous::point(cpu, Point::SwitchSampled);
+    let missed = match known.id == to.get() || mutant::is(Mutant::SlotKeepsWhatWasThere) {
         true => space.flushes().since(known.seen, generation),
         // It was never loaded here since its hardware id was clean everywhere, so nothing is cached.
         false if new_here && !cpu.kernel.ids.are_per_cpu() => Missed::Nothing,
@@ -472,6 +491,9 @@ pub fn catch_up(cpu: &Cpu, irq: &IrqsOff) {
     let generation = space.flushes().generation();
     let seen = cpu.words.seen.load(Ordering::Relaxed);
     let cached = Cached { mm: space.mm(), slot: cpu.held.slot.get() };
+    if mutant::is(Mutant::SeenTooSoon) {
+        cpu.words.set_seen(generation);
+    }
     forget(cpu, &cached, &space.flushes().since(seen, generation), irq);
     cpu.held.slots[usize::from(cached.slot.0)].set(Remembered { id: space.id().get(), seen: generation });
     trace::event(cpu, Kind::Seen, space.id().get(), generation);
@@ -484,7 +506,11 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
         Missed::Nothing => return,
         Missed::Ranges(ranges) => {
             for range in ranges {
-                Current::flush_local(cpu.arch(), cached(), range.start, range.pages, range.freed, irq);
+                let freed = match mutant::is(Mutant::TablesStayCached) {
+                    true => Freed::PagesOnly,
+                    false => range.freed,
+                };
+                Current::flush_local(cpu.arch(), cached(), range.start, range.pages, freed, irq);
             }
         }
         Missed::Everything => Current::flush_local_mm(cpu.arch(), cached(), irq),
@@ -497,7 +523,7 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
 #[inline]
 pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     let words = &cpu.words;
-    if words.current_mm().is_none() {
+    if words.current_mm().is_none() && !mutant::is(Mutant::LeaveWhatWasLeft) {
         return;
     }
     // (d): this CPU's user accesses, before anyone can sample that it has left. Pairs with
@@ -505,7 +531,9 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     cpu.full_barrier(Site::LeaveUserMm);
     trace::event(cpu, Kind::Current, 0, 0);
     words.set_current_mm(None, Registrations::NONE);
-    if let Loaded::Active(held) = words.own_loaded() {
+    if let Loaded::Active(held) = words.own_loaded()
+        && !mutant::is(Mutant::NeverLazy)
+    {
         if let Some(space) = cpu.loaded_space() {
             lifetime::episode_begins(cpu, space);
         }
@@ -523,15 +551,18 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
 /// of a CPU, and what a CPU does before it goes off.
 pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
     match cpu.words.loaded() {
-        Loaded::Lazy(id) => {
+        Loaded::Active(_) if !mutant::is(Mutant::M29) => cpu.held.drop_wanted.set(true),
+        Loaded::Active(id) | Loaded::Lazy(id) => {
             cpu.held.drop_wanted.set(false);
+            if mutant::is(Mutant::DropSaidTooSoon) {
+                cpu.words.set_loaded(Loaded::Kernel);
+            }
             Current::drop_lazy(cpu.arch(), LeftLazy(id), irq);
             cpu.held.space.set(ptr::null());
             trace::event(cpu, Kind::Drop, id.get(), 0);
             cpu.words.set_loaded(Loaded::Kernel);
             lifetime::episode_ended(cpu);
         }
-        Loaded::Active(_) => cpu.held.drop_wanted.set(true),
         Loaded::Kernel | Loaded::Switching { .. } => {}
     }
 }

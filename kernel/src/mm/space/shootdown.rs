@@ -17,6 +17,7 @@ use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
 use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
 
@@ -31,7 +32,7 @@ impl Space {
         // Pairs with (e). `TLB-1`
         cpu.full_barrier(Site::FlushSample);
         rendezvous::point(cpu, Point::FlushBeforeSample);
-        if cpu.words.holds(self.id) {
+        if cpu.words.holds(self.id) && !mutant::is(Mutant::M38) {
             context::catch_up(cpu, irq);
         }
         let kernel = cpu.kernel;
@@ -39,7 +40,8 @@ impl Space {
         let others = self.set().and(kernel.online()).without(cpu.number);
         let mut concerned = CpuSet::NONE;
         for number in others.iter() {
-            if kernel.cpu(number).is_some_and(behind) {
+            let asked = kernel.cpu(number).is_some_and(behind) || mutant::is(Mutant::FlushAsksEveryone);
+            if asked && !mutant::is(Mutant::M37) {
                 concerned = concerned.with(number);
             }
         }
@@ -54,7 +56,7 @@ impl Space {
                 targets().for_each(|other| {
                     // A CPU that goes off meanwhile has let go of everything by then.
                     let on = || kernel.online().has(other.number);
-                    request::wait_until(cpu, || !behind(other) || !on());
+                    request::wait_until(cpu, || !behind(other) || !on() || mutant::is(Mutant::M30));
                 });
             }
         }
