@@ -37,7 +37,8 @@ pub const ENABLED: bool = cfg!(any(test, spandrel_test));
 const RECORDS: usize = 4096;
 /// Records in one line of the dump: the host believes lines of at most 256 bytes.
 const PER_LINE: usize = 3;
-const COUNTERS: usize = if ENABLED { Counter::ALL.len() } else { 0 };
+/// One place for each number, given or not.
+const COUNTERS: usize = if ENABLED { Counter::ALL[Counter::ALL.len() - 1] as usize + 1 } else { 0 };
 
 type Slot = [AtomicU64; 4];
 

@@ -194,6 +194,55 @@ pub fn ctx_7_the_same_steps_everywhere<O: Os>(world: &World<O>) -> Outcome {
     world.wait(child).map(|_| ())
 }
 
+/// Kernel tasks with and without the process, visits of other processes and flushes, in an order that
+/// a generator of numbers chose: each does to the CPU's memory contexts what it should, after
+/// whatever came before it. `CTX-6`, `CTX-7`
+pub fn ctx_7_random_steps_keep_the_grammar<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [cpu, elsewhere] = two(world)?;
+    let thread = blocks_until_told(world, cpu, elsewhere)?;
+    let mine = world.context()?;
+    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
+    let mut children = alloc::vec::Vec::new();
+    let mut wanted = world.steps(cpu)?;
+    let mut number = 0x5eed_u64;
+    let rounds = if O::SIMULATED { 12 } else { 40 };
+    for round in 0..rounds {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let before = world.loaded(cpu)?;
+        let what = number >> 62;
+        let comes_back = if before == Loaded::Lazy(mine) { BACK } else { TO_ANOTHER };
+        match what {
+            0 => run_tasks(world, cpu, Uses::Nothing, 1)?,
+            1 => {
+                run_tasks(world, cpu, Uses::MyMm, 1)?;
+                wanted = then(then(wanted, comes_back), AWAY);
+            }
+            2 => {
+                children.push(world.child("ctx_7_random_steps_keep_the_grammar", cpu.into())?);
+                let came = |loaded| matches!(loaded, Loaded::Lazy(id) if id > mine) && loaded != before;
+                while !came(world.loaded(cpu)?) {
+                    world.yield_now();
+                }
+                wanted = then(then(wanted, TO_ANOTHER), AWAY);
+            }
+            _ => {
+                world.map(PAGE, 1)?;
+                world.unmap(PAGE, 1)?;
+            }
+        }
+        let steps = world.steps(cpu)?;
+        ensure!(steps == wanted, "round {round}, {what} while {before:?}: steps {steps:x}, not {wanted:x}");
+    }
+    for child in children {
+        world.kill(child)?;
+        world.wait(child)?;
+    }
+    world.store(world.flag(0), 1);
+    world.join(thread)
+}
+
 /// Goes to one CPU and stays there, asleep.
 pub fn sleeps_there<O: Os>(world: &World<O>, cpu: u64) -> u8 {
     if world.move_to(cpu as u32).is_err() {

@@ -79,6 +79,7 @@ rows! {
     ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
     ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
     ctx::ctx_7_the_same_steps_everywhere role sleeps_there level 6 cpus 3 Every;
+    ctx::ctx_7_random_steps_keep_the_grammar role sleeps_there level 6 cpus 3 Every;
     ctx::ctx_6_kernel_tasks_in_a_row level 6 cpus 3 Every;
     ctx::ctx_5_a_switch_holds_what_it_leaves role sleeps_there level 7 cpus 3 Every;
     ctx::ctx_10_what_was_left_may_be_gone role sleeps_there level 7 cpus 3 Every;

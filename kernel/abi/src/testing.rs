@@ -35,9 +35,9 @@ crate::numbers! {
     Idle = 10,
     /// `(cpu) -> steps`: the last sixteen [`Step`](crate::testing::Step)s of its memory contexts, one
     /// hexadecimal digit each, the latest lowest.
-    Steps = 11,
+    Steps = 20,
     /// `() -> 1` if flushes may reach other CPUs without their help.
-    Broadcasts = 12,
+    Broadcasts = 21,
 }
 
 /// In what `Loaded` returns.
@@ -82,10 +82,10 @@ crate::numbers! {
     /// A teardown, before it looks which CPUs hold the mm.
     TeardownScan = 7,
     /// In a switch, after the generations were read, before the tables are loaded. Deaf only.
-    SwitchSampled = 8,
+    SwitchSampled = 20,
     /// In a switch out of a lazy episode, after the tables were loaded, before `exit_lazy_tlb`. Deaf
     /// only.
-    EpisodeEnds = 9,
+    EpisodeEnds = 21,
 }
 
 crate::numbers! {
@@ -112,7 +112,7 @@ crate::numbers! {
     /// Interrupts sent for a teardown, on all CPUs together.
     TeardownInterrupts = 9,
     /// Interrupts sent to other CPUs.
-    InterruptsSent = 10,
+    InterruptsSent = 20,
     /// Slices of kernel tasks; those of teardowns and of the balancing are not among them.
-    Slices = 11,
+    Slices = 21,
 }

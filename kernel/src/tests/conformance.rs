@@ -49,6 +49,7 @@ cases! {
     ctx_7_an_episode_ends_in_another_process
     ctx_7_kernel_tasks_reload_nothing
     ctx_7_the_same_steps_everywhere
+    ctx_7_random_steps_keep_the_grammar
     ctx_6_kernel_tasks_in_a_row
     ctx_5_a_switch_holds_what_it_leaves
     ctx_10_what_was_left_may_be_gone
