@@ -1,4 +1,4 @@
-//! Locks, and the one facade through which the kernel names atomics.
+//! Locks; and atomics, by the names of [`protocol::sync`].
 //!
 //! Two kinds. A [`Lock`] is taken as `lock(cpu)`: try, else serve the requests addressed to this
 //! CPU, else relax. Its holder may itself be waiting for another CPU, so whoever spins must keep
@@ -9,9 +9,7 @@
 //!
 //! Interrupts are off in the kernel, so neither needs to disable them.
 
-pub use core::sync::atomic::{
-    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+pub use protocol::sync::*;
 
 use crate::cpu::Cpu;
 use arch_contract::mutant::{self, Mutant};
@@ -57,7 +55,13 @@ impl<T> Leaf<T> {
     pub const fn new(value: T) -> Self {
         Self(spin::mutex::SpinMutex::new(value))
     }
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         self.0.lock()
+    }
+    /// `None` if somebody holds it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.0.try_lock()
     }
 }

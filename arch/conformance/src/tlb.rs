@@ -175,8 +175,9 @@ pub fn tlb_3_what_flushes_cost<O: Os>(world: &World<O>) -> Outcome {
     let reader = lazy_reader(world, cpu, elsewhere, 1)?;
     // One CPU has it lazily, one runs it.
     let before = sent(world)?;
-    replace(world, PAGES, 1)?;
+    world.unmap(PAGES, 1)?;
     let cost = sent(world)? - before;
+    world.map(PAGES, 1)?;
     ensure!(cost <= 1, "{cost} interrupts for one flush, of which one CPU runs the process");
     world.store(world.flag(0), 1);
     world.join(reader)?;
@@ -186,7 +187,7 @@ pub fn tlb_3_what_flushes_cost<O: Os>(world: &World<O>) -> Outcome {
         }
     }
     let before = sent(world)?;
-    replace(world, PAGES, 1)?;
+    world.unmap(PAGES, 1)?;
     ensure_eq!(sent(world)? - before, 0, "interrupts for a flush that concerns lazy CPUs only");
     Ok(())
 }

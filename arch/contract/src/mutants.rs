@@ -51,7 +51,7 @@ mutants! {
         Host("kernel", "tlb_4_flushed_while_lazy")];
     M28 "m28" Tlb4 "A CPU that missed several generations forgets what the last was raised for." by [
         Case(Both, "tlb_4_many_flushes_while_lazy"),
-        Host("kernel", "tlb_4_a_gap_is_what_changed_or_everything")];
+        Host("protocol", "tlb_4_a_gap_is_what_changed_or_everything")];
     M29 "m29" Ctx9 "A CPU that a teardown asks lets go of an mm that is active there." by [
         Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")];
     M30 "m30" Tlb3 "A flush does not wait for the CPUs it asked, so pages are freed before." by [
@@ -114,7 +114,7 @@ mutants! {
     SeenTooSoon "seen-too-soon" Tlb3 "A CPU says that it has forgotten before it does." by [
         Host("kernel", "tlb_3_forgotten_comes_before_it_is_said")];
     RewrittenNotes "rewritten-notes" Tlb4 "A note of the flush log that was rewritten is believed." by [
-        Host("kernel", "tlb_4_a_rewritten_note_is_everything")];
+        Host("protocol", "tlb_4_a_rewritten_note_is_everything")];
     FlushAsksEveryone "flush-asks-everyone" Tlb3 "A flush interrupts every CPU that ever had the mm." by [
         Case(Both, "tlb_3_what_flushes_cost"),
         Host("kernel", "tlb_3_a_lazy_cpu_is_skipped_and_catches_up")];
@@ -130,7 +130,7 @@ mutants! {
     InterruptLost "interrupt-lost" Smp2 "No request interrupts its target." by [
         Host("kernel", "smp_2_a_thread_goes_where_nothing_runs")];
     NumberBeforeKinds "number-before-kinds" Smp2 "A request has its number before it can be found." by [
-        Host("kernel", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")];
+        Host("protocol", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")];
     DirtyCpus "dirty-cpus" Smp3 "A CPU that was off comes back with the translations it had." by [
         Host("kernel", "smp_3_ids_are_reused_while_a_cpu_is_off")];
     WorkOfTheLastLife "work-of-the-last-life" Smp3 "A CPU that comes up does what it was asked before it went off." by [

@@ -49,7 +49,7 @@ pub use context::Mm;
 pub use cpu::{Cpu, Loaded};
 pub use events::Event;
 pub use halt::Ended;
-pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE, select_mutant};
+pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};
 pub use profile::Profile;
 pub use pte::KERNEL_ENTRY;
 pub use trap::Frame;

@@ -70,8 +70,8 @@ impl Default for Config {
 pub struct PowerOff(pub Verdict);
 
 /// Selects the mutant that the environment names: another process for each, so tests in one process
-/// agree. Every machine does so when it is made; tests without one call it.
-pub fn select_mutant() {
+/// agree.
+fn select_mutant() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if let Ok(id) = std::env::var(mutant::VARIABLE) {

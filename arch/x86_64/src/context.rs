@@ -46,11 +46,15 @@ impl Contexts for X86_64 {
         debug_assert!(paging::loaded().root() != mm.root);
     }
 
+    #[inline(always)]
     unsafe fn switch_mm(cpu: &Cpu, from: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
         let slots = cpu.stale_slots.get();
-        let stale = if slots.has(to.slot()) { Stale::Everything } else { to.stale() };
-        cpu.stale_slots.set(slots.without(to.slot()));
-        let value = Cr3::user(Self::machine(cpu).pcids, to.mm().root, to.slot(), stale);
+        let mut stale = to.stale();
+        if slots.has(to.slot()) {
+            stale = Stale::Everything;
+            cpu.stale_slots.set(slots.without(to.slot()));
+        }
+        let value = Cr3::user(cpu.pcids.get(), to.mm().root, to.slot(), stale);
         if mutant::is(Mutant::SameNumberSameMm)
             && from != Previously::Kernel
             && paging::loaded().bits() & !paging::loaded().root().0 == value.bits() & !value.root().0
