@@ -108,10 +108,11 @@ impl Cpu {
                 // the acknowledgement and what user code does next on the other. `BAR-6`
                 self.full_barrier(Site::IpiHandler);
             }
-            if kinds.has(Kinds::CORE_SYNC) {
+            let goes_elsewhere = kinds.has(Kinds::RESCHEDULE) && mutant::is(Mutant::M14);
+            if kinds.has(Kinds::CORE_SYNC) && !mutant::is(Mutant::M13) && !goes_elsewhere {
                 self.owe_core_sync();
             }
-            if kinds.has(Kinds::RSEQ) {
+            if kinds.has(Kinds::RSEQ) && !mutant::is(Mutant::RseqNotRestarted) {
                 self.add_work(Work::RSEQ);
             }
             if kinds.has(Kinds::RESCHEDULE) {
