@@ -26,6 +26,7 @@ use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
