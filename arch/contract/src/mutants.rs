@@ -22,10 +22,23 @@ macro_rules! mutants {
 
 mutants! {
     M1 "m1" Bar4 "No barrier (d) between user code and the store that says the CPU left its mm." by [
+        Loom("bar_3_message_passing"),
+        Loom("bar_3_message_passing_with_a_switch"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M2 "m2" Bar5 "No barrier (e) after the stores that say a CPU has an mm." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Loom("ret_2_sync_core_against_a_switch"),
+        Loom("bar_2_registration_against_switch"),
+        Loom("tlb_1_switch_against_flush"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
+    M3 "m3" Bar1 "Full barriers order all but a store before a load: `lwsync`." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("ret_2_sync_core_against_a_switch"),
         Case(Both, "bar_3_store_buffering")];
     M5 "m5" Bar3 "membarrier has no barrier (c) after its last sample." by [
         Loom("bar_3_message_passing")];
@@ -37,8 +50,6 @@ mutants! {
         Loom("bar_2_registration_against_switch")];
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
         Loom("smp_3_going_off_against_a_request")];
-    M3 "m3" Bar1 "A full barrier is a lightweight one: `lwsync`, which lets loads pass stores." by [
-        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
     M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_the_caller_too")];

@@ -13,6 +13,7 @@ mod check;
 mod doctor;
 mod error;
 mod guest;
+mod matrix;
 mod mutants;
 mod newer_qemu;
 mod observed;
@@ -48,6 +49,8 @@ enum Command {
     Test(test::Arguments),
     /// Break each promise, and see that its killers notice.
     Mutants(mutants::Arguments),
+    /// Show which tests say that each clause holds, or take that over.
+    Matrix(matrix::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
     /// Formatting, lints and the gates that keep the tree honest.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::main(arguments),
         Command::Test(arguments) => test::main(arguments),
+        Command::Matrix(arguments) => matrix::main(arguments),
         Command::Mutants(arguments) => mutants::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
         Command::Check(arguments) => check::main(arguments),
