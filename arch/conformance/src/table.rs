@@ -76,6 +76,7 @@ rows! {
     bar::bar_3_commands_reach_the_cpus_that_run_the_process level 7 cpus 2 Every;
     bar::bar_3_global_expedited_reaches_the_registered role receiver level 7 cpus 2 Every;
     bar::bar_3_one_cpu_and_no_other role receiver level 7 cpus 3 Every;
+    bar::bar_3_a_sequence_is_started_over level 7 cpus 2 Every;
     bar::bar_3_a_task_that_adopted_is_asked level 7 cpus 3 Every;
     bar::bar_3_a_cpu_in_a_switch_is_asked level 7 cpus 3 Every;
     bar::bar_3_sampling_while_threads_end role visits level 7 cpus 3 Every;

@@ -46,6 +46,7 @@ cases! {
     bar_3_commands_reach_the_cpus_that_run_the_process
     bar_3_global_expedited_reaches_the_registered
     bar_3_one_cpu_and_no_other
+    bar_3_a_sequence_is_started_over
     bar_3_a_task_that_adopted_is_asked
     bar_3_a_cpu_in_a_switch_is_asked
     bar_3_sampling_while_threads_end
