@@ -8,9 +8,9 @@
 //! matrix ([`golden`]) says is a difference; both fail the run.
 
 mod golden;
-mod guests;
+pub mod guests;
 mod host;
-mod probe;
+pub mod probe;
 mod table;
 
 use crate::arch::Arch;
