@@ -24,6 +24,7 @@ use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Return};
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
@@ -172,7 +173,7 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(
         cpu.held.synced.settle(to, sync);
     }
     arrive(cpu, space, &cached, generation, switched);
-    settle(cpu, space, registrations);
+    settle(cpu, space, registrations, None);
     Ok(())
 }
 
@@ -192,7 +193,7 @@ pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
             let registrations = current.map_or(Registrations::NONE, |current| current.registrations);
             // SAFETY: the caller's obligation.
             let _: Switched = unsafe { load(cpu, space, from, false, irq) };
-            settle(cpu, space, registrations);
+            settle(cpu, space, registrations, None);
         }
     }
 }
@@ -203,6 +204,8 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let words = &cpu.words;
     let to = space.id();
     let shared = space.shared();
+    let early = mutant::is(Mutant::M16).then(|| cpu.held.synced.compare(to, shared));
+    rendezvous::point(cpu, Point::Entering);
     let registrations = shared.registrations();
     words.claim(cpu, to, registrations);
 
@@ -223,28 +226,36 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         // SAFETY: the caller's obligation.
         unsafe { load(cpu, space, from, new_here, irq) }
     };
-    if let Some(left) = left {
-        let user = NowUser { mm: space.mm(), id: to };
-        let sync = space.shared().sync_generation();
-        let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
-        if serialized == CoreSync::Done && switched.core_serialized == Did::No {
-            // By the hook itself, hence after the generation was read.
-            cpu.held.synced.settle(to, sync);
-        }
-        trace::event(cpu, Kind::LazyExit, left.get(), to.get());
-        trace::count(cpu, Counter::LazyExits);
-        lifetime::episode_ended(cpu);
+    if let Some(left) = left.filter(|left| !(mutant::is(Mutant::M8) && *left == to)) {
+        end_episode(cpu, space, left, switched, irq);
     }
-    settle(cpu, space, registrations);
+    settle(cpu, space, registrations, early);
 }
 
 /// `space` is entered, and `current_mm` says so with `registrations`: what may have changed before
 /// (e) is looked at after it.
 #[inline(always)]
-fn settle(cpu: &Cpu, space: &Space, registrations: Registrations) {
+fn settle(cpu: &Cpu, space: &Space, registrations: Registrations, early: Option<CoreSyncOwed>) {
     cpu.words.look_again(cpu, space.id(), registrations, space.shared());
-    compare_sync_generation(cpu, space);
+    compare_sync_generation(cpu, space, early);
     cpu.held.drop_wanted.set(false);
+}
+
+/// The lazy episode of `left` ends in a user of `space`, which is loaded.
+fn end_episode(cpu: &Cpu, space: &Space, left: ContextId, switched: Switched, irq: &IrqsOff) {
+    let to = space.id();
+    assert!(!mutant::is(Mutant::M10) || left == to, "the lazy mm is not the next one");
+    let left = if mutant::is(Mutant::M11) { to } else { left };
+    let user = NowUser { mm: space.mm(), id: to };
+    let sync = space.shared().sync_generation();
+    let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
+    if serialized == CoreSync::Done && switched.core_serialized == Did::No || mutant::is(Mutant::M42) {
+        // By the hook itself, hence after the generation was read.
+        cpu.held.synced.settle(to, sync);
+    }
+    trace::event(cpu, Kind::LazyExit, left.get(), to.get());
+    trace::count(cpu, Counter::LazyExits);
+    lifetime::episode_ended(cpu);
 }
 
 /// Loads `space`: `loaded` says switching and (e) is done.
@@ -334,11 +345,11 @@ fn arrive(
 /// Arms the debt of core serialization if a request was made that this core has not serialized for
 /// since. After (e): pairs with (a). `RET-2`
 #[inline]
-fn compare_sync_generation(cpu: &Cpu, space: &Space) {
+fn compare_sync_generation(cpu: &Cpu, space: &Space, early: Option<CoreSyncOwed>) {
     if Current::user_return_serializes(cpu.arch()) {
         return;
     }
-    if cpu.held.synced.compare(space.id(), space.shared()) == CoreSyncOwed::Yes {
+    if early.unwrap_or_else(|| cpu.held.synced.compare(space.id(), space.shared())) == CoreSyncOwed::Yes {
         cpu.owe_core_sync();
     }
 }
@@ -377,6 +388,11 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
 pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     let words = &cpu.words;
     if words.current_mm().is_none() {
+        if mutant::is(Mutant::M12)
+            && let (Loaded::Lazy(held), Some(space)) = (words.own_loaded(), cpu.loaded_space())
+        {
+            end_episode(cpu, space, held, Switched::NOTHING, irq);
+        }
         return;
     }
     words.leave(cpu);
