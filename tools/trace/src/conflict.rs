@@ -11,8 +11,6 @@ use std::collections::BTreeSet;
 /// Events of a CPU that are shown before and after each of the two.
 const BEFORE: usize = 6;
 const AFTER: usize = 2;
-/// Events of a CPU that takes no part.
-const ELSEWHERE: usize = 2;
 /// Barriers and the like between the two that are shown of a CPU, at most.
 const BETWEEN: usize = 8;
 
@@ -54,53 +52,70 @@ pub fn other(trace: &Trace, violation: &Violation) -> Option<usize> {
         }
         Invariant::I9 => last(&|event| event.kind == Kind::Flushed && event.a == mm),
         Invariant::I10 | Invariant::I11 => here(&[Kind::SwitchBegin]),
+        Invariant::I12 if at.kind == Kind::MembarrierExit && violation.about.is_some() => {
+            here(&[Kind::Served]).or_else(|| here(&to_user))
+        }
         Invariant::I12 if violation.about.is_some() => here(&[Kind::Current, Kind::UserReturn]),
         Invariant::I12 => here(&[Kind::MembarrierEnter]),
         Invariant::Clock => last(&|event| event.cpu == cpu),
     }
 }
 
+/// Where the command began that an event ends, if it ends one.
+fn began(trace: &Trace, at: usize) -> Option<usize> {
+    let event = &trace.events[at];
+    trace.events[..at].iter().rposition(|before| match event.kind {
+        Kind::MembarrierExit => {
+            (before.kind, before.a, before.b) == (Kind::MembarrierEnter, event.a, event.b)
+        }
+        Kind::Flushed => (before.kind, before.a, before.cpu) == (Kind::Generation, event.a, event.cpu),
+        _ => false,
+    })
+}
+
 /// The places of the events that are worth showing, in order.
 pub fn around(trace: &Trace, violation: &Violation) -> Vec<usize> {
-    let (at, other) = (violation.at, other(trace, violation));
+    let (at, other, began) = (violation.at, other(trace, violation), began(trace, violation.at));
     let involved = cpus(trace, violation);
-    let mut shown: BTreeSet<usize> = [Some(at), other].into_iter().flatten().collect();
-    let on = |cpu: u16| move |(_, event): &(usize, &Event)| event.cpu == cpu;
-    for cpu in 0..trace.cpus() {
-        let takes_part = involved.contains(&cpu);
+    let mut shown: BTreeSet<usize> = [Some(at), other, began].into_iter().flatten().collect();
+    let from = shown.first().copied().unwrap_or(at);
+    let events = || trace.events.iter().enumerate();
+    for &cpu in &involved {
+        let on = |(_, event): &(usize, &Event)| event.cpu == cpu;
         for middle in [Some(at), other].into_iter().flatten() {
-            let (before, after) = match (takes_part, middle == at) {
-                (true, true) => (BEFORE, AFTER),
-                (true, false) => (AFTER, AFTER),
-                (false, true) => (ELSEWHERE, 0),
-                (false, false) => continue,
-            };
-            let events = || trace.events.iter().enumerate();
-            shown
-                .extend(events().take(middle + 1).rev().filter(on(cpu)).take(before).map(|(place, _)| place));
-            shown.extend(events().skip(middle + 1).filter(on(cpu)).take(after).map(|(place, _)| place));
+            let before = if middle == at { BEFORE } else { AFTER };
+            shown.extend(events().take(middle + 1).rev().filter(on).take(before).map(|(place, _)| place));
+            shown.extend(events().skip(middle + 1).filter(on).take(AFTER).map(|(place, _)| place));
         }
-        if let Some(other) = other.filter(|_| takes_part) {
-            let (from, to) = (other.min(at), other.max(at));
-            let between =
-                trace.events[from..to].iter().enumerate().map(|(place, event)| (place + from, event));
-            let matters = |event: &Event| {
-                let Event { kind, .. } = event;
-                matches!(kind, Kind::Barrier | Kind::CoreSync | Kind::Current | Kind::Request | Kind::Served)
-            };
-            let between = between.rev().filter(on(cpu)).filter(|(_, event)| matters(event));
-            shown.extend(between.take(BETWEEN).map(|(place, _)| place));
-        }
+        let between = events().take(at).skip(from).rev().filter(on).filter(|(_, event)| matters(event.kind));
+        shown.extend(between.take(BETWEEN).map(|(place, _)| place));
     }
     // An arrow has two ends.
     for arrow in Lanes::new(trace).arrows {
-        if shown.contains(&arrow.sent) && involved.contains(&arrow.target) && arrow.served <= at {
+        if !involved.contains(&arrow.target) {
+            continue;
+        }
+        if shown.contains(&arrow.sent) && arrow.served <= at {
             shown.insert(arrow.served);
-        } else if shown.contains(&arrow.served) && involved.contains(&arrow.target) {
+        } else if shown.contains(&arrow.served) && arrow.sent >= from {
             shown.insert(arrow.sent);
         }
     }
     shown.into_iter().collect()
+}
+
+/// What is shown of all that lies between the two.
+fn matters(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Barrier
+            | Kind::CoreSync
+            | Kind::Current
+            | Kind::Request
+            | Kind::Served
+            | Kind::Sampled
+            | Kind::Seen
+    )
 }
 
 #[cfg(test)]
@@ -142,7 +157,8 @@ mod tests {
         assert_eq!((trace.events[other].cpu, trace.events[other].kind), (1, Kind::UserReturn));
         let shown = around(&trace, &violation);
         assert!(shown.contains(&violation.at) && shown.contains(&other));
-        let idle = shown.iter().filter(|&&place| trace.events[place].cpu == 2).count();
-        assert_eq!(idle, ELSEWHERE, "a CPU that takes no part is hardly shown");
+        let began = trace.events.iter().position(|event| event.kind == Kind::MembarrierEnter).unwrap();
+        assert!(shown.contains(&began), "where the command began is shown");
+        assert!(shown.iter().all(|&place| trace.events[place].cpu != 2), "who takes no part is not");
     }
 }

@@ -18,7 +18,7 @@ use std::fmt::Write;
 
 const ROW: f64 = 22.0;
 const TOP: f64 = 92.0;
-const LEFT: f64 = 84.0;
+const LEFT: f64 = 92.0;
 /// A lane: two strips and the words.
 const LANE: f64 = 330.0;
 const STRIP: f64 = 8.0;
@@ -29,7 +29,7 @@ const LEGEND: f64 = 58.0;
 
 const MORE_STYLE: &str = "
   .paper { fill: #ffffff } .lane { fill: #f6f8fa } .conflict { fill: #ffebe9; stroke: #c4312f; stroke-width: 1.5 }
-  .badge { fill: #c4312f } .on { fill: #ffffff; font-weight: 700 } .bad { fill: #c4312f; font-weight: 600 }
+  .badge { fill: #c4312f } .on { fill: #ffffff; font-weight: 700 } .bad { fill: #c4312f; font-weight: 600 } .strong { font-weight: 700 }
   .moved { stroke: #0969da; fill: none; stroke-dasharray: 4 3 } .movedhead { fill: #0969da }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #0d1117 } .lane { fill: #161b22 } .conflict { fill: #3b1413; stroke: #ff7b72 }
@@ -99,7 +99,7 @@ impl Picture<'_> {
         }
         self.strips();
         self.conflicts(violation);
-        self.events();
+        self.events(violation.at);
         self.arrows();
         self.legend(bottom + 14.0);
         self.out.push_str("</svg>\n");
@@ -174,9 +174,9 @@ impl Picture<'_> {
         }
     }
 
-    /// The words, and the time since the first event at the left.
-    fn events(&mut self) {
-        let mut origin = None;
+    /// The words, and at the left the time from the event at which it was noticed.
+    fn events(&mut self, at: usize) {
+        let origin = self.trace.events[at].time;
         for index in 0..self.rows.len() {
             let y = TOP + ROW * index as f64 + 15.0;
             match self.rows[index] {
@@ -186,12 +186,10 @@ impl Picture<'_> {
                 }
                 Row::Event(place) => {
                     let event = self.trace.events[place];
-                    let origin = *origin.get_or_insert(event.time);
-                    let micros = event.time.saturating_sub(origin) as f64 / 1e3;
-                    self.text(12.0, y, "dim", &format!("{micros:.2} \u{b5}s"));
+                    self.text(12.0, y, "dim", &distance(event.time, origin));
                     let x = self.lane(event.cpu) + TEXT + 2.0;
                     let class = match event.kind {
-                        Kind::Barrier | Kind::CoreSync => "ink title",
+                        Kind::Barrier | Kind::CoreSync => "ink strong",
                         _ => "ink",
                     };
                     self.text(x, y, class, &shortened(&words(&event)));
@@ -287,6 +285,13 @@ fn loaded(loaded: Loaded) -> &'static str {
         Loaded::Lazy(_) => "lazy",
         Loaded::Switching { .. } => "switching",
     }
+}
+
+/// From the second time to the first, both in nanoseconds.
+fn distance(time: u64, origin: u64) -> String {
+    let nanos = time as f64 - origin as f64;
+    let (number, unit) = if nanos.abs() < 1e7 { (nanos / 1e3, "\u{b5}s") } else { (nanos / 1e6, "ms") };
+    format!("{number:+.1} {unit}").replace('-', "\u{2212}")
 }
 
 fn shortened(text: &str) -> String {

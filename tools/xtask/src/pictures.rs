@@ -1,6 +1,7 @@
 //! Where pictures of broken invariants go.
 
 use crate::matrix::report_folder;
+use crate::toolchain::root;
 use ::trace::{Trace, Violation, swimlanes};
 use std::path::PathBuf;
 
@@ -12,5 +13,5 @@ pub fn draw(trace: &Trace, violation: &Violation, name: &str) -> Option<PathBuf>
     let path = folder.join(format!("{file}.svg"));
     std::fs::create_dir_all(&folder).ok()?;
     std::fs::write(&path, swimlanes::draw(trace, violation, name)).ok()?;
-    Some(path)
+    Some(path.strip_prefix(root()).map(PathBuf::from).unwrap_or(path))
 }
