@@ -10,8 +10,8 @@ use conformance::{Announcement, Case, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, ST
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use user_programs::watch;
 use user_programs::sequence;
+use user_programs::watch;
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, CURRENT, JoinHandle};
