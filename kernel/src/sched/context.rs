@@ -130,9 +130,9 @@ pub enum Rest {
 }
 
 /// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
-/// comes from a user of another, and either had `space` before and nothing changed in it since, or
-/// loads it under a number of its own with all forgotten. That is every switch of two processes that
-/// take turns.
+/// comes from a user of another, is in the set of `space`, and either had it before and nothing
+/// changed in it since, or loads it under a number of its own with all forgotten. That is every
+/// switch of two processes that take turns.
 ///
 /// # Safety
 /// As [`enter`]; and the rest, if there is one, follows at once.
@@ -140,11 +140,10 @@ pub enum Rest {
 pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(), Rest> {
     let words = &cpu.words;
     let to = space.id();
-    let from = match words.own_loaded() {
-        Loaded::Active(id) if id == to => return Ok(()),
-        Loaded::Active(id) => id,
-        _ => return Err(Rest::All),
-    };
+    if words.is_active(to) {
+        return Ok(());
+    }
+    let Some(from) = words.active() else { return Err(Rest::All) };
     let cached = cpu.cached(space);
     let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
     let stale = match remembered.get().id == to.get() {
@@ -153,26 +152,44 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(
         false => return Err(Rest::All),
     };
     let shared = space.shared();
+    // Only this CPU puts itself in and takes itself out.
+    if !shared.set().has(cpu.number) {
+        return Err(Rest::All);
+    }
     let registrations = shared.registrations();
-    words.claim(cpu, to, registrations);
-    words.begin_switch(cpu, Some(from), to, shared);
+    words.turn_to(cpu, from, to, registrations);
     rendezvous::point(cpu, Point::Switching);
-    // What changes after this read finds this CPU in the space's set and in `loaded`.
-    let generation = shared.flushes().generation();
-    let sync = shared.sync_generation();
-    match stale {
-        Stale::Nothing if remembered.get().seen < generation => return Err(Rest::Load),
-        Stale::Nothing => {}
-        Stale::Everything => remembered.set(Remembered { id: to.get(), seen: generation }),
-    }
+    // What changes after these reads finds this CPU in the space's set and in `loaded`.
+    let generation = match stale {
+        Stale::Nothing => {
+            let seen = remembered.get().seen;
+            if !shared.flushes().is_still(seen) {
+                return Err(Rest::Load);
+            }
+            seen
+        }
+        Stale::Everything => {
+            let generation = shared.flushes().generation();
+            remembered.set(Remembered { id: to.get(), seen: generation });
+            generation
+        }
+    };
+    // Read only where somebody asks.
+    let always = Current::user_return_serializes(cpu.arch());
+    let sync = if always { 0 } else { shared.sync_generation() };
+    let hint = from.id().map_or(Previously::Kernel, Previously::Mm);
     // SAFETY: the caller's obligation; unless all is forgotten, what is cached is as new as the tables.
-    let switched = unsafe { switch(cpu, space, Previously::Mm(from), &cached, stale, irq) };
-    if switched.core_serialized == Did::Yes {
-        // All that was asked up to the generation read before the switch is settled by it. `RET-2`
-        cpu.held.synced.settle(to, sync);
-    }
+    let switched = unsafe { switch(cpu, space, hint, &cached, stale, irq) };
     arrive(cpu, space, &cached, generation, switched);
-    settle(cpu, space, registrations);
+    words.look_again(cpu, to, registrations, shared);
+    match switched.core_serialized {
+        _ if always => {}
+        // All that was asked up to the generation read before the switch is settled by it; what is
+        // asked later finds this CPU in `current_mm`. `RET-2`
+        Did::Yes => cpu.held.synced.settle(to, sync),
+        Did::No => compare_sync_generation(cpu, space),
+    }
+    cpu.held.drop_wanted.set(false);
     Ok(())
 }
 
