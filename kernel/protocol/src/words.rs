@@ -98,6 +98,12 @@ impl Registrations {
 pub struct Active(u64);
 
 impl Active {
+    /// Whether it is `id`.
+    #[inline(always)]
+    pub fn is(self, id: ContextId) -> bool {
+        self.0 == (State::Active as u64) << STATE_SHIFT | id.get()
+    }
+
     /// Whose it is. Never `None`.
     #[inline(always)]
     pub fn id(self) -> Option<ContextId> {
@@ -172,12 +178,6 @@ impl Words {
             (2, Some(id)) => Loaded::Lazy(id),
             _ => Loaded::Kernel,
         }
-    }
-
-    /// Whether `id` is active here. For its own CPU.
-    #[inline(always)]
-    pub fn is_active(&self, id: ContextId) -> bool {
-        self.loaded.load(Ordering::Relaxed) == (State::Active as u64) << STATE_SHIFT | id.get()
     }
 
     /// What is active here. For its own CPU.
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(words.active(), None);
         words.set_loaded(Loaded::Active(a));
         let from = words.active().expect("it is");
-        assert_eq!(from.id(), Some(a));
+        assert!(from.is(a) && !from.is(b) && from.id() == Some(a));
         words.turn_to(&Here, from, b, Registrations::GLOBAL_EXPEDITED);
         assert_eq!(words.loaded(), Loaded::Switching { from: Some(a), to: b });
         let current = CurrentMm { id: b, registrations: Registrations::GLOBAL_EXPEDITED };
