@@ -17,6 +17,7 @@ use crate::trace;
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::Smp;
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
@@ -103,10 +104,11 @@ impl Cpu {
                 // the acknowledgement and what user code does next on the other. `BAR-6`
                 self.full_barrier(Site::IpiHandler);
             }
-            if kinds.has(Kinds::CORE_SYNC) {
+            let goes_elsewhere = kinds.has(Kinds::RESCHEDULE) && mutant::is(Mutant::M14);
+            if kinds.has(Kinds::CORE_SYNC) && !mutant::is(Mutant::M13) && !goes_elsewhere {
                 self.owe_core_sync();
             }
-            if kinds.has(Kinds::RSEQ) {
+            if kinds.has(Kinds::RSEQ) && !mutant::is(Mutant::RseqNotRestarted) {
                 self.add_work(Work::RSEQ);
             }
             if kinds.has(Kinds::RESCHEDULE) {

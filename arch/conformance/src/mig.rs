@@ -76,3 +76,39 @@ pub fn mig_2_a_stuck_cpu<O: Os>(world: &World<O>) -> Outcome {
     world.join(waiting)?;
     world.join(sticks)
 }
+
+/// A thread waits in the queue of a CPU that is stuck; another CPU, which runs out of work, takes it
+/// and needs nothing of the stuck one. `MIG-2`
+pub fn mig_2_an_idle_cpu_takes_from_a_stuck_one<O: Os>(world: &World<O>) -> Outcome {
+    /// Nanoseconds, after which it will not be taken any more.
+    const PATIENCE: u64 = 3_000_000_000;
+    world.flags()?;
+    world.move_to(0)?;
+    let [stuck, free] = world.two_others()?;
+    let busy = world.spawn(1 << free, |world| {
+        world.store(world.flag(1), 1);
+        world.wait_for(world.flag(2), 1);
+    })?;
+    world.wait_for(world.flag(1), 1);
+    let sticks = world.spawn(1 << stuck, |world| {
+        let _ = world.stick();
+    })?;
+    world.wait_stopped(stuck)?;
+    // Both are busy: it goes where the lower number is.
+    let waiting = world.spawn(1 << stuck | 1 << free, move |world| {
+        world.store(world.flag(3), 1);
+    })?;
+    let queued = world.load(world.flag(3)) == 0;
+    // Waits without a call that would let this CPU look for work itself.
+    world.store(world.flag(2), 1);
+    let last = world.now()? + PATIENCE;
+    while world.load(world.flag(3)) == 0 && world.now()? < last {
+        world.os.pause();
+    }
+    let taken = world.load(world.flag(3)) == 1;
+    world.release(stuck)?;
+    [busy, sticks, waiting].into_iter().try_for_each(|thread| world.join(thread))?;
+    ensure!(queued, "the thread ran though both its CPUs were busy");
+    ensure!(taken, "the thread was not taken from the stuck CPU");
+    Ok(())
+}

@@ -68,14 +68,31 @@ macro_rules! rows {
 rows! {
     bar::bar_2_errors_are_those_of_linux level 7 cpus 1 Every;
     bar::bar_2_a_new_process_starts_unregistered role unregistered level 7 cpus 1 Every;
+    bar::bar_2_the_query_mask_is_the_truth level 7 cpus 1 Every;
+    bar::bar_2_each_registration_allows_one_command role registers_one level 7 cpus 1 Every;
     bar::bar_2_registering_under_switches role registers level 7 cpus 2 Every;
+    bar::bar_2_a_registration_waits_for_every_cpu level 7 cpus 3 Every;
+    bar::bar_1_store_buffering_in_the_kernel level 7 cpus 2 Real;
     bar::bar_3_commands_reach_the_cpus_that_run_the_process level 7 cpus 2 Every;
     bar::bar_3_global_expedited_reaches_the_registered role receiver level 7 cpus 2 Every;
+    bar::bar_3_one_cpu_and_no_other role receiver level 7 cpus 3 Every;
+    bar::bar_3_a_task_that_adopted_is_asked level 7 cpus 3 Every;
+    bar::bar_3_a_cpu_in_a_switch_is_asked level 7 cpus 3 Every;
+    bar::bar_3_sampling_while_threads_end role visits level 7 cpus 3 Every;
     bar::bar_3_store_buffering level 7 cpus 2 Real;
+    bar::bar_3_message_passing level 7 cpus 2 Real;
+    bar::bar_4_bar_5_every_edge role visits level 7 cpus 3 Every;
+    bar::bar_4_a_thread_ends_before_the_sample level 7 cpus 3 Every;
+    bar::bar_4_a_task_is_through_before_the_sample level 7 cpus 3 Every;
     bar::bar_4_bar_5_a_round_trip_between_sample_and_start level 7 cpus 3 Every;
     ret::ret_2_an_adopted_mm_hides_no_request level 7 cpus 3 Every;
     ret::ret_2_a_sibling_that_left_by_a_call level 7 cpus 2 Every;
     ret::ret_2_the_caller_too level 7 cpus 2 Every;
+    ret::ret_2_a_sibling_that_goes_before level 7 cpus 3 Every;
+    ret::ret_2_a_request_before_the_store level 7 cpus 3 Every;
+    ret::ret_2_entered_after_the_sample level 7 cpus 3 Every;
+    ret::ret_2_a_caller_that_is_moved level 7 cpus 3 Every;
+    ret::ret_2_a_writer_that_moves level 7 cpus 3 Every;
     ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
     ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
     ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
@@ -90,6 +107,7 @@ rows! {
     smp::smp_3_off_and_on level 8 cpus 2 Every;
     mig::mig_1_forced_migrations level 8 cpus 2 Every;
     mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
+    mig::mig_2_an_idle_cpu_takes_from_a_stuck_one level 8 cpus 3 Every;
     // Last: the machine is short of ids from then on.
     ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
 }

@@ -22,10 +22,23 @@ macro_rules! mutants {
 
 mutants! {
     M1 "m1" Bar4 "No barrier (d) between user code and the store that says the CPU left its mm." by [
+        Loom("bar_3_message_passing"),
+        Loom("bar_3_message_passing_with_a_switch"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M2 "m2" Bar5 "No barrier (e) after the stores that say a CPU has an mm." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Loom("ret_2_sync_core_against_a_switch"),
+        Loom("bar_2_registration_against_switch"),
+        Loom("tlb_1_switch_against_flush"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
+    M3 "m3" Bar1 "Full barriers order all but a store before a load: `lwsync`." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("ret_2_sync_core_against_a_switch"),
         Case(Both, "bar_3_store_buffering")];
     M5 "m5" Bar3 "membarrier has no barrier (c) after its last sample." by [
         Loom("bar_3_message_passing")];
@@ -37,4 +50,101 @@ mutants! {
         Loom("bar_2_registration_against_switch")];
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
         Loom("smp_3_going_off_against_a_request")];
+    M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
+        Case(X86_64, "ret_2_the_caller_too"),
+        Host("kernel", "ret_2_the_caller_too")];
+    M8 "m8" Ctx7 "A lazy episode that ends in the same mm ends without exit_lazy_tlb." by [
+        Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
+        Host("kernel", "ctx_7_idle_and_back_ends_the_episode_once")];
+    M9 "m9" Ctx8 "A kernel task that adopts the mm that its CPU holds lazily does not end the episode." by [
+        Case(Both, "bar_3_a_task_that_adopted_is_asked"),
+        Host("kernel", "bar_3_a_task_that_adopted_is_asked")];
+    M10 "m10" Ctx7 "The end of a lazy episode takes for granted that the lazy mm is the next one." by [
+        Case(Both, "ctx_7_an_episode_ends_in_another_process"),
+        Host("kernel", "ctx_7_the_episode_ends_with_the_mm_that_was_left")];
+    M11 "m11" Ctx7 "exit_lazy_tlb is told the next mm in place of the one that was left." by [
+        Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
+        Host("kernel", "ctx_7_an_episode_ends_in_another_process")];
+    M12 "m12" Ctx6 "exit_lazy_tlb is called when one kernel task follows another." by [
+        Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
+        Host("kernel", "ctx_7_kernel_tasks_reload_nothing")];
+    M13 "m13" Ret2 "The handler of a sync-core request relies on the interrupt's return." by [
+        Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    M14 "m14" Ret2 "The handler arms nothing if its CPU is about to choose another thread." by [
+        Case(X86_64, "ret_2_a_sibling_that_goes_before"),
+        Host("kernel", "ret_2_a_sibling_that_goes_before")];
+    M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
+        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
+        Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
+    M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
+        Case(X86_64, "ret_2_a_request_before_the_store"),
+        Host("kernel", "ret_2_a_request_before_the_store")];
+    M17 "m17" Ret2 "The sync generation is raised after the sample." by [
+        Case(X86_64, "ret_2_entered_after_the_sample"),
+        Host("kernel", "ret_2_entered_after_the_sample")];
+    M18 "m18" Bar3 "The sampler asks what the MMU holds: a CPU in a switch is left out." by [
+        Case(Both, "bar_3_a_cpu_in_a_switch_is_asked"),
+        Host("kernel", "bar_3_a_cpu_in_a_switch_is_asked")];
+    M19 "m19" Bar3 "No sampler sees that a kernel task uses an mm." by [
+        Case(Both, "bar_3_a_task_that_adopted_is_asked"),
+        Host("kernel", "bar_3_a_task_that_adopted_is_asked")];
+    M20 "m20" Bar2 "A registration returns before the CPUs that run the process know of it." by [
+        Case(Both, "bar_2_a_registration_waits_for_every_cpu"),
+        Host("kernel", "bar_2_a_registration_waits_for_every_cpu")];
+    M21 "m21" Bar2 "A new process has the registrations of its maker." by [
+        Case(Both, "bar_2_a_new_process_starts_unregistered"),
+        Host("kernel", "bar_2_a_new_process_starts_unregistered")];
+    M40 "m40" Bar3 "Sync-core returns success and does nothing." by [
+        Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Case(Both, "bar_2_errors_are_those_of_linux"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    M41 "m41" Code2 "Code is written back to memory, and the instruction caches keep what they have." by [
+        Stream(Ppc64le, "code_2_code_that_is_written_again")];
+    M42 "m42" Ret2 "The end of a lazy episode takes the core for serialized." by [
+        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
+        Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
+    M43 "m43" Mig2 "A CPU that takes a thread waits until the CPU it takes it from agrees." by [
+        Case(Both, "mig_2_an_idle_cpu_takes_from_a_stuck_one"),
+        Host("kernel", "mig_2_an_idle_cpu_takes_from_a_stuck_one")];
+    M44 "m44" Bar1 "A full barrier keeps only the compiler from reordering." by [
+        Case(Both, "bar_1_store_buffering_in_the_kernel")];
+    SuccessForUnknown "membarrier-unknown-succeeds" Bar2 "membarrier answers a command that does not exist with success." by [
+        Case(Both, "bar_2_errors_are_those_of_linux"),
+        Host("kernel", "bar_2_errors_are_those_of_linux")];
+    FlagsTakenForNothing "membarrier-flags-ignored" Bar2 "membarrier ignores flags that it does not know." by [
+        Case(Both, "bar_2_errors_are_those_of_linux"),
+        Host("kernel", "bar_2_errors_are_those_of_linux")];
+    RegistrationNotAsked "membarrier-unregistered-works" Bar2 "A private command works without its registration." by [
+        Case(Both, "bar_2_each_registration_allows_one_command"),
+        Host("kernel", "bar_2_each_registration_allows_one_command")];
+    QueryHidesSyncCore "membarrier-query-lies" Bar2 "The answer to QUERY leaves a command out that works." by [
+        Case(Both, "bar_2_the_query_mask_is_the_truth"),
+        Host("kernel", "bar_2_the_query_mask_is_the_truth")];
+    RegistrationSkipsSelf "register-not-here" Bar2 "A registration is told to all CPUs that run the process but the caller's own." by [
+        Case(Both, "bar_3_global_expedited_reaches_the_registered"),
+        Host("kernel", "bar_3_global_expedited_reaches_the_registered")];
+    AsksNobody "membarrier-is-a-fence" Bar3 "membarrier is a barrier of the caller's CPU alone." by [
+        Case(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    RseqToAll "rseq-flag-ignored" Bar3 "The restart command asks every CPU of the process, though one was named." by [
+        Case(Both, "bar_3_one_cpu_and_no_other"),
+        Host("kernel", "bar_3_one_cpu_and_no_other")];
+    RseqNotRestarted "rseq-no-restart" Bar3 "The handler of the restart command has a barrier, and restarts nothing." by [
+        Case(Both, "bar_3_a_sequence_is_started_over"),
+        Host("kernel", "bar_3_a_sequence_is_started_over")];
+    AcknowledgesFirst "handler-acknowledges-first" Bar6 "The handler acknowledges a request before its barrier." by [
+        Host("kernel", "bar_6_the_barrier_comes_before_the_acknowledgement")];
+    HookOnlySometimes "return-without-hook" Ret1 "A call that goes straight back passes no return_to_user." by [
+        Host("kernel", "ret_1_every_call_passes_the_return_hook")];
+    LooksAgain "return-served-late" Ret3 "Requests are served after the last look at what is owed." by [
+        Host("kernel", "ret_3_nothing_is_served_after_the_last_look")];
+    ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
+        Case(X86_64, "ret_2_the_caller_too"),
+        Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
+        Stream(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
+        Host("kernel", "code_2_what_can_be_executed_is_published")];
 }

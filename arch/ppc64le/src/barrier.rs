@@ -4,19 +4,29 @@ use crate::cpu::Cpu;
 use crate::{Ppc64le, spr};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use core::arch::asm;
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, compiler_fence, fence};
 
 impl Barriers for Ppc64le {
     #[inline(always)]
     fn full_barrier(_cpu: &Cpu, _site: Site) {
+        if mutant::is(Mutant::M44) {
+            return compiler_fence(Ordering::SeqCst);
+        }
+        if mutant::is(Mutant::M3) {
+            return fence(Ordering::AcqRel);
+        }
         // Heavyweight: `lwsync` lets loads pass stores.
         spr::sync();
     }
 
     #[inline(always)]
     fn core_sync(_cpu: &Cpu, _irq: &IrqsOff) {
-        spr::isync();
+        if !mutant::is(Mutant::CoreSyncEmpty) {
+            spr::isync();
+        }
     }
 
     unsafe fn publish_code(_cpu: &Cpu, start: NonNull<u8>, len: usize) {
@@ -30,6 +40,9 @@ impl Barriers for Ppc64le {
             unsafe { asm!("dcbst 0, {}", in(reg) block, options(nostack, preserves_flags)) };
         }
         spr::sync();
+        if mutant::is(Mutant::M41) {
+            return;
+        }
         for block in (first..last).step_by(BLOCK) {
             // SAFETY: as above.
             unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };

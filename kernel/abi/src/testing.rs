@@ -33,6 +33,12 @@ crate::numbers! {
     Loaded = 9,
     /// `(cpu) -> 1` if it idles.
     Idle = 10,
+    /// `(page, side, barrier) -> rounds`: 64 rounds of store buffering, in the kernel, against the CPU
+    /// that makes the same call as the other side (0 or 1), for which it waits deaf. `page`: the
+    /// address of a page of the caller's, zeroed before the first call. `barrier`: 1 for a full
+    /// barrier between store and load, 0 for nothing. Bit n of the answer: in round n the other's
+    /// store was not seen.
+    StoreBuffering = 11,
 }
 
 /// In what `Loaded` returns.
@@ -59,6 +65,8 @@ crate::numbers! {
     BecameLazy = 6,
     /// A teardown, before it looks which CPUs hold the mm.
     TeardownScan = 7,
+    /// On the way to a user of an mm that is not active here, before anything says so.
+    Entering = 8,
 }
 
 crate::numbers! {

@@ -2,6 +2,7 @@
 //! two counts that tell an asker when a request is served.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use arch_contract::mutant::{self, Mutant};
 
 /// What can be asked of a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +82,9 @@ impl Inbox {
     /// its own CPU.
     #[inline(always)]
     pub fn serve_up_to(&self, number: u64, act: impl FnOnce(Kinds)) {
+        if mutant::is(Mutant::AcknowledgesFirst) {
+            self.served.store(number, Ordering::Release);
+        }
         act(Kinds(self.kinds.swap(0, Ordering::AcqRel)));
         // Release: all of the above comes before the asker goes on. Pairs with the acquire in
         // `has_served`. Only this CPU writes it, and `number` never falls.

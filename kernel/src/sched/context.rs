@@ -24,6 +24,7 @@ use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Return};
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
@@ -117,10 +118,30 @@ impl Cpu {
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     // SAFETY: the caller's obligation.
     match unsafe { enter_quickly(cpu, space, irq) } {
-        Ok(CoreSyncOwed::No) => {}
-        Ok(CoreSyncOwed::Yes) => cpu.owe_core_sync(),
+        Ok(Serialized::NotHere) => {}
+        Ok(Serialized::Now) => settled(cpu),
+        Ok(Serialized::Owed) => cpu.owe_core_sync(),
         // SAFETY: the caller's obligation; it is what is left of the same.
         Err(rest) => unsafe { enter_rest(cpu, space, rest, irq) },
+    }
+}
+
+/// What entering a space means for core serialization (`RET-2`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Serialized {
+    /// Nothing: what was owed before is owed still.
+    NotHere,
+    /// The core has serialized: what was owed before is settled.
+    Now,
+    /// The core has not, and must before user mode.
+    Owed,
+}
+
+/// What this CPU owed when it entered a space is settled by the switch.
+fn settled(cpu: &Cpu) {
+    if cpu.take_core_sync() == CoreSyncOwed::Yes {
+        trace::count(cpu, Counter::CoreSyncs);
     }
 }
 
@@ -135,16 +156,19 @@ pub enum Rest {
 /// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
 /// comes from a user of another, is in the set of `space`, and either had it before and nothing
 /// changed in it since, or loads it under a number of its own with all forgotten. That is every
-/// switch of two processes that take turns. Says what is owed by it before user mode (`RET-2`).
+/// switch of two processes that take turns.
 ///
 /// # Safety
 /// As [`enter`]; and the rest, if there is one, follows at once.
 #[inline(always)]
-pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<CoreSyncOwed, Rest> {
+pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
     let to = space.id();
+    if mutant::any() {
+        return Err(Rest::All);
+    }
     let Some(from) = cpu.words.active() else { return Err(Rest::All) };
     if from.is(to) {
-        return Ok(CoreSyncOwed::No);
+        return Ok(Serialized::NotHere);
     }
     // Only this CPU puts itself in and takes itself out.
     if !space.shared().set().has(cpu.number) {
@@ -175,7 +199,7 @@ unsafe fn turn_to(
     from: Active,
     stale: Stale,
     irq: &IrqsOff,
-) -> Result<CoreSyncOwed, Rest> {
+) -> Result<Serialized, Rest> {
     let (words, to, shared) = (&cpu.words, space.id(), space.shared());
     let registrations = shared.registrations();
     words.turn_to(cpu, from, to, registrations);
@@ -206,14 +230,15 @@ unsafe fn turn_to(
     words.look_again(cpu, to, registrations, shared);
     cpu.held.drop_wanted.set(false);
     Ok(match switched.core_serialized {
-        _ if always => CoreSyncOwed::No,
+        _ if always => Serialized::NotHere,
         // All that was asked up to the generation read before the switch is settled by it; who asks
         // later finds this CPU in `current_mm`.
         Did::Yes => {
             cpu.held.synced.settle(to, sync);
-            CoreSyncOwed::No
+            Serialized::Now
         }
-        Did::No => cpu.held.synced.compare(to, shared),
+        Did::No if cpu.held.synced.compare(to, shared) == CoreSyncOwed::Yes => Serialized::Owed,
+        Did::No => Serialized::NotHere,
     })
 }
 
@@ -233,7 +258,7 @@ pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
             let registrations = current.map_or(Registrations::NONE, |current| current.registrations);
             // SAFETY: the caller's obligation.
             let _: Switched = unsafe { load(cpu, space, from, false, irq) };
-            settle(cpu, space, registrations);
+            settle(cpu, space, registrations, None);
         }
     }
 }
@@ -244,6 +269,8 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let words = &cpu.words;
     let to = space.id();
     let shared = space.shared();
+    let early = mutant::is(Mutant::M16).then(|| cpu.held.synced.compare(to, shared));
+    rendezvous::point(cpu, Point::Entering);
     let registrations = shared.registrations();
     words.claim(cpu, to, registrations);
 
@@ -264,28 +291,36 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         // SAFETY: the caller's obligation.
         unsafe { load(cpu, space, from, new_here, irq) }
     };
-    if let Some(left) = left {
-        let user = NowUser { mm: space.mm(), id: to };
-        let sync = space.shared().sync_generation();
-        let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
-        if serialized == CoreSync::Done && switched.core_serialized == Did::No {
-            // By the hook itself, hence after the generation was read.
-            cpu.held.synced.settle(to, sync);
-        }
-        trace::event(cpu, Kind::LazyExit, left.get(), to.get());
-        trace::count(cpu, Counter::LazyExits);
-        lifetime::episode_ended(cpu);
+    if let Some(left) = left.filter(|left| !(mutant::is(Mutant::M8) && *left == to)) {
+        end_episode(cpu, space, left, switched, irq);
     }
-    settle(cpu, space, registrations);
+    settle(cpu, space, registrations, early);
 }
 
 /// `space` is entered, and `current_mm` says so with `registrations`: what may have changed before
 /// (e) is looked at after it.
 #[inline(always)]
-fn settle(cpu: &Cpu, space: &Space, registrations: Registrations) {
+fn settle(cpu: &Cpu, space: &Space, registrations: Registrations, early: Option<CoreSyncOwed>) {
     cpu.words.look_again(cpu, space.id(), registrations, space.shared());
-    compare_sync_generation(cpu, space);
+    compare_sync_generation(cpu, space, early);
     cpu.held.drop_wanted.set(false);
+}
+
+/// The lazy episode of `left` ends in a user of `space`, which is loaded.
+fn end_episode(cpu: &Cpu, space: &Space, left: ContextId, switched: Switched, irq: &IrqsOff) {
+    let to = space.id();
+    assert!(!mutant::is(Mutant::M10) || left == to, "the lazy mm is not the next one");
+    let left = if mutant::is(Mutant::M11) { to } else { left };
+    let user = NowUser { mm: space.mm(), id: to };
+    let sync = space.shared().sync_generation();
+    let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
+    if serialized == CoreSync::Done && switched.core_serialized == Did::No || mutant::is(Mutant::M42) {
+        // By the hook itself, hence after the generation was read.
+        cpu.held.synced.settle(to, sync);
+    }
+    trace::event(cpu, Kind::LazyExit, left.get(), to.get());
+    trace::count(cpu, Counter::LazyExits);
+    lifetime::episode_ended(cpu);
 }
 
 /// Loads `space`: `loaded` says switching and (e) is done.
@@ -316,9 +351,7 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     if switched.core_serialized == Did::Yes {
         // All that was asked up to the generation read before the switch is settled by it, and so
         // is what this CPU owed by then. `RET-2`
-        if cpu.take_core_sync() == CoreSyncOwed::Yes {
-            trace::count(cpu, Counter::CoreSyncs);
-        }
+        settled(cpu);
         cpu.held.synced.settle(to, sync);
     }
     let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
@@ -375,11 +408,11 @@ fn arrive(
 /// Arms the debt of core serialization if a request was made that this core has not serialized for
 /// since. After (e): pairs with (a). `RET-2`
 #[inline]
-fn compare_sync_generation(cpu: &Cpu, space: &Space) {
+fn compare_sync_generation(cpu: &Cpu, space: &Space, early: Option<CoreSyncOwed>) {
     if Current::user_return_serializes(cpu.arch()) {
         return;
     }
-    if cpu.held.synced.compare(space.id(), space.shared()) == CoreSyncOwed::Yes {
+    if early.unwrap_or_else(|| cpu.held.synced.compare(space.id(), space.shared())) == CoreSyncOwed::Yes {
         cpu.owe_core_sync();
     }
 }
@@ -418,6 +451,11 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
 pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     let words = &cpu.words;
     if words.current_mm().is_none() {
+        if mutant::is(Mutant::M12)
+            && let (Loaded::Lazy(held), Some(space)) = (words.own_loaded(), cpu.loaded_space())
+        {
+            end_episode(cpu, space, held, Switched::NOTHING, irq);
+        }
         return;
     }
     words.leave(cpu);

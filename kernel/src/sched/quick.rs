@@ -16,11 +16,12 @@
 use super::{count_time, load_vectors, save_vectors};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
-use crate::sched::context::{self, Rest};
+use crate::sched::context::{self, Rest, Serialized};
 use crate::sched::ready::NoTurn;
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Frame, Thread};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant;
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
@@ -63,7 +64,7 @@ pub fn take_turns_with_vectors(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
 /// anything but what is `easy`. `save` is called before others can have the thread.
 #[inline(always)]
 fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Thread>, Turn> {
-    if cpu.work() != Work::NONE {
+    if cpu.work() != Work::NONE || mutant::any() {
         return Err(Turn::Unclear);
     }
     let Some(current) = cpu.take_current() else { return Err(Turn::Unclear) };
@@ -110,7 +111,11 @@ fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
     let frame = next.frame();
     cpu.set_current(next);
     match entered {
-        Ok(owed) => Turn::Next(go(cpu, frame, owed, irq)),
+        // Nothing was owed before: nothing was noted at all.
+        Ok(serialized) => {
+            let owed = serialized == Serialized::Owed;
+            Turn::Next(go(cpu, frame, if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No }, irq))
+        }
         Err(rest) => Turn::Next(enter_and_go(cpu, rest, irq)),
     }
 }

@@ -22,6 +22,7 @@ use abi::Error;
 use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::Nanos;
 use core::cell::Cell;
 use core::future::Future;
@@ -161,8 +162,13 @@ impl Task {
         match &self.uses {
             None => context::leave(cpu, irq),
             Some(process) => {
-                // SAFETY: the job of this task keeps the teardown from starting.
-                unsafe { context::enter(cpu, &process.space, irq) };
+                if !(mutant::is(Mutant::M9) && cpu.words.holds(process.space.id())) {
+                    // SAFETY: the job of this task keeps the teardown from starting.
+                    unsafe { context::enter(cpu, &process.space, irq) };
+                }
+                if mutant::is(Mutant::M19) {
+                    cpu.words.leave(cpu);
+                }
                 rendezvous::point(cpu, Point::TaskUsesMm);
             }
         }

@@ -38,14 +38,31 @@ macro_rules! cases {
 cases! {
     bar_2_errors_are_those_of_linux
     bar_2_a_new_process_starts_unregistered
+    bar_2_the_query_mask_is_the_truth
+    bar_2_each_registration_allows_one_command
     bar_2_registering_under_switches
+    bar_2_a_registration_waits_for_every_cpu
+    bar_1_store_buffering_in_the_kernel
     bar_3_commands_reach_the_cpus_that_run_the_process
     bar_3_global_expedited_reaches_the_registered
+    bar_3_one_cpu_and_no_other
+    bar_3_a_task_that_adopted_is_asked
+    bar_3_a_cpu_in_a_switch_is_asked
+    bar_3_sampling_while_threads_end
     bar_3_store_buffering
+    bar_3_message_passing
+    bar_4_bar_5_every_edge
+    bar_4_a_thread_ends_before_the_sample
+    bar_4_a_task_is_through_before_the_sample
     bar_4_bar_5_a_round_trip_between_sample_and_start
     ret_2_an_adopted_mm_hides_no_request
     ret_2_a_sibling_that_left_by_a_call
     ret_2_the_caller_too
+    ret_2_a_sibling_that_goes_before
+    ret_2_a_request_before_the_store
+    ret_2_entered_after_the_sample
+    ret_2_a_caller_that_is_moved
+    ret_2_a_writer_that_moves
     ctx_7_an_episode_ends_in_another_process
     ctx_7_kernel_tasks_reload_nothing
     ctx_9_teardown_while_lazy_everywhere
@@ -60,5 +77,6 @@ cases! {
     smp_3_off_and_on
     mig_1_forced_migrations
     mig_2_a_stuck_cpu
+    mig_2_an_idle_cpu_takes_from_a_stuck_one
     ctx_4_ids_are_reused
 }

@@ -1,24 +1,26 @@
 //! `tools/x test`: the host tests, and the guest cases on both machines.
 //!
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
-//! console. [`cases`] has those of one CPU, [`matrix`] many CPUs and the kernels that are built in
+//! console. [`cases`] has those of one CPU, [`many`] many CPUs and the kernels that are built in
 //! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Two
 //! guests run at a time. Every case ends in one line; the last line counts them.
 
 mod bad_boot;
 mod bad_elf;
 mod cases;
-mod conformance;
-mod glob;
+pub mod conformance;
+pub mod glob;
 mod host;
-mod matrix;
-mod report;
+pub mod known;
+mod many;
+pub mod report;
 mod runner;
 mod watched;
 
 use crate::arch::Arch;
 use crate::error::Result;
 use crate::guest;
+use crate::matrix::{self, Matrix};
 use crate::qemu::{self, Threads};
 use crate::ui;
 use crate::variant::Lifetime;
@@ -75,6 +77,9 @@ pub struct Arguments {
     /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
+    /// Run each case so many times; one that does not come out the same each time is flaky, and fails.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Also write junit.xml and results.tap into this folder.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -86,13 +91,15 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let stop = guest::stop_flag()?;
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|pattern| glob::matches(pattern, name));
-    let mut results = report::Results::default();
+    let mut results = report::Results::new(known::Known::read()?, arguments.repeat as usize);
     if arguments.arch.host() && !arguments.list {
-        host::run(&wanted, &stop, &mut results)?;
+        for _ in 0..arguments.repeat {
+            host::run(&wanted, &stop, &mut results)?;
+        }
     }
     for &arch in arguments.arch.machines() {
         let mut rows = cases::all(arch);
-        rows.extend(matrix::all(arch));
+        rows.extend(many::all(arch));
         rows.extend(watched::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
@@ -104,25 +111,61 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             conformance::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
             continue;
         }
-        conformance::run(arch, &wanted, arguments.smp, arguments.qemu.as_deref(), &stop, &mut results);
+        let options = conformance::Options {
+            cpus: arguments.smp.unwrap_or(conformance::CPUS),
+            threads: arguments.tcg,
+            qemu: qemu::program(arguments.qemu.as_deref(), arch),
+            repeat: arguments.repeat as usize,
+        };
+        conformance::run(arch, &wanted, options, &stop, &mut results);
         if rows.is_empty() {
             continue;
         }
         let qemu = qemu::program(arguments.qemu.as_deref(), arch);
         let common = runner::Common::prepare(arch, qemu, &rows)?;
-        let common = runner::Common { smp: arguments.smp, threads: arguments.tcg, ..common };
+        let common = runner::Common {
+            smp: arguments.smp,
+            threads: arguments.tcg,
+            repeat: arguments.repeat as usize,
+            ..common
+        };
         runner::run(rows, common, &stop, &mut results)?;
     }
     if arguments.list {
         return Ok(ExitCode::SUCCESS);
     }
+    let interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
+    results.finish();
+    if arguments.filter.is_none() && !interrupted {
+        whole(arguments.arch, &mut results)?;
+    }
     if let Some(folder) = &arguments.report {
         results.write(folder)?;
+        Matrix::of(&results.cases).write(folder)?;
     }
-    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+    if interrupted {
         ui::line(format_args!("interrupted"));
         return Ok(ExitCode::from(crate::run::INTERRUPTED));
     }
     ui::line(format_args!("{}", results.summary()));
     Ok(if results.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a run of everything that a scope has is also held against: the known failures, and the matrix
+/// in the tree.
+fn whole(scope: Scope, results: &mut report::Results) -> Result<()> {
+    let matrix = Matrix::of(&results.cases);
+    if scope == Scope::All {
+        results.unused();
+        matrix.write(&matrix::report_folder())?;
+    }
+    let ran = |column: &str| match scope {
+        Scope::All => true,
+        Scope::Model => !Arch::ALL.iter().any(|arch| column.starts_with(arch.name())),
+        _ => scope.machines().iter().any(|arch| column.starts_with(arch.name())),
+    };
+    for complaint in matrix.against_the_tree(&ran)? {
+        results.tell(report::Case::failed("ci/matrix.toml".into(), complaint));
+    }
+    Ok(())
 }
