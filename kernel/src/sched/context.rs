@@ -230,13 +230,15 @@ unsafe fn turn_to(
     words.look_again(cpu, to, registrations, shared);
     cpu.held.drop_wanted.set(false);
     Ok(match switched.core_serialized {
-        _ if always => Serialized::NotHere,
         // All that was asked up to the generation read before the switch is settled by it; who asks
         // later finds this CPU in `current_mm`.
         Did::Yes => {
-            cpu.held.synced.settle(to, sync);
+            if !always {
+                cpu.held.synced.settle(to, sync);
+            }
             Serialized::Now
         }
+        Did::No if always => Serialized::NotHere,
         Did::No if cpu.held.synced.compare(to, shared) == CoreSyncOwed::Yes => Serialized::Owed,
         Did::No => Serialized::NotHere,
     })
