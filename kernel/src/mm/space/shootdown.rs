@@ -15,6 +15,7 @@ use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
 use protocol::flush::Range;
@@ -26,7 +27,7 @@ impl Space {
         let Some(freed) = removed.freed() else { return };
         let wanted = self.shared.begin_flush(cpu, self.id, Range { start, pages, freed });
         rendezvous::point(cpu, Point::FlushBeforeSample);
-        if cpu.words.holds(self.id) {
+        if cpu.words.holds(self.id) && !mutant::is(Mutant::M38) {
             context::catch_up(cpu, irq);
         }
         let kernel = cpu.kernel;
@@ -34,7 +35,8 @@ impl Space {
         let others = self.shared.set().and(kernel.online()).without(cpu.number);
         let mut concerned = CpuSet::NONE;
         for number in others.iter() {
-            if kernel.cpu(number).is_some_and(behind) {
+            let asked = kernel.cpu(number).is_some_and(behind) || mutant::is(Mutant::FlushAsksEveryone);
+            if asked && !mutant::is(Mutant::M37) {
                 concerned = concerned.with(number);
             }
         }
@@ -49,7 +51,7 @@ impl Space {
                 targets().for_each(|other| {
                     // A CPU that goes off meanwhile has let go of everything by then.
                     let off = || offline::is_off(&kernel.online, other.number);
-                    request::wait_until(cpu, || !behind(other) || off());
+                    request::wait_until(cpu, || !behind(other) || off() || mutant::is(Mutant::M30));
                 });
             }
         }
