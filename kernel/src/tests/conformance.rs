@@ -30,7 +30,12 @@ macro_rules! cases {
         /// No case is missing here, nor has too much.
         #[test]
         fn every_case_of_the_suite_runs_on_the_model() {
-            assert_eq!(conformance::IDS, [$(stringify!($id)),*]);
+            let sorted = |ids: &[&'static str]| {
+                let mut ids = ids.to_vec();
+                ids.sort_unstable();
+                ids
+            };
+            assert_eq!(sorted(conformance::IDS), sorted(&[$(stringify!($id)),*]));
         }
     };
 }
