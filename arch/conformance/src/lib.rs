@@ -118,6 +118,10 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// watching, it does nothing.
     fn announce(&self, _: Announcement) {}
 
+    /// Adds 1 to `turns` for ever, in a restartable sequence of the registered `area`; returns when
+    /// the kernel has started it over.
+    fn endless_sequence(&self, area: Word, turns: Word);
+
     /// Prints a line.
     fn say(&self, line: fmt::Arguments<'_>);
 }

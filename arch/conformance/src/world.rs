@@ -336,6 +336,16 @@ impl<O: Os> World<O> {
         self.test(Operation::Context, [])
     }
 
+    /// Whether a flush reaches other CPUs without their help.
+    pub fn broadcasts(&self) -> Result<bool, Not> {
+        Ok(self.test(Operation::Broadcasts, [])? == 1)
+    }
+
+    /// The last steps of `cpu`'s memory contexts, in hexadecimal digits.
+    pub fn steps(&self, cpu: u32) -> Result<u64, Not> {
+        self.test(Operation::Steps, [cpu.into()])
+    }
+
     pub fn idles(&self, cpu: u32) -> Result<bool, Not> {
         Ok(self.test(Operation::Idle, [cpu.into()])? == 1)
     }

@@ -13,6 +13,7 @@ use crate::{Ppc64le, broadcast, spr};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Broadcasts, Freed, Tlb};
 use core::arch::asm;
 
@@ -85,9 +86,12 @@ impl Tlb for Ppc64le {
         if pages > Self::FLUSH_CEILING || freed == Freed::Tables {
             return Self::flush_local_mm(cpu, target, irq);
         }
+        if mutant::is(Mutant::LocalFlushDoesNothing) {
+            return;
+        }
         let rs = target.mm.pid.get() << 32;
         spr::ptesync();
-        for page in 0..pages {
+        for page in u64::from(mutant::is(Mutant::LocalFlushOnePageFewer))..pages {
             // IS = 0, AP = 0 (4 KiB), effective page number.
             let rb = (start.0 & !(PAGE_SIZE - 1)).wrapping_add(page * PAGE_SIZE);
             tlbiel::<0>(rb, rs);

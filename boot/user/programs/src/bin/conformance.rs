@@ -10,6 +10,7 @@ use conformance::{Announcement, Case, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, ST
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use user_programs::sequence;
 use user_programs::watch;
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
@@ -182,6 +183,11 @@ impl Os for User {
 
     fn announce(&self, what: Announcement) {
         watch::announce(what);
+    }
+
+    fn endless_sequence(&self, area: Word, turns: Word) {
+        // SAFETY: the case has registered the area; both lie in the arena, where nothing of Rust's is.
+        unsafe { sequence::endless(word(area).cast(), word(turns)) };
     }
 
     fn say(&self, line: fmt::Arguments<'_>) {
