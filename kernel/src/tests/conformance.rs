@@ -99,5 +99,6 @@ cases! {
     mig_2_a_stuck_cpu
     smp_3_ids_are_reused_while_a_cpu_is_off
     mig_2_an_idle_cpu_takes_from_a_stuck_one
+    mig_3_a_reservation_does_not_outlive_a_switch
     ctx_4_ids_are_reused
 }
