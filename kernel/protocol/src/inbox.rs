@@ -43,6 +43,7 @@ impl Kinds {
 
 /// What others ask of one CPU. On a cache line of its own: it is written only when something is
 /// asked.
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct Inbox {
     kinds: AtomicU32,
