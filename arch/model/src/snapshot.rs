@@ -7,7 +7,7 @@ use crate::context::Live;
 use crate::cpu::{Cpu, Fence, Loaded};
 use crate::machine::{Machine, RAM_BASE, lock};
 use crate::tlb::{Tag, Translations};
-use arch_contract::addr::PAGE_SIZE;
+use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::context::ContextId;
 use arch_contract::time::Ticks;
 use std::collections::HashMap;
@@ -75,10 +75,10 @@ impl Machine {
     /// 2. No CPU is in the kernel, and no reference into RAM that came to be since is used again.
     pub unsafe fn go_back(&self, snapshot: &Snapshot) {
         self.events();
-        for (number, base) in snapshot.base.iter().enumerate() {
+        for (number, (now, base)) in self.pages().iter().zip(snapshot.base.iter()).enumerate() {
             let was = snapshot.pages.get(&number).unwrap_or(base);
-            if self.pages()[number] != *was {
-                let at = arch_contract::addr::PhysAddr(RAM_BASE.0 + number as u64 * PAGE_SIZE);
+            if now != was {
+                let at = PhysAddr(RAM_BASE.0 + number as u64 * PAGE_SIZE);
                 let page = self.at(at, was.len());
                 // SAFETY: a page of RAM, to which the caller keeps no reference.
                 unsafe { page.as_ptr().copy_from_nonoverlapping(was.as_ptr(), was.len()) };
