@@ -168,6 +168,7 @@ mutants! {
     TraceLiesOfBarriers "trace-lies-barrier" Bar4 "Full barriers are recorded and not executed." by [
         Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_the_caller_too")];
     M8 "m8" Ctx7 "A lazy episode that ends in the same mm ends without exit_lazy_tlb." by [
@@ -186,18 +187,22 @@ mutants! {
         Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
         Host("kernel", "ctx_7_kernel_tasks_reload_nothing")];
     M13 "m13" Ret2 "The handler of a sync-core request relies on the interrupt's return." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M14 "m14" Ret2 "The handler arms nothing if its CPU is about to choose another thread." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_a_sibling_that_goes_before"),
         Host("kernel", "ret_2_a_sibling_that_goes_before")];
     M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
         Case(X86_64, "ret_2_a_request_before_the_store"),
         Host("kernel", "ret_2_a_request_before_the_store")];
     M17 "m17" Ret2 "The sync generation is raised after the sample." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_where_nothing_serializes"),
         Loom("ret_2_sync_core_against_a_switch"),
         Case(X86_64, "ret_2_entered_after_the_sample"),
         Host("kernel", "ret_2_entered_after_the_sample")];
@@ -221,6 +226,7 @@ mutants! {
     M41 "m41" Code2 "Code is written back to memory, and the instruction caches keep what they have." by [
         Stream(Ppc64le, "bar_2_a_new_process_starts_unregistered")];
     M42 "m42" Ret2 "The end of a lazy episode takes the core for serialized." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M43 "m43" Mig2 "A CPU that takes a thread waits until the CPU it takes it from agrees." by [
@@ -258,6 +264,7 @@ mutants! {
     HookOnlySometimes "return-without-hook" Ret1 "A call that goes straight back passes no return_to_user." by [
         Host("kernel", "ret_1_every_call_passes_the_return_hook")];
     LooksAgain "return-served-late" Ret3 "Requests are served after the last look at what is owed." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Host("kernel", "ret_3_nothing_is_served_after_the_last_look")];
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),

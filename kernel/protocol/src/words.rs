@@ -332,9 +332,12 @@ impl Words {
         cpu.event(Kind::Current, to.get(), 0);
         self.set_current_mm(Some(to), registrations);
         cpu.event(Kind::SwitchBegin, from.0 & ID_MASK, to.get());
-        // Release, both: as in `set_loaded`. `CTX-5`
-        self.loading.store(to.get(), Ordering::Release);
+        // Relaxed: the barrier (d) lies between the end of the last switch and this. Pairs with the
+        // acquire in `loaded_through`. `CTX-5`
+        self.loading.store(to.get(), Ordering::Relaxed);
         let switching = from.0 ^ (State::Active as u64 ^ State::Switching as u64) << STATE_SHIFT;
+        // Release: who sees the switch also finds its target. Pairs with the acquire in
+        // `loaded_through`. `CTX-5`
         self.loaded.store(switching, Ordering::Release);
         cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
     }
