@@ -61,6 +61,7 @@ pub const NEVER: Ticks = Ticks(u64::MAX);
 
 /// The way out of the kernel: finds what this CPU does next, does it while it is the kernel's
 /// own, and returns when it is a user thread's.
+#[inline(never)]
 pub fn leave(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     leave_with(cpu, None, None, irq)
 }
