@@ -268,7 +268,7 @@ impl fmt::Display for Place {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub mod tests {
     use super::*;
 
     /// An ELF file of one segment with these flags and this size in the file.

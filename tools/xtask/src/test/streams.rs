@@ -38,3 +38,15 @@ pub fn all(arch: Arch) -> Vec<Case> {
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_names_a_case_that_exists() {
+        for (id, machines) in CASES {
+            assert!(conformance::IDS.contains(&id) && !machines.is_empty(), "{id}");
+        }
+    }
+}
