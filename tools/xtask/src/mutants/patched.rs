@@ -91,10 +91,12 @@ impl Image {
         let (row, all) = (&self.ledger.rows[patch.row], &self.found.of_rows[patch.row]);
         let length = row.complaint(all).is_none().then_some(row.sequence.len()).filter(|&length| length > 0);
         let (step, instruction) = (patch.step, patch.instruction);
-        let all = all.iter().enumerate().filter(move |(place, site)| {
-            site.instruction == instruction && length.is_none_or(|length| place % length == step)
-        });
-        all.map(|(_, site)| site)
+        all.values().flat_map(move |sites| {
+            let all = sites.iter().enumerate().filter(move |(place, site)| {
+                site.instruction == instruction && length.is_none_or(|length| place % length == step)
+            });
+            all.map(|(_, site)| site)
+        })
     }
 
     /// The image with the instruction of a patch replaced.
