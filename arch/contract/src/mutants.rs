@@ -251,6 +251,8 @@ mutants! {
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    MovesUnsaved "moves-unsaved" Mig1 "A thread that must go elsewhere leaves its vector registers behind." by [
+        Program(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
