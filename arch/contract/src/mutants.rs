@@ -184,7 +184,7 @@ mutants! {
         Case(X86_64, "ret_2_a_sibling_that_goes_before"),
         Host("kernel", "ret_2_a_sibling_that_goes_before")];
     M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
-        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
+        Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
         Case(X86_64, "ret_2_a_request_before_the_store"),
@@ -251,6 +251,8 @@ mutants! {
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    MovesUnsaved "moves-unsaved" Mig1 "A thread that must go elsewhere leaves its vector registers behind." by [
+        Program(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];

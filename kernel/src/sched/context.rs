@@ -163,12 +163,12 @@ pub enum Rest {
 #[inline(always)]
 pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
     let to = space.id();
-    if mutant::any() {
-        return Err(Rest::All);
-    }
     let Some(from) = cpu.words.active() else { return Err(Rest::All) };
     if from.is(to) {
         return Ok(Serialized::NotHere);
+    }
+    if mutant::any() {
+        return Err(Rest::All);
     }
     // Only this CPU puts itself in and takes itself out.
     if !space.shared().set().has(cpu.number) {

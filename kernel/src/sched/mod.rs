@@ -125,7 +125,9 @@ fn leave_with(
                     .map(|thread| (thread, place));
                 }
                 Verdict::Moves => {
-                    now = Some(take_off(cpu, &thread, &irq));
+                    if !mutant::is(Mutant::MovesUnsaved) {
+                        now = Some(take_off(cpu, &thread, &irq));
+                    }
                     cpu.make_ready(Runnable::Thread(thread));
                 }
                 Verdict::Starves(due) => {
