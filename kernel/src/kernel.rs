@@ -285,10 +285,14 @@ pub(crate) fn place_others(kernel: &'static Kernel, count: usize) -> Result<(), 
 /// A CPU that was started begins here.
 pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     cpu.held.forget();
-    Current::flush_local_all(cpu.arch(), &irq);
+    if !mutant::is(Mutant::DirtyCpus) {
+        Current::flush_local_all(cpu.arch(), &irq);
+    }
     // What was asked of it in its last life, after it had looked for the last time.
     cpu.serve();
-    cpu.take_work();
+    if !mutant::is(Mutant::WorkOfTheLastLife) {
+        cpu.take_work();
+    }
     let kernel = cpu.kernel;
     kernel.set_online(cpu);
     sched::open(cpu);

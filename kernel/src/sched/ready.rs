@@ -381,7 +381,8 @@ impl RunQueue {
             }
             true
         };
-        let queue = &mut self.queues[priority as usize];
+        // SAFETY: there are 256 queues, always.
+        let queue = unsafe { self.queues.get_unchecked_mut(priority as usize) };
         // SAFETY: the caller's obligation.
         match unsafe { queue.exchange(Runnable::Thread(thread), may) } {
             Ok(Runnable::Thread(first)) => Ok(first),

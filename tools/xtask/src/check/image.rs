@@ -1,12 +1,13 @@
 //! The gates that read what was linked.
 
+use super::ledger::{self, Ledger};
 use super::returns::{self, Table};
-use super::{Finding, calls, vector};
+use super::{Finding, barriers, calls, vector};
 use crate::arch::Arch;
 use crate::budgets::Budgets;
 use crate::build::Built;
 use crate::error::{Context, Result};
-use crate::symbols::short;
+use crate::symbols::{Names, short};
 use crate::toolchain::{read, root};
 use addr2line::Loader;
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -21,20 +22,56 @@ const INFALLIBLE: &[&str] =
 /// How many of many complaints are shown.
 const SHOWN: usize = 20;
 
+/// Looks at one thing; gives its complaints.
+type Look = fn(&Built) -> Result<Vec<String>>;
+
+/// What clauses say of an image, each under the name of a test.
+pub const CLAUSES: &[(&str, Look)] = &[
+    ("pte_3_no_segment_is_writable_and_executable", |built| {
+        let mut complaints = write_and_execute(&name(&built.kernel), &read(&built.kernel)?)?;
+        for program in &built.programs {
+            complaints
+                .extend(write_and_execute(&format!("program {}", program.name), &read(&program.file)?)?);
+        }
+        Ok(complaints)
+    }),
+    ("fpu_3_no_vector_instruction_outside_save_and_restore", |built| {
+        let loader = Loader::new(&built.kernel).context(|| name(&built.kernel))?;
+        let bytes = read(&built.kernel)?;
+        vector_instructions(built.arch, &name(&built.kernel), &bytes, &|at| Place::of(&loader, at))
+    }),
+    ("ret_1_the_return_instructions_are_those_of_the_table", |built| {
+        let loader = Loader::new(&built.kernel).context(|| name(&built.kernel))?;
+        let (bytes, table) = (read(&built.kernel)?, Table::read(built.arch)?);
+        returns::compare(built.arch, &name(&built.kernel), &bytes, &table, &|at| Place::of(&loader, at))
+    }),
+    ("ret_4_tlb_2_code_1_the_instructions_are_those_of_the_ledger", |built| {
+        let (bytes, ledger, names) =
+            (read(&built.kernel)?, Ledger::read(built.arch)?, Names::read(&built.kernel)?);
+        let found = ledger::find(built.arch, &ledger, &bytes, &|at| names.frames(at))?;
+        Ok(ledger::compare(built.arch, &name(&built.kernel), &ledger, &found, &names))
+    }),
+    ("bar_3_bar_4_bar_5_bar_6_the_full_barriers_are_those_of_their_table", |built| {
+        let (bytes, ledger, names) =
+            (read(&built.kernel)?, Ledger::read(built.arch)?, Names::read(&built.kernel)?);
+        let found = ledger::find(built.arch, &ledger, &bytes, &|at| names.frames(at))?;
+        let (table, barriers) = (barriers::Table::read()?, ledger.barriers(&found));
+        Ok(barriers::compare(&name(&built.kernel), &table, barriers, &|at| names.frames(at)))
+    }),
+];
+
 /// Everything that must hold of a kernel image and of the programs beside it.
 pub fn check(built: &Built) -> Result<Finding> {
     let bytes = read(&built.kernel)?;
     let name = name(&built.kernel);
     let loader = Loader::new(&built.kernel).context(|| name.clone())?;
     let places = |at| Place::of(&loader, at);
-    let mut complaints = write_and_execute(&name, &bytes)?;
-    complaints.extend(infallible_allocation(built.arch, &name, &bytes, &places)?);
-    complaints.extend(vector_instructions(built.arch, &name, &bytes, &places)?);
-    complaints.extend(returns::compare(built.arch, &name, &bytes, &Table::read(built.arch)?, &places)?);
-    complaints.extend(too_large(built.arch, &name, loaded_bytes(&bytes)?, &Budgets::read()?));
-    for program in &built.programs {
-        complaints.extend(write_and_execute(&format!("program {}", program.name), &read(&program.file)?)?);
+    let mut complaints = Vec::new();
+    for (_, look) in CLAUSES {
+        complaints.extend(look(built)?);
     }
+    complaints.extend(infallible_allocation(built.arch, &name, &bytes, &places)?);
+    complaints.extend(too_large(built.arch, &name, loaded_bytes(&bytes)?, &Budgets::read()?));
     Ok(complaints.into())
 }
 
@@ -42,7 +79,7 @@ fn name(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>> {
+pub fn parse(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>> {
     ElfFile64::parse(bytes).context(|| "the image is no ELF file".into())
 }
 
@@ -112,10 +149,7 @@ fn infallible_allocation(
 }
 
 /// The executable sections: their bytes, and where they are linked.
-pub(super) fn code_sections<'a>(
-    file: &ElfFile64<'a, Endianness>,
-    name: &str,
-) -> Result<Vec<(&'a [u8], u64)>> {
+pub fn code_sections<'a>(file: &ElfFile64<'a, Endianness>, name: &str) -> Result<Vec<(&'a [u8], u64)>> {
     let mut sections = Vec::new();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
@@ -172,7 +206,7 @@ fn apart(file: &ElfFile64<'_, Endianness>) -> Range<u64> {
 
 /// Where an instruction was written, as far as the image tells.
 #[derive(Default)]
-pub(super) struct Place {
+pub struct Place {
     /// Where it stands, and where what that was inlined into stands, innermost first: `file:line`.
     lines: Vec<String>,
     /// The symbol it lies behind; assembly has one and may have no line.
@@ -180,7 +214,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn of(loader: &Loader, at: u64) -> Self {
+    pub fn of(loader: &Loader, at: u64) -> Self {
         let mut lines = Vec::new();
         if let Ok(mut frames) = loader.find_frames(at) {
             while let Ok(Some(frame)) = frames.next() {
@@ -196,7 +230,7 @@ impl Place {
     }
 
     /// Whether it was written in `what`: a function's path or a file's.
-    pub(super) fn is_in(&self, what: &str) -> bool {
+    pub fn is_in(&self, what: &str) -> bool {
         let in_file = self.lines.first().is_some_and(|line| line.starts_with(&format!("{what}:")));
         let in_function = self.symbol.as_deref().is_some_and(|symbol| {
             symbol == what

@@ -4,15 +4,20 @@ use super::probe::{Finding, Probe};
 use crate::arch::Arch;
 use crate::build::{self, Built};
 use crate::error::{Error, Result};
+use crate::executed;
 use crate::guest::{self, Ending, Input, Output, Report};
+use crate::oracle::Oracle;
+use crate::pictures;
 use crate::qemu::{self, Machine};
 use crate::run::describe;
 use crate::test::conformance;
+use crate::test::known::Platform;
 use crate::test::report::Verdict;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Toolchain, root};
 use crate::trace::rules;
 use crate::variant::Variant;
 use ::trace::{Trace, check};
+use arch_contract::mutant::ALL;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +27,8 @@ use std::time::Duration;
 pub struct Guests {
     built: BTreeMap<Arch, Result<Built>>,
     qemu: BTreeMap<Arch, std::path::PathBuf>,
+    /// The plugin that records executed instructions, where a probe wants it.
+    oracles: BTreeMap<Arch, Result<Oracle>>,
 }
 
 impl Guests {
@@ -32,10 +39,20 @@ impl Guests {
         let toolchain = Toolchain::find()?;
         let kernel = Variant::default().for_testing();
         let build = |arch| (arch, build::variant(&toolchain, arch, kernel));
+        let recorded = |arch: &Arch| {
+            probes.iter().any(|probe| matches!(probe, Probe::Stream(machine, _) if machine == arch))
+        };
+        let oracle = |arch| (arch, Oracle::build(qemu::program(qemu, arch)));
         Ok(Self {
             built: Arch::ALL.into_iter().filter(needed).map(build).collect(),
             qemu: Arch::ALL.into_iter().map(|arch| (arch, qemu::program(qemu, arch))).collect(),
+            oracles: Arch::ALL.into_iter().filter(recorded).map(oracle).collect(),
         })
+    }
+
+    /// What the guests run on, with a QEMU of this version.
+    pub fn platform(&self, arch: Arch, version: (u32, u32)) -> Platform {
+        Platform::of(&Machine::new(arch, Path::new("")), version)
     }
 
     /// Boots the machine of `probe` with this mutant, or none, and judges.
@@ -70,16 +87,28 @@ impl Guests {
             }
             Probe::Test(..) => Vec::new(),
         };
-        if matches!(probe, Probe::Stream(..)) {
-            return Ok(Finding::Unable("this tree has no rules for executed instructions".into()));
+        if let Probe::Stream(_, id) = probe {
+            let oracle = match self.oracles.get(&arch) {
+                Some(Ok(oracle)) => oracle,
+                Some(Err(error)) => return Err(Error::new(error.to_string())),
+                None => return Err(Error::new(format!("no plugin was built for {arch}"))),
+            };
+            let out = root().join(format!("target/stream-{arch}-{id}-{}", mutant.unwrap_or("none")));
+            let (report, verdict) = executed::watch(oracle, built, machine, &out, limit, stop)?;
+            return Ok(stream(id, mutant, &report, verdict));
         }
         let report = guest::run(&machine, Input::None, Output::Keep, Some(limit), stop)?;
         Ok(match probe {
-            Probe::Trace(_, id) => trace(arch, id, &report),
+            Probe::Trace(_, id) => trace(arch, id, &report, &picture(probe, mutant)),
             Probe::Case(_, id) => case(id, &report),
             _ => ending(&report),
         })
     }
+}
+
+/// What the picture of a broken trace is called.
+fn picture(probe: Probe, mutant: Option<&str>) -> String {
+    mutant.map_or_else(|| probe.to_string(), |id| format!("{id}/{probe}"))
 }
 
 /// What a guest's run of one case comes to: its verdict, unless the guest did not get that far.
@@ -97,18 +126,31 @@ fn case(id: &str, report: &Report) -> Finding {
 }
 
 /// The same with the events that the kernel printed: what they break comes first.
-fn trace(arch: Arch, id: &str, report: &Report) -> Finding {
+fn trace(arch: Arch, id: &str, report: &Report, picture: &str) -> Finding {
     let events = match Trace::from_lines(report.trace.iter().map(String::as_str)) {
         Ok(trace) => trace,
         Err(error) => return Finding::red("tears the trace", error.to_string()),
     };
     if let Some(violation) = check(&events, &rules(arch)).first() {
-        return Finding::red(format!("breaks {:?}", violation.invariant), violation.what.clone());
+        let mut why = violation.what.clone();
+        if let Some(file) = pictures::draw(&events, violation, picture) {
+            why.push_str(&format!("; drawn in {}", file.display()));
+        }
+        return Finding::red(format!("breaks {:?}", violation.invariant), why);
     }
     match case(id, report) {
         Finding::Green if events.events.is_empty() => Finding::Unable("the kernel printed no events".into()),
         other => other,
     }
+}
+
+/// The same with the rules for executed instructions: what they say comes first. Of several that are
+/// broken, the one about the mutant's own clause is named, or else the first by name.
+fn stream(id: &str, mutant: Option<&str>, report: &Report, verdict: Option<executed::Verdict>) -> Finding {
+    let Some(executed::Verdict::Broken { clauses, why }) = verdict else { return case(id, report) };
+    let own = ALL.iter().find(|row| Some(row.id) == mutant).map(|row| row.clause.id());
+    let named = own.filter(|own| clauses.contains(own)).or(clauses.first().copied());
+    Finding::red(format!("breaks {}", named.unwrap_or_default()), why)
 }
 
 /// What the way a guest ended says.
@@ -174,6 +216,6 @@ mod tests {
         assert!(matches!(case(ID, &skipped), Finding::Unable(_)));
         assert!(matches!(case(ID, &report(Ending::Exited(0), "")), Finding::Unable(_)));
         let no_events = says(Ending::Exited(0), "PASS");
-        assert!(matches!(trace(Arch::X86_64, ID, &no_events), Finding::Unable(_)));
+        assert!(matches!(trace(Arch::X86_64, ID, &no_events, ""), Finding::Unable(_)));
     }
 }

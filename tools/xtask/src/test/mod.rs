@@ -2,8 +2,10 @@
 //!
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
 //! console. [`cases`] has those of one CPU, [`many`] many CPUs and the kernels that are built in
-//! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Two
-//! guests run at a time. Every case ends in one line; the last line counts them.
+//! other ways, [`watched`] what the plugin must have seen, [`streams`] what CPUs must have executed,
+//! [`bad_boot`] what must be refused. Beside them stand the conformance suite ([`conformance`], and
+//! [`traced`] with events), and what can be read off an [`image`]. Two guests run at a time. Every
+//! case ends in one line; the last line counts them.
 
 mod bad_boot;
 mod bad_elf;
@@ -11,10 +13,13 @@ mod cases;
 pub mod conformance;
 pub mod glob;
 mod host;
+mod image;
 pub mod known;
 mod many;
 pub mod report;
 mod runner;
+mod streams;
+mod traced;
 mod watched;
 
 use crate::arch::Arch;
@@ -101,6 +106,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         let mut rows = cases::all(arch);
         rows.extend(many::all(arch));
         rows.extend(watched::all(arch));
+        rows.extend(streams::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
         if let Some(lifetime) = arguments.lifetime {
@@ -108,6 +114,8 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         }
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
+            traced::wanted(arch, &wanted).iter().for_each(|probe| ui::line(format_args!("{probe}")));
+            image::wanted(arch, &wanted).iter().for_each(|name| ui::line(format_args!("{name}")));
             conformance::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
             continue;
         }
@@ -118,6 +126,10 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             repeat: arguments.repeat as usize,
         };
         conformance::run(arch, &wanted, options, &stop, &mut results);
+        let probes = traced::wanted(arch, &wanted);
+        let repeat = arguments.repeat as usize;
+        traced::run(&probes, repeat, arguments.qemu.as_deref(), &stop, &mut results)?;
+        image::run(arch, &wanted, &mut results)?;
         if rows.is_empty() {
             continue;
         }
