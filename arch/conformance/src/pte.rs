@@ -1,5 +1,6 @@
 //! `PTE`: what is mapped is there, as it should be, and nothing else.
 
+use crate::boot::use_all_memory;
 use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::probe::Touch;
 use crate::world::{Stop, World};
@@ -85,13 +86,8 @@ pub fn pte_4_contents_before_the_entry<O: Os>(world: &World<O>) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
     let mapper = world.others().next().unwrap_or(0);
+    use_all_memory(world)?;
     for round in 0..if O::SIMULATED { 2 } else { 5 } {
-        // Somebody has used the memory before.
-        world.map(PAGES.plus(PAGE_BYTES), 8)?;
-        for page in 1..9 {
-            world.store(PAGES.plus(page * PAGE_BYTES), u64::MAX);
-        }
-        world.unmap(PAGES.plus(PAGE_BYTES), 8)?;
         world.arm(Point::PageMapped, mapper, Stop::Serving)?;
         let maps = world.spawn(1 << mapper, |world| {
             let mapped = world.map(PAGES, 1);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 /// Turns of a loop that take some milliseconds.
 const fn long<O: Os>() -> u64 {
-    if O::SIMULATED { 50 } else { 1_000_000 }
+    if O::SIMULATED { 200 } else { 1_000_000 }
 }
 
 const fn rounds<O: Os>(on_a_machine: u64) -> u64 {
