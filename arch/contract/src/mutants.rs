@@ -310,7 +310,6 @@ mutants! {
         Case(Both, "bar_2_the_query_mask_is_the_truth"),
         Host("kernel", "bar_2_the_query_mask_is_the_truth")];
     RegistrationSkipsSelf "register-not-here" Bar2 "A registration is told to all CPUs that run the process but the caller's own." by [
-        Case(Both, "bar_3_global_expedited_reaches_the_registered"),
         Host("kernel", "bar_3_global_expedited_reaches_the_registered")];
     AsksNobody "membarrier-is-a-fence" Bar3 "membarrier is a barrier of the caller's CPU alone." by [
         Case(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
