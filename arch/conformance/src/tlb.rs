@@ -290,6 +290,15 @@ fn flush_in_a_switch<O: Os>(world: &World<O>, case: &str, enters: Enters) -> Out
     while !matches!(world.loaded(cpu)?, Loaded::Lazy(id) if id > mine) || !world.idles(cpu)? {
         world.yield_now();
     }
+    // Before the CPU stands: to start a thread may take a flush, which would wait for it.
+    let script = world.spawn(1 << helper, move |world| {
+        world.wait_until(|world| world.load(flushing) == 1);
+        // Time for the flush to come back, if it does not wait.
+        let slept = world.sleep(20_000_000);
+        let early = if broadcasts { 0 } else { world.load(flushed) };
+        let released = slept.and_then(|()| world.release(cpu));
+        world.store(script_done, 1 + early + 10 * u64::from(released.is_err()));
+    })?;
     world.arm(Point::SwitchSampled, cpu, Stop::Deaf)?;
     let thread = match enters {
         Enters::Thread => Some(world.spawn(1 << cpu, |_| {})?),
@@ -297,14 +306,6 @@ fn flush_in_a_switch<O: Os>(world: &World<O>, case: &str, enters: Enters) -> Out
     };
     world.wait_stopped(cpu)?;
     ensure_eq!(world.loaded(cpu)?, Loaded::Switching, "what the stopped CPU holds");
-    let script = world.spawn(1 << helper, move |world| {
-        world.wait_for(flushing, 1);
-        // Time for the flush to come back, if it does not wait.
-        let slept = world.sleep(20_000_000);
-        let early = if broadcasts { 0 } else { world.load(flushed) };
-        let released = slept.and_then(|()| world.release(cpu));
-        world.store(script_done, 1 + early + 10 * u64::from(released.is_err()));
-    })?;
     world.store(flushing, 1);
     world.unmap(PAGES, 1)?;
     world.store(flushed, 1);
