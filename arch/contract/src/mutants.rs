@@ -180,6 +180,8 @@ mutants! {
     ArchiveIsFree "boot-archive-is-free" Boot3 "The memory of the boot archive is handed out as free." by [
         Case(Both, "boot_3_the_archive_outlives_the_memory"),
         Host("kernel", "boot_3_the_archive_outlives_the_memory")];
+    NeededFeatureIgnored "boot-feature-ignored" Boot4 "A machine without a needed feature is not refused." by [
+        Host("arch_x86_64", "boot_4_the_first_that_is_missing_is_named")];
     RefusalThatSucceeds "boot-refusal-succeeds" Boot5 "A refusal of boot input ends the run as a success." by [
         Host("kernel", "boot_5_bad_input_is_refused")];
     RegistersNotReloaded "registers-not-reloaded" Trap1 "Another thread is entered with the registers that the last one left." by [
@@ -192,6 +194,8 @@ mutants! {
         Case(Both, "trap_3_no_interrupt_inside_a_call")];
     FaultWithoutRegisters "fault-without-registers" Trap4 "The report of a kernel fault leaves out cause and registers." by [
         Host("kernel", "trap_4_a_kernel_fault_says_why_and_ends_the_run")];
+    NonMaskableNoted "non-maskable-noted" Trap5 "A non-maskable interrupt is noted like one of the timer's." by [
+        Case(X86_64, "trap_5_a_non_maskable_interrupt")];
     BadReturnCutShort "bad-return-cut-short" Trap6 "A program counter that cannot be returned to is cut to one that can." by [
         Case(X86_64, "trap_6_restarted_anywhere")];
     ThreadsStartAnywhere "threads-start-anywhere" Trap6 "Entry and stack of a new thread are not looked at." by [
