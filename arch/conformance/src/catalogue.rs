@@ -59,6 +59,7 @@ rows! {
     "T-40" AsItIs => "ctx_7_an_episode_ends_in_another_process" "ctx_10_what_was_left_may_be_gone";
     "T-41" AsItIs => "ctx_6_kernel_tasks_in_a_row" "ctx_7_kernel_tasks_reload_nothing";
     "T-42" Translated("for the first exec, the first entry of the first process") => "ctx_7_first_entry";
+    "T-43" AsItIs => "an_unlisted_one_a_second_one_and_one_elsewhere_are_found" "a_declared_one_that_is_missing_is_found" "ret_1_an_undeclared_way";
     "T-46" Translated("loading an mm is always put off until user mode or a task wants it; a window opens only after that") => "usr_1_no_window_no_access" "ret_1_every_call_passes_the_return_hook" "ctx_5_bar_4_bar_5_the_words_at_every_hook";
     "T-47" NotExpressible("there is no template of a port yet; a hook that is missing says so by its clause, as a value that callers must look at")
         => "smp_3_off_and_on";
