@@ -119,9 +119,11 @@ pub fn ctx_6_kernel_tasks_in_a_row<O: Os>(world: &World<O>) -> Outcome {
     world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
     let before = world.steps(cpu)?;
     run_tasks(world, cpu, Uses::Nothing, 3)?;
-    ensure_eq!(world.steps(cpu)?, before, "the steps of a CPU that ran kernel tasks only");
+    let after = world.steps(cpu)?;
     world.store(world.flag(0), 1);
-    world.join(thread)
+    world.join(thread)?;
+    ensure_eq!(after, before, "the steps of a CPU that ran kernel tasks only");
+    Ok(())
 }
 
 /// Runs kernel tasks on `cpu`, one after the other, each of two slices.

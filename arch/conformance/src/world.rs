@@ -168,6 +168,11 @@ impl<O: Os> World<O> {
         Ok(())
     }
 
+    /// Waits until a thread has ended, and keeps it for [`join`](Self::join), which may unmap its stack.
+    pub fn wait_end(&self, thread: &O::Thread) -> Result<(), Not> {
+        self.call(Call::ThreadWait, [O::handle(thread).0.into()]).map(|_| ()).or_fail("thread_wait")
+    }
+
     pub fn join(&self, thread: O::Thread) -> Result<(), Not> {
         self.os.join(thread).or_fail("thread_wait")
     }

@@ -84,12 +84,6 @@ mutants! {
     M33 "m33" Ctx12 "Retired hardware ids are clean without a flush of everything." by [
         Trace(Ppc64le, "ctx_4_ids_are_reused"),
         Host("kernel", "ctx_12_ids_roll_over")];
-    M34 "m34" Ctx11 "ppc64le: a process-table entry is not waited for (ptesync; isync) before its id is loaded." by [
-        Stream(Ppc64le, "ctx_4_ids_are_reused")];
-    M35 "m35" Ctx4 "ppc64le: no isync behind mtspr PID." by [
-        Stream(Ppc64le, "ctx_7_an_episode_ends_in_another_process")];
-    M36 "m36" Tlb3 "ppc64le: a broadcast tlbie is not waited for (eieio; tlbsync; ptesync)." by [
-        Stream(Ppc64le, "tlb_3_a_remote_unmap_faults")];
     M37 "m37" Tlb3 "A flush invalidates on its own CPU only." by [
         Case(Both, "tlb_3_a_remote_unmap_faults"),
         Host("kernel", "tlb_3_a_flush_returns_when_every_cpu_has_forgotten")];
