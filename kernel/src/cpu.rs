@@ -168,6 +168,7 @@ impl Cpu {
     #[inline(always)]
     pub fn full_barrier(&self, site: Site) {
         match protocol::strength(site) {
+            Strength::Full if mutant::is(Mutant::TraceLiesOfBarriers) => {}
             Strength::Full => Current::full_barrier(self.arch, site),
             Strength::AcquireRelease => return atomic::fence(Ordering::AcqRel),
             Strength::None => return,
@@ -192,6 +193,8 @@ impl Cpu {
             trace::event(self, Kind::CoreSync, 0, 0);
             trace::count(self, Counter::CoreSyncs);
         }
+        let forgets = mutant::is(Mutant::TraceLies);
+        let owed = if forgets { Owed { core_sync: CoreSyncOwed::No } } else { owed };
         trace::user_return(self, frame);
         if mutant::is(Mutant::HookOnlySometimes) && reload == Reload::ResultOnly {
             // SAFETY: it is not: what is owed is forgotten.
@@ -294,5 +297,8 @@ impl ThisCpu for Cpu {
     #[inline(always)]
     fn event(&self, kind: Kind, a: u64, b: u64) {
         trace::event(self, kind, a, b);
+        if kind == Kind::Current {
+            trace::mark_current_mm(self, a);
+        }
     }
 }

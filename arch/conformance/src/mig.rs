@@ -90,23 +90,31 @@ pub fn mig_2_an_idle_cpu_takes_from_a_stuck_one<O: Os>(world: &World<O>) -> Outc
         world.wait_for(world.flag(2), 1);
     })?;
     world.wait_for(world.flag(1), 1);
+    let turns = |world: &World<O>| world.load(world.flag(3));
+    let waiting = world.spawn(1 << stuck, move |world| {
+        world.wait_until(|world| {
+            world.store(world.flag(3), turns(world) + 1);
+            world.load(world.flag(0)) == 1
+        });
+    })?;
+    // In the queue, since another thread of its CPU is in the kernel and stays there.
     let sticks = world.spawn(1 << stuck, |world| {
         let _ = world.stick();
     })?;
     world.wait_stopped(stuck)?;
-    // Both are busy: it goes where the lower number is.
-    let waiting = world.spawn(1 << stuck | 1 << free, move |world| {
-        world.store(world.flag(3), 1);
-    })?;
-    let queued = world.load(world.flag(3)) == 0;
+    let then = turns(world);
+    // The other CPU is busy: it stays where it is.
+    world.let_run(&waiting, 1 << stuck | 1 << free)?;
+    let queued = turns(world) == then;
     // Waits without a call that would let this CPU look for work itself.
     world.store(world.flag(2), 1);
     let last = world.now()? + PATIENCE;
-    while world.load(world.flag(3)) == 0 && world.now()? < last {
+    while turns(world) == then && world.now()? < last {
         world.os.pause();
     }
-    let taken = world.load(world.flag(3)) == 1;
+    let taken = turns(world) > then;
     world.release(stuck)?;
+    world.store(world.flag(0), 1);
     [busy, sticks, waiting].into_iter().try_for_each(|thread| world.join(thread))?;
     ensure!(queued, "the thread ran though both its CPUs were busy");
     ensure!(taken, "the thread was not taken from the stuck CPU");

@@ -128,17 +128,18 @@ pub fn ret_2_a_sibling_that_goes_before<O: Os>(world: &World<O>) -> Outcome {
         world.wait_for(world.flag(3), 1);
     })?;
     world.wait_loaded(cpu, Loaded::Lazy(mine))?;
+    let releases = world.spawn(1 << elsewhere, move |world| {
+        world.wait_until(|world| world.load(world.flag(4)) == 1);
+        let _ = world.sleep(20_000_000);
+        let _ = world.release(cpu);
+    })?;
+    // The last one: a new thread may take a flush, for which a CPU that stands still is waited for.
     let less = world.spawn(1 << cpu, |world| {
         // Stays in the kernel while both requests come.
         let _ = world.priority(50).and_then(|()| world.stick());
         world.wait_for(world.flag(3), 1);
     })?;
     world.wait_stopped(cpu)?;
-    let releases = world.spawn(1 << elsewhere, move |world| {
-        world.wait_for(world.flag(4), 1);
-        let _ = world.sleep(20_000_000);
-        let _ = world.release(cpu);
-    })?;
     let before = world.count(cpu, Counter::CoreSyncs)?;
     // Wakes the urgent one, whose CPU does not notice yet.
     world.store(world.flag(0), 1);
@@ -210,16 +211,18 @@ pub fn ret_2_a_caller_that_is_moved<O: Os>(world: &World<O>) -> Outcome {
             world.load(world.flag(0)) == 1
         });
     })?;
+    let caller = world.spawn(1 << cpu, |world| {
+        world.wait_until(|world| world.load(world.flag(3)) == 1);
+        world.store(world.flag(2), 1);
+        let done = world.barrier(Command::PrivateExpeditedSyncCore);
+        world.store(world.flag(2), if done.is_ok() { 2 } else { 3 });
+    })?;
     let sticks = world.spawn(1 << busy, |world| {
         let _ = world.stick();
     })?;
     world.wait_stopped(busy)?;
     let before = world.count(cpu, Counter::CoreSyncs)?;
-    let caller = world.spawn(1 << cpu, |world| {
-        world.store(world.flag(2), 1);
-        let done = world.barrier(Command::PrivateExpeditedSyncCore);
-        world.store(world.flag(2), if done.is_ok() { 2 } else { 3 });
-    })?;
+    world.store(world.flag(3), 1);
     world.wait_until(|world| world.load(world.flag(2)) == 1);
     // The sibling goes on: the caller is in its call.
     let then = turns(world);

@@ -76,6 +76,7 @@ rows! {
     bar::bar_3_commands_reach_the_cpus_that_run_the_process level 7 cpus 2 Every;
     bar::bar_3_global_expedited_reaches_the_registered role receiver level 7 cpus 2 Every;
     bar::bar_3_one_cpu_and_no_other role receiver level 7 cpus 3 Every;
+    bar::bar_3_a_sequence_is_started_over level 7 cpus 2 Every;
     bar::bar_3_a_task_that_adopted_is_asked level 7 cpus 3 Every;
     bar::bar_3_a_cpu_in_a_switch_is_asked level 7 cpus 3 Every;
     bar::bar_3_sampling_while_threads_end role visits level 7 cpus 3 Every;
@@ -95,19 +96,34 @@ rows! {
     ret::ret_2_a_writer_that_moves level 7 cpus 3 Every;
     ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
     ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
+    ctx::ctx_7_the_same_steps_everywhere role sleeps_there level 6 cpus 3 Every;
+    ctx::ctx_7_random_steps_keep_the_grammar role sleeps_there level 6 cpus 3 Every;
+    ctx::ctx_6_kernel_tasks_in_a_row level 6 cpus 3 Every;
+    ctx::ctx_5_a_switch_holds_what_it_leaves role sleeps_there level 7 cpus 3 Every;
+    ctx::ctx_10_what_was_left_may_be_gone role sleeps_there level 7 cpus 3 Every;
+    ctx::ctx_9_several_end_at_once role sleeps_there level 7 cpus 2 Every;
     ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
     ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
+    tlb::tlb_2_the_cpu_that_unmaps level 6 cpus 1 Every;
     tlb::tlb_3_a_remote_unmap_faults role reads_what_is_unmapped level 7 cpus 2 Every;
     tlb::tlb_3_tables_are_freed_while_lazy level 7 cpus 3 Every;
     tlb::tlb_3_a_task_that_adopted level 7 cpus 3 Every;
     tlb::tlb_3_a_cpu_in_the_switching_window level 7 cpus 3 Every;
+    tlb::tlb_3_a_flush_waits_for_a_switch role sleeps_there level 7 cpus 3 Every;
+    tlb::tlb_3_a_flush_waits_for_a_task_that_adopts role sleeps_there level 7 cpus 3 Every;
+    tlb::tlb_3_what_flushes_cost level 7 cpus 3 Every;
     tlb::tlb_4_flushed_while_lazy level 7 cpus 3 Every;
+    tlb::tlb_4_many_flushes_while_lazy level 7 cpus 3 Every;
     tlb::tlb_4_two_flushers level 7 cpus 3 Every;
     smp::smp_2_wake_ups level 7 cpus 2 Every;
+    smp::smp_2_requests_merge level 7 cpus 2 Every;
+    smp::smp_2_everyone_asks_everyone level 7 cpus 2 Every;
+    smp::smp_2_alone_nobody_is_interrupted level 8 cpus 2 Every;
     smp::smp_3_off_and_on level 8 cpus 2 Every;
     mig::mig_1_forced_migrations level 8 cpus 2 Every;
     mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
     mig::mig_2_an_idle_cpu_takes_from_a_stuck_one level 8 cpus 3 Every;
     // Last: the machine is short of ids from then on.
+    smp::smp_3_ids_are_reused_while_a_cpu_is_off role visits level 8 cpus 2 Every;
     ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;
 }

@@ -3,7 +3,7 @@
 
 use crate::outcome::{Not, OrFail, STATUS_FAILED};
 use crate::table::{Case, find};
-use crate::{ARENA, Os, Word};
+use crate::{ARENA, Announcement, Os, Word};
 use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation, Point};
 use abi::{Call, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
 use alloc::format;
@@ -246,7 +246,16 @@ impl<O: Os> World<O> {
     // # membarrier and restartable sequences
 
     pub fn membarrier(&self, command: u64, flags: u64, cpu: u64) -> Result<u64, Error> {
-        self.call(Call::Membarrier, [command, flags, cpu])
+        if command != abi::membarrier::Command::PrivateExpeditedSyncCore as u64 {
+            return self.call(Call::Membarrier, [command, flags, cpu]);
+        }
+        self.os.announce(Announcement::AsksForCoreSync);
+        let answer = self.call(Call::Membarrier, [command, flags, cpu]);
+        self.os.announce(match answer {
+            Ok(_) => Announcement::WasToldOfCoreSync,
+            Err(_) => Announcement::WasRefusedCoreSync,
+        });
+        answer
     }
 
     /// A command that has to work.
@@ -325,6 +334,16 @@ impl<O: Os> World<O> {
     /// The id of this address space.
     pub fn context(&self) -> Result<u64, Not> {
         self.test(Operation::Context, [])
+    }
+
+    /// Whether a flush reaches other CPUs without their help.
+    pub fn broadcasts(&self) -> Result<bool, Not> {
+        Ok(self.test(Operation::Broadcasts, [])? == 1)
+    }
+
+    /// The last steps of `cpu`'s memory contexts, in hexadecimal digits.
+    pub fn steps(&self, cpu: u32) -> Result<u64, Not> {
+        self.test(Operation::Steps, [cpu.into()])
     }
 
     pub fn idles(&self, cpu: u32) -> Result<bool, Not> {

@@ -64,6 +64,7 @@ impl Inbox {
         // Release: what this CPU wrote comes before the request. Pairs with the acquire in
         // `serve_up_to`.
         match self.kinds.fetch_or(kinds.0, Ordering::AcqRel) {
+            _ if mutant::is(Mutant::InterruptStorm) => Pending::No,
             0 => Pending::No,
             _ => Pending::Yes,
         }
@@ -116,12 +117,13 @@ pub enum Pending {
 pub fn post<'a>(
     inboxes: impl Iterator<Item = &'a Inbox> + Clone,
     kinds: Kinds,
-    next: impl FnOnce() -> u64,
+    mut next: impl FnMut() -> u64,
 ) -> u64 {
+    let early = mutant::is(Mutant::NumberBeforeKinds).then(&mut next);
     for inbox in inboxes.clone() {
         inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
     }
-    let number = next();
+    let number = early.unwrap_or_else(next);
     for inbox in inboxes {
         // Release: who reads this number, or a larger one, also reads the kinds.
         inbox.asked.fetch_max(number, Ordering::AcqRel);
@@ -137,6 +139,7 @@ mod tests {
     /// is served with the larger number answers both, so it must hold what both asked for.
     #[test]
     fn smp_2_a_number_that_is_served_was_served_with_all_smaller_ones() {
+        crate::select_mutant();
         let inbox = Inbox::new();
         let mut served = Kinds::NONE;
         let slow = post(core::iter::once(&inbox), Kinds::FLUSH_ALL, || {

@@ -77,3 +77,12 @@ pub fn strength(site: Site) -> Strength {
     });
     if left_out { Strength::None } else { Strength::Full }
 }
+
+/// Selects the mutant that the environment names: for tests that make no machine.
+#[cfg(all(test, not(loom)))]
+fn select_mutant() {
+    use arch_contract::mutant;
+    if let Ok(id) = std::env::var(mutant::VARIABLE) {
+        assert!(mutant::select(&id).is_some(), "{id}: no such mutant");
+    }
+}

@@ -19,6 +19,7 @@ use crate::sched::{context, place};
 use crate::sync::{AtomicU8, Leaf, Ordering};
 use crate::trace;
 use abi::Error;
+use abi::testing::Counter;
 use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
@@ -182,6 +183,7 @@ impl Task {
         trace::event(cpu, Kind::Poll, mm, 0);
         let again = Self::poll_here(task, cpu, irq);
         trace::event(cpu, Kind::Polled, 0, 0);
+        trace::count(cpu, Counter::Slices);
         again
     }
 

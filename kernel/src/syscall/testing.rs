@@ -12,6 +12,8 @@ use abi::Error;
 use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation};
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
+use arch_contract::tlb::Tlb;
+use arch_current::Current;
 use core::task::Poll;
 
 /// Makes the call.
@@ -49,6 +51,8 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
             }),
             Operation::StoreBuffering => store_buffering(caller, a, b, c),
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
+            Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),
+            Operation::Steps => Ok(of(a)?.trace.steps()),
         });
     Outcome::Done(result)
 }
@@ -57,7 +61,7 @@ fn arm(point: u64, cpu: &Cpu, how: u64) -> Result<u64, Error> {
     let point = Point::from_number(point).ok_or(Error::BadArgument)?;
     let stop = match how {
         // Nothing is served in the middle of a switch.
-        0 if point != Point::Switching => Stop::Serving,
+        0 if !matches!(point, Point::Switching | Point::SwitchSampled | Point::EpisodeEnds) => Stop::Serving,
         1 => Stop::Deaf,
         _ => return Err(Error::BadArgument),
     };

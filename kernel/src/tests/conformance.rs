@@ -46,6 +46,7 @@ cases! {
     bar_3_commands_reach_the_cpus_that_run_the_process
     bar_3_global_expedited_reaches_the_registered
     bar_3_one_cpu_and_no_other
+    bar_3_a_sequence_is_started_over
     bar_3_a_task_that_adopted_is_asked
     bar_3_a_cpu_in_a_switch_is_asked
     bar_3_sampling_while_threads_end
@@ -65,18 +66,33 @@ cases! {
     ret_2_a_writer_that_moves
     ctx_7_an_episode_ends_in_another_process
     ctx_7_kernel_tasks_reload_nothing
+    ctx_7_the_same_steps_everywhere
+    ctx_7_random_steps_keep_the_grammar
+    ctx_6_kernel_tasks_in_a_row
+    ctx_5_a_switch_holds_what_it_leaves
+    ctx_10_what_was_left_may_be_gone
+    ctx_9_several_end_at_once
     ctx_9_teardown_while_lazy_everywhere
     ctx_9_a_cpu_goes_off_while_lazy
+    tlb_2_the_cpu_that_unmaps
     tlb_3_a_remote_unmap_faults
     tlb_3_tables_are_freed_while_lazy
     tlb_3_a_task_that_adopted
     tlb_3_a_cpu_in_the_switching_window
+    tlb_3_a_flush_waits_for_a_switch
+    tlb_3_a_flush_waits_for_a_task_that_adopts
+    tlb_3_what_flushes_cost
     tlb_4_flushed_while_lazy
+    tlb_4_many_flushes_while_lazy
     tlb_4_two_flushers
     smp_2_wake_ups
+    smp_2_requests_merge
+    smp_2_everyone_asks_everyone
+    smp_2_alone_nobody_is_interrupted
     smp_3_off_and_on
     mig_1_forced_migrations
     mig_2_a_stuck_cpu
+    smp_3_ids_are_reused_while_a_cpu_is_off
     mig_2_an_idle_cpu_takes_from_a_stuck_one
     ctx_4_ids_are_reused
 }

@@ -12,6 +12,7 @@ mod build;
 mod check;
 mod doctor;
 mod error;
+mod executed;
 mod guest;
 mod matrix;
 mod mutants;
@@ -23,6 +24,7 @@ mod pool;
 mod protocol;
 mod qemu;
 mod run;
+mod sites;
 mod symbols;
 mod terminal;
 mod test;
@@ -54,6 +56,8 @@ enum Command {
     Matrix(matrix::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
+    /// Run a conformance case, and check what its CPUs executed.
+    Stream(executed::Arguments),
     /// Formatting, lints and the gates that keep the tree honest.
     Check(check::Arguments),
     /// Count instructions and bytes.
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Matrix(arguments) => matrix::main(arguments),
         Command::Mutants(arguments) => mutants::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
+        Command::Stream(arguments) => executed::main(arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),
         Command::Doctor(arguments) => doctor::main(arguments),

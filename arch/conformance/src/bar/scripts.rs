@@ -322,3 +322,38 @@ pub fn bar_3_sampling_while_threads_end<O: Os>(world: &World<O>) -> Outcome {
     ensure_eq!(ended(world), [1, 1], "how those who started them ended");
     Ok(())
 }
+
+/// A thread is in a restartable sequence when another publishes something and gives the restart
+/// command: the sequence is not gone on with after that, and what follows it sees what was published.
+/// `BAR-3`
+pub fn bar_3_a_sequence_is_started_over<O: Os>(world: &World<O>) -> Outcome {
+    /// Nanoseconds, after which it will not be started over any more.
+    const PATIENCE: u64 = 3_000_000_000;
+    world.flags()?;
+    world.move_to(0)?;
+    world.barrier(Command::RegisterPrivateExpeditedRseq)?;
+    let cpu = world.others().next().unwrap_or(0);
+    let [turns, published, found] = [16, 32, 48].map(|flag| world.flag(flag));
+    let area = world.flag(64);
+    let thread = world.spawn(1 << cpu, move |world| {
+        let registered = world.register_area(area).is_ok();
+        // Whatever else takes its CPU from a thread starts the sequence over, too.
+        while registered && world.load(published) == 0 {
+            world.os.endless_sequence(area, turns);
+        }
+        world.store(found, if registered { 1 } else { 2 });
+    })?;
+    world.wait_until(|world| world.load(turns) > 0 || world.load(found) != 0);
+    world.store(published, 1);
+    world.barrier(Command::PrivateExpeditedRseq)?;
+    let then = world.load(turns);
+    let last = world.now()? + PATIENCE;
+    while world.load(found) == 0 && world.now()? < last {
+        world.os.pause();
+    }
+    ensure!(world.load(found) != 0, "the sequence was not started over");
+    world.join(thread)?;
+    ensure_eq!(world.load(turns), then, "how far the sequence went after the command had returned");
+    ensure_eq!(world.load(found), 1, "how the thread fared (2: it could not register its area)");
+    Ok(())
+}

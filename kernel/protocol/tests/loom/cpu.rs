@@ -5,6 +5,7 @@ use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
 use arch_contract::mutant;
+use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use protocol::cpuset::{CpuId, SharedSet};
 use protocol::inbox::Inbox;
@@ -31,6 +32,7 @@ pub struct Machine {
     /// Two words of user memory.
     pub x: AtomicU64,
     pub y: AtomicU64,
+    pub frame: Frame,
     /// loom chooses who goes next at accesses, not at fences: each barrier begins with one that
     /// nobody reads.
     turn: AtomicU64,
@@ -47,6 +49,7 @@ impl Machine {
             online: SharedSet::new(),
             x: word(),
             y: word(),
+            frame: Frame(UnsafeCell::new(())),
             turn: word(),
         };
         for cpu in machine.cpus() {
@@ -57,6 +60,23 @@ impl Machine {
 
     pub fn cpus(&self) -> [Cpu<'_>; 2] {
         [0, 1].map(|number| Cpu { number: CpuId::new(number).expect("small"), machine: self })
+    }
+}
+
+/// Memory that is not atomic: loom objects if a use and a reuse of it are not ordered.
+pub struct Frame(UnsafeCell<()>);
+
+// SAFETY: nothing is stored in it; whether the accesses are ordered is what loom is to find out.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    /// Uses it as what it was.
+    pub fn touch(&self) {
+        self.0.with(|_| ());
+    }
+    /// Uses it as something else.
+    pub fn reuse(&self) {
+        self.0.with_mut(|_| ());
     }
 }
 
@@ -91,6 +111,22 @@ impl ThisCpu for Cpu<'_> {
     fn event(&self, _kind: Kind, _a: u64, _b: u64) {}
 }
 
+/// Selects the mutant that the environment names.
+fn select() {
+    if let Ok(id) = std::env::var(mutant::VARIABLE) {
+        mutant::select(&id).expect("a mutant of this build");
+    }
+}
+
+/// Runs three threads in all ways with up to three preemptions: more take too long, and faults of
+/// order are known to show with fewer.
+pub fn three(run: impl Fn() + Send + Sync + 'static) {
+    select();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(run);
+}
+
 /// Runs `first` on CPU 0 and `second` on CPU 1, after `before` on both, in all ways there are, with the
 /// mutant that the environment selects. Returns what came out.
 pub fn race<A: Send + 'static, B: Send + 'static, O: Ord + Send + 'static>(
@@ -99,24 +135,10 @@ pub fn race<A: Send + 'static, B: Send + 'static, O: Ord + Send + 'static>(
     second: impl Fn(Cpu<'_>) -> B + Send + Sync + 'static,
     outcome: impl Fn([Cpu<'_>; 2], A, B) -> O + Send + Sync + 'static,
 ) -> BTreeSet<O> {
-    if let Ok(id) = std::env::var(mutant::VARIABLE) {
-        mutant::select(&id).expect("a mutant of this build");
-    }
-    explore(before, first, second, outcome)
-}
-
-/// As [`race`], with what is selected already.
-pub fn explore<A: Send + 'static, B: Send + 'static, O: Ord + Send + 'static>(
-    before: impl Fn([Cpu<'_>; 2]) + Send + Sync + 'static,
-    first: impl Fn(Cpu<'_>) -> A + Send + Sync + 'static,
-    second: impl Fn(Cpu<'_>) -> B + Send + Sync + 'static,
-    outcome: impl Fn([Cpu<'_>; 2], A, B) -> O + Send + Sync + 'static,
-) -> BTreeSet<O> {
+    select();
     let outcomes = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = outcomes.clone();
     let second = Arc::new(second);
-    let runs = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let counted = runs.clone();
     loom::model(move || {
         let machine = Machine::new();
         before(machine.cpus());
@@ -126,9 +148,7 @@ pub fn explore<A: Send + 'static, B: Send + 'static, O: Ord + Send + 'static>(
         });
         let a = first(machine.cpus()[0]);
         let b = other.join().expect("it does not panic");
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         seen.lock().expect("not poisoned").insert(outcome(machine.cpus(), a, b));
     });
-    std::eprintln!("{} runs", runs.load(std::sync::atomic::Ordering::Relaxed));
     std::mem::take(&mut *outcomes.lock().expect("not poisoned"))
 }

@@ -11,4 +11,8 @@
 #![cfg(loom)]
 
 mod cpu;
+mod inbox;
 mod membarrier;
+mod offline;
+mod shootdown;
+mod words;

@@ -2,10 +2,10 @@
 //!
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
 //! console. [`cases`] has those of one CPU, [`many`] many CPUs and the kernels that are built in
-//! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Beside them stand the
-//! conformance suite ([`conformance`], and [`traced`] with events), and what can be read off an
-//! [`image`]. Two
-//! guests run at a time. Every case ends in one line; the last line counts them.
+//! other ways, [`watched`] what the plugin must have seen, [`streams`] what CPUs must have executed,
+//! [`bad_boot`] what must be refused. Beside them stand the conformance suite ([`conformance`], and
+//! [`traced`] with events), and what can be read off an [`image`]. Two guests run at a time. Every case
+//! ends in one line; the last line counts them.
 
 mod bad_boot;
 mod bad_elf;
@@ -18,6 +18,7 @@ pub mod known;
 mod many;
 pub mod report;
 mod runner;
+mod streams;
 mod traced;
 mod watched;
 
@@ -105,6 +106,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         let mut rows = cases::all(arch);
         rows.extend(many::all(arch));
         rows.extend(watched::all(arch));
+        rows.extend(streams::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
         if let Some(lifetime) = arguments.lifetime {
