@@ -110,9 +110,8 @@ fn variant(line: &str) -> Option<&str> {
 /// Every clause has a test whose name says so, and a mutant; every case says its clauses.
 pub fn clauses_are_held() -> Result<Finding> {
     let tree = Tree::read()?;
-    let named = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<&str> {
-        names.flat_map(place::named).collect()
-    };
+    let named =
+        |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<&str> { names.flat_map(place::named).collect() };
     let mut tested = named(&mut tree.names());
     tested.extend(named(&mut conformance::IDS.iter().copied()));
     tested.extend(named(&mut image::CLAUSES.iter().map(|(name, _)| *name)));
