@@ -65,6 +65,7 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
     match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
         Outcome::Done(result) => sched::set_result(registers, result),
         Outcome::Off => return sched::leave(cpu, irq),
+        Outcome::Job(job) => return sched::leave_to_job(cpu, job, irq),
         Outcome::Pending(pending) => {
             sched::wait_pending(cpu, pending, &irq);
             return sched::leave(cpu, irq);
@@ -160,7 +161,9 @@ impl Upcalls<Current> for Upcall {
 
     fn interrupt(cpu: &'static ArchCpu, interrupt: Interrupt) {
         // SAFETY: windows are opened after `bind`.
-        unsafe { Cpu::of(cpu) }.note(interrupt);
+        let cpu = unsafe { Cpu::of(cpu) };
+        trace::interrupted(cpu);
+        cpu.note(interrupt);
     }
 
     fn kernel_fault(cpu: Option<&ArchCpu>, describe: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result) -> ! {
