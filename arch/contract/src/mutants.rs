@@ -1,10 +1,11 @@
-//! The mutants, one row each: name, id, the clause it breaks, what is changed, and who must notice.
+//! The mutants, one row each: name, id, the clause it breaks, what is changed, and who must notice;
+//! where no killer boots a machine, why: `unseen`, here or in the clause.
 
 use crate::Clause;
 use crate::mutant::{Killer, Killer::*, On::*, Row};
 
 macro_rules! mutants {
-    ($($name:ident $id:literal $clause:ident $change:literal by [$($killer:expr),* $(,)?];)*) => {
+    ($($name:ident $id:literal $clause:ident $change:literal by [$($killer:expr),* $(,)?] $(unseen $unseen:literal)?;)*) => {
         /// A mutant. Each variant stands at the place, or places, where it changes something.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u16)]
@@ -16,6 +17,7 @@ macro_rules! mutants {
             clause: Clause::$clause,
             change: $change,
             killers: { const KILLERS: &[Killer] = &[$($killer),*]; KILLERS },
+            unseen: { #[allow(unused_mut, unused_assignments)] { let mut unseen: Option<&'static str> = None; $(unseen = Some($unseen);)? unseen } },
         }),*];
     };
 }
