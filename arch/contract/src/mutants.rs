@@ -52,7 +52,6 @@ mutants! {
         Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
         Host("kernel", "ctx_7_an_episode_ends_in_another_process")];
     M24 "m24" Ctx3 "The barrier (e) lies before the store that says a CPU switches." by [
-        Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
         Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
     M25 "m25" Tlb3 "A flusher skips a CPU that is switching to the mm." by [
         Case(Both, "tlb_3_a_flush_waits_for_a_switch"),
@@ -61,7 +60,7 @@ mutants! {
         Trace(Both, "tlb_3_tables_are_freed_while_lazy"),
         Host("kernel", "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed")];
     M27 "m27" Tlb4 "A CPU whose lazy episode ends in the same mm does not compare generations." by [
-        Case(Both, "tlb_4_flushed_while_lazy"),
+        Trace(Both, "tlb_4_flushed_while_lazy"),
         Host("kernel", "tlb_4_flushed_while_lazy")];
     M28 "m28" Tlb4 "A CPU that missed several generations forgets what the last was raised for." by [
         Case(Both, "tlb_4_many_flushes_while_lazy"),
