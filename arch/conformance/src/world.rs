@@ -336,6 +336,14 @@ impl<O: Os> World<O> {
         Ok(())
     }
 
+    /// Interrupts `cpu` as nothing can forbid.
+    pub fn non_maskable(&self, cpu: u32) -> Result<(), Not> {
+        match self.call(Call::Test, [Operation::NonMaskable as u64, cpu.into()]) {
+            Err(Error::NotSupported) => Err(Not::Skipped("no non-maskable interrupt is survived here")),
+            result => result.map(|_| ()).or_fail("a non-maskable interrupt"),
+        }
+    }
+
     pub fn release(&self, cpu: u32) -> Result<(), Not> {
         self.test(Operation::Release, [cpu.into()]).map(|_| ())
     }
