@@ -67,7 +67,7 @@ mutants! {
         Trace(Both, "tlb_3_tables_are_freed_while_lazy"),
         Host("kernel", "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed")];
     M27 "m27" Tlb4 "A CPU whose lazy episode ends in the same mm does not compare generations." by [
-        Case(Both, "tlb_4_flushed_while_lazy"),
+        Trace(Both, "tlb_4_flushed_while_lazy"),
         Host("kernel", "tlb_4_flushed_while_lazy")];
     M28 "m28" Tlb4 "A CPU that missed several generations forgets what the last was raised for." by [
         Case(Both, "tlb_4_many_flushes_while_lazy"),
