@@ -69,6 +69,8 @@ pub fn fpu_2_a_new_thread_finds_nobodys_vectors<O: Os>(world: &World<O>) -> Outc
         world.wait_until(|world| world.load(world.flag(1)) == seed);
         world.os.newborn().map_err(Not::Failed)?;
         world.join(dying)?;
+        // This one may be given the memory where the other's were kept.
+        world.os.newborn().map_err(Not::Failed)?;
     }
     let busy = world.spawn(1 << cpu, |world| {
         let mut seed = 0;
