@@ -50,7 +50,7 @@ impl Tree {
                 self.programs.insert(stem.into());
             }
             self.asked.extend(asked(text).map(Into::into));
-            for test in tests(text) {
+            for test in tests(text).chain(made(text)) {
                 self.tests.entry(test.into()).or_default().push(path.into());
             }
         }
@@ -74,6 +74,16 @@ impl Tree {
     fn names(&self) -> impl Iterator<Item = &str> {
         self.tests.keys().map(String::as_str)
     }
+}
+
+/// The names that a macro makes tests of, if a file has such a macro: those that begin a line and name
+/// a clause.
+fn made(text: &str) -> impl Iterator<Item = &str> {
+    let makes = text.contains("#[test]") && text.contains("fn $");
+    text.lines().filter(move |_| makes).filter_map(|line| {
+        let name = line.trim_start().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
+        (!place::named(name).is_empty()).then_some(name)
+    })
 }
 
 /// The functions marked as tests.
@@ -207,6 +217,13 @@ mod tests {
     fn tests_are_found_by_their_mark() {
         let text = "#[test]\nfn ctx_7_a() {}\nfn helper() {}\n    #[test]\n    #[should_panic]\n    fn b<T>() {}\n#[test] fn c() {}\n";
         assert_eq!(tests(text).collect::<Vec<_>>(), ["ctx_7_a", "b", "c"]);
+    }
+
+    #[test]
+    fn tests_of_a_macro_are_found_by_their_clause() {
+        let text = "$(#[test] fn $name() {})*\nrefused! {\n    ctx_1_a, \"E1\",\n    right: \"x\";\n}\n";
+        assert_eq!(made(text).collect::<Vec<_>>(), ["ctx_1_a"]);
+        assert_eq!(made("ctx_1_a\n").count(), 0);
     }
 
     #[test]
