@@ -38,7 +38,7 @@ use protocol::{Strength, ThisCpu};
 pub type ArchCpu = <Current as Base>::Cpu;
 
 /// What must be looked at before user mode is entered again. Zero on the fast path.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Work(u32);
 
 impl Work {

@@ -57,7 +57,7 @@ pub struct Held {
     /// The number that it was loaded under.
     slot: Cell<Slot>,
     slots: [Cell<Remembered>; SLOTS],
-    synced: Synced,
+    pub(crate) synced: Synced,
     /// An mm that is being taken apart was asked back while it was active.
     drop_wanted: Cell<bool>,
     /// For the refcount policy: what the lazy episode holds a reference to.
