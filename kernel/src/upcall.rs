@@ -161,7 +161,9 @@ impl Upcalls<Current> for Upcall {
 
     fn interrupt(cpu: &'static ArchCpu, interrupt: Interrupt) {
         // SAFETY: windows are opened after `bind`.
-        unsafe { Cpu::of(cpu) }.note(interrupt);
+        let cpu = unsafe { Cpu::of(cpu) };
+        trace::interrupted(cpu);
+        cpu.note(interrupt);
     }
 
     fn kernel_fault(cpu: Option<&ArchCpu>, describe: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result) -> ! {

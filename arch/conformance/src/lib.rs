@@ -17,17 +17,26 @@
 extern crate alloc;
 
 mod bar;
+mod boot;
 pub mod catalogue;
 mod ctx;
+mod fpu;
+mod hv;
 mod mig;
 mod outcome;
+mod probe;
+mod pte;
 mod ret;
 mod smp;
 mod table;
+mod time;
 mod tlb;
+mod trap;
+mod usr;
 mod world;
 
 pub use outcome::{Not, Outcome, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED};
+pub use probe::{Addresses, Deed, Feature, File, Meanwhile, Probe, Touch};
 pub use table::{Case, IDS, Machines, find, table};
 pub use world::{World, main};
 
@@ -73,7 +82,7 @@ pub enum Announcement {
 }
 
 /// What a case stands on.
-pub trait Os: Clone + Send + Sized + 'static {
+pub trait Os: Probe + Clone + Send + Sized + 'static {
     /// A thread that was started and is to be waited for.
     type Thread;
 
@@ -121,6 +130,12 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// Adds 1 to `turns` for ever, in a restartable sequence of the registered `area`; returns when
     /// the kernel has started it over.
     fn endless_sequence(&self, area: Word, turns: Word);
+
+    /// Loads and reserves the word `at`, makes the system call `call`, if there is one, and stores what
+    /// was loaded under the reservation: whether it was stored. `None`: the machine has none.
+    fn held_reservation(&self, _at: Word, _call: Option<u64>) -> Option<bool> {
+        None
+    }
 
     /// Prints a line.
     fn say(&self, line: fmt::Arguments<'_>);

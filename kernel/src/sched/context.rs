@@ -57,7 +57,7 @@ pub struct Held {
     /// The number that it was loaded under.
     slot: Cell<Slot>,
     slots: [Cell<Remembered>; SLOTS],
-    synced: Synced,
+    pub(crate) synced: Synced,
     /// An mm that is being taken apart was asked back while it was active.
     drop_wanted: Cell<bool>,
     /// For the refcount policy: what the lazy episode holds a reference to.
@@ -163,12 +163,13 @@ pub enum Rest {
 #[inline(always)]
 pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
     let to = space.id();
-    if mutant::any() {
-        return Err(Rest::All);
-    }
     let Some(from) = cpu.words.active() else { return Err(Rest::All) };
     if from.is(to) {
         return Ok(Serialized::NotHere);
+    }
+    // Mutants are placed on the long way.
+    if mutant::any() {
+        return Err(Rest::All);
     }
     // Only this CPU puts itself in and takes itself out.
     if !space.shared().set().has(cpu.number) {

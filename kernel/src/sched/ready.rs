@@ -259,6 +259,12 @@ pub struct RunQueue {
 const LOOK_AT: usize = 32;
 
 impl RunQueue {
+    /// What is ready, the best first.
+    #[cfg(test)]
+    pub fn waiting(&self) -> impl Iterator<Item = &Runnable> {
+        self.queues.iter().rev().flat_map(Queue::iter)
+    }
+
     fn try_new(charged: Charged, cpu: CpuId) -> Result<Self, NoMemory> {
         let mut queues = List::new(charged);
         queues.fill_to(256, Queue::new)?;

@@ -9,9 +9,10 @@ use crate::sched::context::Loaded;
 use crate::sched::task::{Task, slices};
 use crate::trace;
 use abi::Error;
-use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation};
+use abi::testing::{Counter, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, Operation};
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
+use arch_contract::smp::Smp;
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use core::task::Poll;
@@ -49,6 +50,14 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
                 Loaded::Lazy(id) => id.get() | LOADED_LAZILY,
                 Loaded::Switching { to, .. } => to.get() | LOADED_SWITCHING,
             }),
+            Operation::Fault => {
+                let which = FaultWord::from_number(a).ok_or(Error::BadArgument)?;
+                Ok(cpu.kernel.last_fault.word(which))
+            }
+            Operation::NonMaskable => {
+                let sent = Current::send_non_maskable(cpu.arch(), of(a)?.arch(), caller.irq);
+                sent.map(|()| 0).map_err(|_| Error::NotSupported)
+            }
             Operation::StoreBuffering => store_buffering(caller, a, b, c),
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
             Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),

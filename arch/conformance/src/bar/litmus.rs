@@ -28,7 +28,7 @@ fn in_the_kernel<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u64,
     const CALLS: u64 = 400;
     /// Nanoseconds, after which those that were made are enough: on a busy host the two CPUs wait for
     /// each other.
-    const TIME: u64 = 4_000_000_000;
+    const TIME: u64 = 12_000_000_000;
     world.map(KERNELS, 2)?;
     // The last call that is made, once that is known. It is stored before this side makes it, so the
     // other side finds it when it is through with it.
@@ -104,7 +104,7 @@ fn with_membarrier<O: Os>(world: &World<O>, shape: Shape) -> Outcome {
 fn play<O: Os>(world: &World<O>, cpu: u32, shape: Shape, fence: Fence) -> Result<u64, Not> {
     const ROUNDS: u64 = 20_000;
     /// Nanoseconds, after which those that were made are enough.
-    const TIME: u64 = 8_000_000_000;
+    const TIME: u64 = 6_000_000_000;
     /// So often is enough to know that it happens.
     const ENOUGH: u64 = 10;
     const OVER: u64 = u64::MAX;

@@ -15,6 +15,7 @@ use crate::sites::{self, Site};
 use crate::symbols::{Frame, Names};
 use crate::toolchain::root;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use stream::Instruction;
 
 /// The declared table.
@@ -72,16 +73,19 @@ impl Ledger {
     }
 
     /// The full barriers that stand for their own sake.
-    pub fn barriers<'a>(&self, found: &'a Found) -> &'a [Site] {
+    pub fn barriers(&self, found: &Found) -> Vec<Site> {
         let row = self.rows.iter().position(|row| row.at == "barrier.rs full_barrier");
-        row.map_or(&[], |row| &found.of_rows[row])
+        row.map_or(Vec::new(), |row| found.of_rows[row].values().flatten().copied().collect())
     }
 
-    /// The row about an instruction with these frames: that of the innermost function that has one.
-    fn row_of(&self, frames: &[Frame]) -> Option<usize> {
+    /// The row about an instruction with these frames: that of the innermost function that has one,
+    /// and which of the frames it is.
+    fn row_of(&self, frames: &[Frame]) -> Option<(usize, usize)> {
         let find = |about: &dyn Fn(&Row) -> bool| self.rows.iter().position(about);
-        frames.iter().find_map(|frame| {
-            find(&|row| row.is_about(frame)).or_else(|| find(&|row| row.is_about_the_file_of(frame)))
+        frames.iter().enumerate().find_map(|(depth, frame)| {
+            let row =
+                find(&|row| row.is_about(frame)).or_else(|| find(&|row| row.is_about_the_file_of(frame)));
+            Some((row?, depth))
         })
     }
 }
@@ -102,20 +106,27 @@ impl Row {
         self.at.strip_suffix(" *").is_some_and(|file| frame.is_in(file))
     }
 
-    /// What is wrong with what was found, in the order of addresses.
-    pub fn complaint(&self, found: &[Site]) -> Option<String> {
-        if found.is_empty() {
-            return Some("nothing of it is in the image".into());
-        }
+    /// What is wrong with what was found.
+    pub fn complaint(&self, found: &OfRow) -> Option<String> {
+        let all: Vec<_> = found.values().flatten().collect();
         if self.sequence.is_empty() {
-            let missing = self.any.iter().find(|name| found.iter().all(|site| site.instruction != name.0));
-            let other = found.iter().find(|site| !self.any.contains(&Name(site.instruction)));
-            return match (missing, other) {
+            let missing = |Name(name): &&Name| all.iter().all(|site| site.instruction != *name);
+            let other = all.iter().find(|site| !self.any.contains(&Name(site.instruction)));
+            return match (self.any.iter().find(missing), other) {
                 (Some(Name(missing)), _) => Some(format!("{} is missing", missing.name())),
                 (_, Some(site)) => Some(format!("{:#x}: {} is new", site.at, site.instruction.name())),
                 _ => None,
             };
         }
+        match found.len() {
+            0 => Some("nothing of it is in the image".into()),
+            _ => found.values().find_map(|sites| self.complaint_of_one(sites)),
+        }
+    }
+
+    /// The same of one place that it was inlined into, in the order of addresses: a whole number of
+    /// sequences, since the compiler may have doubled code.
+    fn complaint_of_one(&self, found: &[Site]) -> Option<String> {
         let mut wanted = self.sequence.iter().cycle();
         for (site, Name(wanted)) in found.iter().zip(wanted.by_ref()) {
             if site.instruction != *wanted {
@@ -135,16 +146,20 @@ fn is_generated(site: &Site, frames: &[Frame]) -> bool {
     by_atomics && frames.iter().find(|frame| frame.has_line()).is_some_and(Frame::is_plain_rust)
 }
 
+/// The instructions of a row, by the place that its function was inlined into: the functions, and
+/// their lines, outside it.
+pub type OfRow = BTreeMap<Vec<(String, u32)>, Vec<Site>>;
+
 /// The instructions of an image by the rows that they belong to, and those that no row has.
 pub struct Found {
-    pub of_rows: Vec<Vec<Site>>,
+    pub of_rows: Vec<OfRow>,
     pub others: Vec<Site>,
 }
 
 /// Sorts the instructions of an image.
 pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> Vec<Frame>) -> Result<Found> {
     let file = parse(bytes)?;
-    let mut found = Found { of_rows: vec![Vec::new(); ledger.rows.len()], others: Vec::new() };
+    let mut found = Found { of_rows: vec![OfRow::new(); ledger.rows.len()], others: Vec::new() };
     for (code, base) in code_sections(&file, "the image")? {
         for site in sites::instructions(arch, code, base) {
             let frames = frames(site.at);
@@ -152,7 +167,11 @@ pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> V
                 continue;
             }
             match ledger.row_of(&frames) {
-                Some(row) => found.of_rows[row].push(site),
+                Some((row, depth)) => {
+                    let outside = frames[depth + 1..].iter();
+                    let place = outside.map(|frame| (frame.function.clone(), frame.line)).collect();
+                    found.of_rows[row].entry(place).or_default().push(site);
+                }
                 None => found.others.push(site),
             }
         }
@@ -183,4 +202,125 @@ pub fn compare(arch: Arch, name: &str, ledger: &Ledger, found: &Found, names: &N
         }
     }
     complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::tests::with_code;
+    use super::*;
+    use Instruction::*;
+
+    const TABLE: &str = r#"
+        [[site]]
+        at = "context.rs load"
+        sequence = ["mtspr pidr", "isync", "ptesync"]
+        keeps = "CTX-4"
+
+        [[site]]
+        at = "apic.rs command"
+        sequence = ["lfence", "wrmsr"]
+        keeps = "SMP-1"
+
+        [[site]]
+        at = "apic.rs *"
+        any = ["wrmsr", "cpuid"]
+        keeps = "SMP-2"
+
+        [[site]]
+        at = "idt::stubs"
+        sequence = ["iretq"]
+        keeps = "TRAP-1"
+    "#;
+
+    fn ledger() -> Ledger {
+        Ledger::parse(TABLE).unwrap()
+    }
+
+    fn sites(found: &[Instruction]) -> Vec<Site> {
+        let site = |(index, &instruction)| Site { at: index as u64, bytes: 4, instruction };
+        found.iter().enumerate().map(site).collect()
+    }
+
+    fn complaint(row: usize, found: &[Instruction]) -> Option<String> {
+        let found = if found.is_empty() { OfRow::new() } else { OfRow::from([(Vec::new(), sites(found))]) };
+        ledger().rows[row].complaint(&found)
+    }
+
+    /// Two halves are no whole.
+    #[test]
+    fn each_place_has_its_own_sequence() {
+        let place = |line, found: &[Instruction]| (vec![("caller".to_owned(), line)], sites(found));
+        let twice = |found: &[Instruction]| {
+            ledger().rows[1].complaint(&OfRow::from([place(1, found), place(2, found)]))
+        };
+        assert_eq!(twice(&[Lfence, Wrmsr]), None);
+        let same = Row { sequence: vec![Name(Wrmsr), Name(Wrmsr)], ..ledger().rows.remove(1) };
+        assert!(same.complaint(&OfRow::from([place(1, &[Wrmsr]), place(2, &[Wrmsr])])).is_some());
+    }
+
+    #[test]
+    fn a_sequence_stands_whole_as_often_as_it_was_inlined() {
+        assert_eq!(complaint(0, &[MtPidr, Isync, Ptesync]), None);
+        assert_eq!(complaint(0, &[MtPidr, Isync, Ptesync, MtPidr, Isync, Ptesync]), None);
+        assert_eq!(complaint(0, &[]).unwrap(), "nothing of it is in the image");
+        assert_eq!(complaint(0, &[MtPidr, Ptesync]).unwrap(), "0x1: ptesync, where isync should be");
+        assert_eq!(complaint(0, &[MtPidr, Isync]).unwrap(), "ptesync is missing at its end");
+        let one_of_two = [MtPidr, Isync, Ptesync, MtPidr, Ptesync];
+        assert_eq!(complaint(0, &one_of_two).unwrap(), "0x4: ptesync, where isync should be");
+    }
+
+    #[test]
+    fn of_any_each_is_there_and_nothing_else() {
+        assert_eq!(complaint(2, &[Wrmsr, Cpuid, Wrmsr]), None);
+        assert_eq!(complaint(2, &[Wrmsr]).unwrap(), "cpuid is missing");
+        assert_eq!(complaint(2, &[Wrmsr, Cpuid, Hlt]).unwrap(), "0x2: hlt is new");
+    }
+
+    #[test]
+    fn the_row_is_that_of_the_innermost_function_that_has_one() {
+        let row = |places: &[&str]| {
+            let found = ledger().row_of(&places.iter().map(|place| Frame::parse(place)).collect::<Vec<_>>());
+            found.map(|(row, _)| row)
+        };
+        assert_eq!(row(&["isync at arch/p/src/spr.rs:1", "load at arch/p/src/context.rs:2"]), Some(0));
+        assert_eq!(row(&["command at arch/p/src/apic.rs:1", "send at arch/p/src/apic.rs:2"]), Some(1));
+        assert_eq!(row(&["write at arch/p/src/apic.rs:1"]), Some(2));
+        assert_eq!(row(&["arch_p::idt::stubs::<kernel::Upcall>"]), Some(3));
+        assert_eq!(row(&["load at some_crate/src/context.rs:2"]), None, "not a file of ours");
+        assert_eq!(row(&["unload at arch/p/src/context.rs:2"]), None);
+        assert_eq!(row(&["midt::stubs"]), None);
+    }
+
+    #[test]
+    fn only_what_assembly_makes_needs_a_row() {
+        // lock or dword ptr [rsp], 0; iretq
+        let image = with_code(&[0xf0, 0x83, 0x0c, 0x24, 0x00, 0x48, 0xcf]);
+        let others = |place: &'static str| {
+            let frames = |_| vec![Frame::parse(place)];
+            let found = find(Arch::X86_64, &ledger(), &image, &frames).unwrap();
+            found.others.iter().map(|site| site.instruction).collect::<Vec<_>>()
+        };
+        assert_eq!(others("add at library/core/src/sync/atomic.rs:9"), [Iretq]);
+        assert_eq!(others("lock at kernel/src/sync.rs:9"), [Iretq]);
+        assert_eq!(others("full_barrier at arch/x86_64/src/barrier.rs:9"), [Locked, Iretq]);
+        assert_eq!(others("assembly"), [Locked, Iretq]);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        assert!(Ledger::parse("[[site]]\nat = \"f\"\nsequence = [\"nop\"]\nkeeps = \"x\"").is_err());
+    }
+
+    #[test]
+    fn the_tables_of_the_ports_are_read() {
+        for arch in Arch::ALL {
+            assert!(
+                Ledger::read(arch)
+                    .unwrap()
+                    .rows
+                    .iter()
+                    .all(|row| { row.sequence.is_empty() != row.any.is_empty() && !row.keeps.is_empty() })
+            );
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! The tests that run here: unit tests of the generic kernel over the simulated machine, of the
-//! archive readers, of these tools; and the protocols of CPUs against loom's atomics. Built once by cargo, then each test program is run and its
-//! lines read, so that every test is a case.
+//! archive readers, of these tools; and the protocols of CPUs against loom's atomics. Built once by
+//! cargo, then each test program is run and its lines read, so that every test is a case.
 
 use super::report::{Case, Results, Verdict};
 use crate::build;
 use crate::error::{Context, Result};
+use crate::pictures;
 use crate::toolchain::{Toolchain, root};
 use crate::ui::Progress;
+use ::trace::swimlanes::FOLDER;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -72,6 +74,7 @@ fn program_cases(
     let _progress = Progress::start(format!("testing {name}"));
     let mut child = command
         .current_dir(folder)
+        .env(FOLDER, pictures::folder())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

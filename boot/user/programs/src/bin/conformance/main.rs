@@ -10,8 +10,8 @@ use conformance::{Announcement, Case, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, ST
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use user_programs::sequence;
 use user_programs::watch;
+use user_programs::{reservation, sequence};
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, CURRENT, JoinHandle};
@@ -20,6 +20,8 @@ use user_rt::{
 };
 use user_rt::{call, compiler_barrier, println};
 
+mod probe;
+
 user_rt::entry!(main);
 
 /// The longest a case may take by the machine's clock. Generous: the host may have other things to
@@ -27,6 +29,9 @@ user_rt::entry!(main);
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn main(args: Args) -> u8 {
+    // The block that holds them begins with the first.
+    let block = args.get(0).unwrap_or_default().as_ptr() as u64;
+    probe::ARGUMENTS.store(block, Ordering::Relaxed);
     let name = match args.get(1) {
         None | Some("each") => return each(&args, 2, 1),
         Some("repeat") => match args.get(2).map(str::parse) {
@@ -188,6 +193,12 @@ impl Os for User {
     fn endless_sequence(&self, area: Word, turns: Word) {
         // SAFETY: the case has registered the area; both lie in the arena, where nothing of Rust's is.
         unsafe { sequence::endless(word(area).cast(), word(turns)) };
+    }
+
+    fn held_reservation(&self, at: Word, call: Option<u64>) -> Option<bool> {
+        // SAFETY: a word of the arena, where nothing of Rust's is; a call without arguments writes
+        // no memory.
+        unsafe { reservation::held_across(call, word(at)) }
     }
 
     fn say(&self, line: fmt::Arguments<'_>) {
