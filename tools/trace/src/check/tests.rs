@@ -324,6 +324,21 @@ fn nothing_is_concluded_from_what_was_lost() {
 }
 
 #[test]
+fn what_a_ring_has_lost_is_held_against_nobody() {
+    // CPU 1 retired the id, in a record that is gone.
+    let mut ids = script();
+    ids.on(0, Kind::IdTaken, 1, 5).switch(0, 0, 1).on(1, Kind::IdRetired, 1, 5).lose(1);
+    ids.on(1, Kind::Online, 0, 0).on(0, Kind::IdTaken, 2, 5);
+    assert_eq!(ids.found(), []);
+
+    // CPU 1 became lazy in a record that is gone: the end of the episode has no beginning.
+    let mut lazy = script();
+    lazy.boot(1, 1, 8).on(1, Kind::UserEnter, 0, 0).leave(1, 1).lose(1);
+    lazy.switch(1, 1, 2).on(1, Kind::LazyExit, 1, 2).on(1, Kind::UserReturn, 2, 8);
+    assert_eq!(lazy.found(), []);
+}
+
+#[test]
 fn a_report_shows_the_event_and_those_around_it() {
     let mut bad = script();
     bad.boot(0, 1, 7).boot(1, 1, 8).on(0, Kind::UserEnter, 0, 0).on(0, Kind::Idle, 0, 0);
