@@ -296,6 +296,14 @@ fn i12_what_membarrier_samples_and_waits_for() {
     no_barriers.boot(0, 1, 7).on(0, Kind::UserEnter, 0, 0).on(0, Kind::MembarrierEnter, 8, 1);
     no_barriers.on(0, Kind::Sampled, 1, 1).on(0, Kind::MembarrierExit, 8, 1);
     assert_eq!(no_barriers.found(), [Invariant::I12, Invariant::I12]);
+
+    // CPU 1 has stored `current_mm`, but its (e) comes after (a): it may be missed, and need not be.
+    let mut enters = script();
+    enters.boot(0, 1, 7).on(0, Kind::UserEnter, 0, 0).on(1, Kind::Current, 1, 0).on(1, Kind::Join, 1, 0);
+    enters.on(0, Kind::MembarrierEnter, 8, 1).barrier(0, Site::MembarrierEnter);
+    enters.on(0, Kind::Sampled, 0, 1).on(1, Kind::SwitchBegin, 0, 1).barrier(1, Site::EnterUserMm);
+    enters.barrier(0, Site::MembarrierExit).on(0, Kind::MembarrierExit, 8, 1);
+    assert_eq!(enters.found(), []);
 }
 
 #[test]
