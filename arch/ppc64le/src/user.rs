@@ -63,6 +63,8 @@ unsafe extern "C" {
 
 /// Closes user pages to the kernel, and says whether this CPU heeds it. Once per CPU, at boot.
 pub(crate) fn close() -> UserPages {
+    // `isync` on both sides, as in `set`.
+    spr::isync();
     // SAFETY: takes rights away from kernel accesses to user pages, which none are under way.
     unsafe {
         spr::write::<{ number::UAMOR }>(0);
