@@ -17,7 +17,6 @@ pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
 use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
-use crate::job::Job;
 use crate::kernel::Waiting;
 use crate::membarrier;
 use crate::object::Ref;
@@ -42,8 +41,8 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
-    /// A kernel task goes on with it, and stores the result.
-    Job(Job),
+    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    Job,
 }
 
 /// Who calls.
