@@ -23,6 +23,7 @@ use crate::object::Ref;
 use crate::process::Process;
 use crate::thread::Thread;
 use abi::{Error, Kind, Rights};
+use arch_contract::mutant::{self, Mutant};
 
 /// What a capability names. Objects of which the machine has one are named by their kind.
 #[derive(Clone)]
@@ -88,7 +89,8 @@ impl Capability {
             _ if self.badge == 0 && self.object.takes_badge() => badge,
             _ => return Err(Error::BadArgument),
         };
-        Ok(Self { object: self.object.clone(), rights: self.rights & rights, badge })
+        let rights = if mutant::is(Mutant::CopyAddsRights) { rights } else { self.rights & rights };
+        Ok(Self { object: self.object.clone(), rights, badge })
     }
 
     /// The end of a capability that was taken out of its slot. The caller holds no lock: this may be

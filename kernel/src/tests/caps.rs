@@ -47,7 +47,7 @@ fn pair(timer: impl FnOnce(&mut Run) -> u64) -> (Run, User, u64) {
 /// A copy has the rights that both name, of whatever the original has; what a handle is on can be
 /// asked with no right at all.
 #[test]
-fn cap_1_a_copy_is_never_more() {
+fn cap_1_rights_only_shrink() {
     let mut run = Run::boot(Profile::Minimal);
     let page = run.page();
     let of = |rights: Rights| u64::from(rights.bits());
@@ -148,7 +148,7 @@ fn cap_3_what_a_dead_process_leaves() {
 /// Somebody copies what is not revoked yet, faster than the revocation deletes: it ends nevertheless,
 /// and after it there is nothing.
 #[test]
-fn cap_4_copies_do_not_outrun_a_revocation() {
+fn cap_4_a_raced_revocation_ends() {
     const COPIES: usize = 100;
     /// More than a slice of the revocation deletes.
     const PER_TURN: usize = 24;

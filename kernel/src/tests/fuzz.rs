@@ -177,7 +177,8 @@ impl Fuzz {
                     _ => self.random.of(&[(0, 0), (abi::MIN_BUDGET, 1 << 20), (1 << 20, 1 << 20), (9, 10)]),
                 };
             }
-            Call::HandleCopy => args[1] = self.random.below(64),
+            Call::HandleCopy => (args[1], args[2]) = (self.random.below(64), self.random.of(&[0, 0, 0, 7])),
+            Call::HandleMove => args[1] = if self.random.one_in(2) { 0 } else { self.handle() },
             _ => {}
         }
         args
