@@ -334,7 +334,7 @@ impl Slots {
             self.grow(table).map_err(|NoMemory| Error::NoMemory)?;
         }
         self.unused = index + 1;
-        if self.unused as usize % LEAF_SLOTS == 0 {
+        if (self.unused as usize).is_multiple_of(LEAF_SLOTS) {
             self.unused += 1;
         }
         Ok(index)
