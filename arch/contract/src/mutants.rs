@@ -395,4 +395,20 @@ mutants! {
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")]
         unseen "an order of two accesses: TCG's CPUs store in order";
+        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")];
+    CopyAddsRights "copy-adds-rights" Cap1 "A copy has the rights that were asked for." by [
+        Case(Both, "cap_1_a_copy_is_never_more"),
+        Host("kernel", "cap_1_rights_only_shrink")];
+    GrantsAreOriginals "grants-are-originals" Cap2 "What a process is given by another counts as derived from nothing." by [
+        Case(Both, "cap_2_a_revocation_reaches_every_process"),
+        Host("kernel", "cap_2_a_revocation_reaches_what_was_derived_and_nothing_else")];
+    MovedIsOriginal "moved-is-original" Cap3 "A moved handle counts as derived from nothing." by [
+        Case(Both, "cap_3_moved_and_left"),
+        Host("kernel", "cap_2_cap_3_the_brackets_are_a_tree")];
+    CopiesForFree "copies-for-free" Cap4 "Who derives while a revocation is under way does nothing for it." by [
+        Host("kernel", "cap_4_a_raced_revocation_ends")]
+        unseen "on a machine it is up to the timing which of the two is faster";
+    RevokedAtOnce "revoked-at-once" Cap5 "A revocation is one slice." by [
+        Host("kernel", "cap_5_a_revocation_comes_in_slices")]
+        unseen "programs see time, not how long interrupts were off";
 }
