@@ -3,6 +3,7 @@
 //! It is placed in memory that it manages itself, so a machine has one and a model run makes a
 //! fresh one each time, with no global anywhere.
 
+use crate::cap::derivation::Trees;
 use crate::console::Console;
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet, SharedSet};
@@ -54,13 +55,15 @@ pub struct Kernel {
     pub console: Console,
     pub log: Log,
     pub tracing: Tracing,
+    /// What was derived from what, of all objects.
+    pub trees: Trees,
     /// The machine's numbers for address spaces.
     pub ids: HardwareIds,
     #[cfg(test)]
     pub lifetime: tests::Chosen,
     /// Orders the events of host tests: the simulated clock stands still for long.
     #[cfg(test)]
-    pub(crate) events: AtomicU64,
+    pub(crate) events: core::sync::atomic::AtomicU64,
     /// By number; null where the machine has none. Written while the boot CPU is alone.
     cpus: [AtomicPtr<Cpu>; MAX_CPUS],
     /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
@@ -341,13 +344,14 @@ pub(crate) fn place(
         console: Console::new(),
         log,
         tracing,
+        trees: Trees::new(),
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),
         ids,
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
         #[cfg(test)]
-        events: AtomicU64::new(0),
+        events: core::sync::atomic::AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
         affinities: Affinities::new(),

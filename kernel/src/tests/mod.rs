@@ -7,6 +7,7 @@
 
 mod barriers;
 mod calls;
+mod caps;
 mod conformance;
 mod context;
 mod explore;
@@ -15,6 +16,8 @@ mod jobs;
 mod many;
 mod rseq;
 mod sched;
+#[cfg(spandrel_schedule)]
+mod schedules;
 mod sweep;
 mod threads;
 mod trace;

@@ -5,7 +5,7 @@ use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::membarrier;
 use crate::mm::budget::Budget;
-use crate::mm::space::{Progress, Space};
+use crate::mm::space::{Progress, Space, UserRange};
 use crate::mm::testing::{irqs_off, kernel_cpus};
 use crate::request;
 use crate::sched::context::{self, Loaded, Registrations};
@@ -72,7 +72,8 @@ impl World {
 }
 
 fn unmap(cpu: &Cpu, space: &Space, at: VirtAddr, pages: u64) {
-    while space.release(cpu, at, pages * PAGE_SIZE, 8, &irqs_off()) == Ok(Progress::More) {}
+    let range = UserRange::new(at, pages * PAGE_SIZE).unwrap();
+    while space.release(cpu, range, 8, &irqs_off()) == Ok(Progress::More) {}
 }
 
 fn enter(cpu: &Cpu, space: &Space) {
