@@ -7,12 +7,14 @@
 mod console;
 mod handle;
 mod memory;
+mod object;
 mod process;
 mod testing;
 mod thread;
 mod time;
 
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
+pub use object::{Attach, Create};
 use process::process;
 
 use crate::cap::Capability;
@@ -108,7 +110,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
             sched::yield_current(cpu);
             Ok(0)
         }
-        Call::HandleClose => handle::close(&caller, args),
+        Call::HandleClose => return handle::close(&caller, args),
         Call::HandleCopy => handle::copy(&caller, args),
         Call::HandleMove => handle::transfer(&caller, args),
         Call::HandleRevoke => return handle::revoke(&caller, args),
@@ -119,6 +121,8 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::SleepUntil => return time::sleep_until(&caller, args),
         Call::MemoryMap => return memory::map(&caller, args),
         Call::MemoryUnmap => return memory::unmap(&caller, args),
+        Call::MemoryCreate => return object::create(&caller, args),
+        Call::MemoryAttach => return object::attach(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),

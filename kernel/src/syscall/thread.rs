@@ -69,7 +69,7 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     if let Err(error) = process.add_thread(cpu, thread.clone()) {
         // Somebody may wait for it already.
         sched::ending::end_thread(cpu, &thread);
-        if let Ok(capability) = table.take(cpu, handle) {
+        if let Poll::Ready(Ok(capability)) = table.take(cpu, handle, caller.irq) {
             capability.dispose(cpu);
         }
         return Err(error);
