@@ -18,13 +18,13 @@ use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
-use super::space::{AttachmentId, Progress};
+use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sync::{AtomicBool, Ordering};
 use crate::syscall::SLICE_PAGES;
-use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::irq::IrqsOff;
 
 /// See the module.
@@ -86,23 +86,15 @@ pub struct Attachment {
     pub object: Ref<MemoryObject>,
     process: Ref<Process>,
     id: AttachmentId,
-    pub start: VirtAddr,
-    /// In bytes.
-    pub length: u64,
+    pub range: UserRange,
     /// Whether nothing of it is mapped any more, for good.
     ended: AtomicBool,
 }
 
 impl Attachment {
     /// Where `object` was mapped in the space of `process`.
-    pub fn new(
-        object: Ref<MemoryObject>,
-        process: Ref<Process>,
-        id: AttachmentId,
-        start: VirtAddr,
-        length: u64,
-    ) -> Self {
-        Self { object, process, id, start, length, ended: AtomicBool::new(false) }
+    pub fn new(object: Ref<MemoryObject>, process: Ref<Process>, id: AttachmentId, range: UserRange) -> Self {
+        Self { object, process, id, range, ended: AtomicBool::new(false) }
     }
 
     /// Whether [`detach`](Self::detach) is through.
@@ -115,7 +107,7 @@ impl Attachment {
     pub fn detach(&self, cpu: &Cpu, irq: &IrqsOff) {
         // A space that is being taken apart has no user any more, and frees its regions itself.
         let done = !self.process.begin_undoing(cpu) || {
-            let done = self.process.space.detach(cpu, self.id, self.start, self.length, SLICE_PAGES, irq);
+            let done = self.process.space.detach(cpu, self.id, self.range, SLICE_PAGES, irq);
             Process::end_job(&self.process, cpu);
             done == Progress::Done
         };

@@ -29,7 +29,7 @@ use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::rendezvous::{self, Point};
-use crate::sync::Lock;
+use crate::sync::{Guard, Lock};
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -268,41 +268,43 @@ impl Space {
         }
     }
 
-    /// Takes pages and regions out of `at..at + len`, as far as they reach into it; what is not
+    /// Takes pages and regions out of `range`, as far as they reach into it; what is not
     /// mapped is skipped. Does up to `max_pages` pages; call again with the same range while there
     /// is more. Only the first call can fail, for want of memory to split a region, and has done
     /// nothing then. What is attached counts as not mapped.
+    #[inline]
     pub fn release(
         &self,
         cpu: &Cpu,
-        at: VirtAddr,
-        len: u64,
+        range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
-        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
-            return Err(SpaceError::Misaligned);
+        let inner = self.inner.lock(cpu);
+        match inner.regions.first_in(range.start, range.end, None) {
+            None => Ok(Progress::Done),
+            Some(index) => self.release_from(cpu, inner, index, range, max_pages, irq),
         }
-        let range = user_range(at, len)?;
-        self.take_out(cpu, range, None, max_pages, irq)
     }
 
-    /// Unmaps an attachment, whose whole range is `at..at + len`, as [`release`](Self::release) does its
-    /// pages. When it is done the space refers to the object no more.
+    /// Unmaps an attachment, which is all of `range`, as [`release`](Self::release) does its pages. When
+    /// it is done the space refers to the object no more.
     pub fn detach(
         &self,
         cpu: &Cpu,
         id: AttachmentId,
-        at: VirtAddr,
-        len: u64,
+        range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Progress {
-        let range = (at, VirtAddr(at.0 + len));
-        if self.take_out(cpu, range, Some(id), max_pages, irq) == Ok(Progress::More) {
-            return Progress::More;
-        }
         let mut inner = self.inner.lock(cpu);
+        if let Some(index) = inner.regions.first_in(range.start, range.end, Some(id)) {
+            let progress = self.release_from(cpu, inner, index, range, max_pages, irq);
+            if progress == Ok(Progress::More) {
+                return Progress::More;
+            }
+            inner = self.inner.lock(cpu);
+        }
         let index = inner.attached.iter().position(|attached| attached.id == id);
         let attached = index.map(|index| inner.attached.remove(index));
         drop(inner);
@@ -310,18 +312,22 @@ impl Space {
         Progress::Done
     }
 
-    /// Takes pages and regions out, of one attachment or of none.
-    fn take_out(
+    /// As [`release`](Self::release) for `range`; `index` is the first region with a page in it, and
+    /// what is attached there, or nothing, is what goes. Out of line: what it keeps on the stack is paid
+    /// for where there is something to release.
+    #[inline(never)]
+    fn release_from(
         &self,
         cpu: &Cpu,
-        (start, end): (VirtAddr, VirtAddr),
-        of: Option<AttachmentId>,
+        mut guard: Guard<'_, Inner>,
+        index: usize,
+        range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
-        let mut guard = self.inner.lock(cpu);
+        let UserRange { start, end } = range;
         let inner = &mut *guard;
-        let Some(index) = inner.regions.first_in(start, end, of) else { return Ok(Progress::Done) };
+        let of = inner.regions[index].attachment;
         let index = inner.regions.split(index, start)?;
         let region = inner.regions[index];
         let (from, to) = (region.start, region.end().min(end));
@@ -506,6 +512,41 @@ impl Removed {
             None => Self::new(max_pages),
             Some(_) => Self::borrowed(max_pages),
         }
+    }
+}
+
+/// Pages of a user's, at least one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserRange {
+    start: VirtAddr,
+    end: VirtAddr,
+}
+
+impl UserRange {
+    /// `len` bytes at `at`. `Misaligned` if those are no pages, `BadRange` if it is empty or not wholly
+    /// user's.
+    pub fn new(at: VirtAddr, len: u64) -> Result<Self, SpaceError> {
+        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(SpaceError::Misaligned);
+        }
+        let (start, end) = user_range(at, len)?;
+        Ok(Self { start, end })
+    }
+
+    pub fn start(&self) -> VirtAddr {
+        self.start
+    }
+
+    /// In bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a range is never empty")]
+    pub fn len(&self) -> u64 {
+        self.end.0 - self.start.0
+    }
+}
+
+impl From<Region> for UserRange {
+    fn from(region: Region) -> Self {
+        Self { start: region.start(), end: region.end() }
     }
 }
 

@@ -20,7 +20,7 @@ fn try_close(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
             closed?.dispose(caller.cpu);
             Ok(Outcome::Done(Ok(0)))
         }
-        Poll::Pending => Ok(Outcome::Job(Job::begin(caller.cpu, process.clone(), Work::Close(handle))?)),
+        Poll::Pending => Ok(caller.go_on(Job::begin(caller.cpu, process.clone(), Work::Close(handle))?)),
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn transfer(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error
 pub(super) fn revoke(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     outcome(caller.handle(args[0]).and_then(|root| {
         let job = Job::begin(caller.cpu, Ref::clone(caller.process()), Work::Revoke(Revocation::new(root)))?;
-        Ok(Outcome::Job(job))
+        Ok(caller.go_on(job))
     }))
 }
 
@@ -52,7 +52,7 @@ pub(super) fn info(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let capability = caller.capability(args[0], Rights::empty())?;
     let (address, length) = match &capability.object {
         Object::Memory(object) => (0, object.length()),
-        Object::Attachment(attachment) => (attachment.start.0, attachment.length),
+        Object::Attachment(attachment) => (attachment.range.start().0, attachment.range.len()),
         _ => (0, 0),
     };
     let info = HandleInfo {

@@ -45,8 +45,8 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
-    /// A kernel task goes on with it, and stores the result.
-    Job(Job),
+    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    Job,
 }
 
 /// Who calls.
@@ -69,6 +69,13 @@ impl Caller<'_> {
 
     fn handle(&self, number: u64) -> Result<Handle, Error> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
+    }
+
+    /// A kernel task goes on with `job`, and stores the result of the call.
+    fn go_on(&self, job: Job) -> Outcome {
+        // SAFETY: the caller is current here, so this CPU alone has its job.
+        unsafe { *self.thread.job().as_mut() = Some(job) };
+        Outcome::Job
     }
 
     fn window(&self) -> Window<'_, Current> {

@@ -148,8 +148,7 @@ impl Attach {
                 self.step = Step::Undoing { region, error };
             }
             Step::Undoing { region, error } => {
-                let (start, length) = (region.start(), self.length);
-                if space.detach(cpu, self.id, start, length, SLICE_PAGES, irq) == Progress::Done {
+                if space.detach(cpu, self.id, (*region).into(), SLICE_PAGES, irq) == Progress::Done {
                     return Poll::Ready(Err(*error));
                 }
             }
@@ -166,7 +165,7 @@ impl Attach {
         irq: &IrqsOff,
     ) -> Result<Handle, Error> {
         let object = self.object.clone();
-        let attachment = Attachment::new(object, process.clone(), self.id, region.start(), self.length);
+        let attachment = Attachment::new(object, process.clone(), self.id, (*region).into());
         let budget = &self.maker.budget;
         let attachment = Ref::try_new(self.maker.memory(), Some(budget), attachment)
             .map_err(|NoMemory| Error::NoMemory)?;

@@ -16,6 +16,7 @@ use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_contract::trap::Traps;
 use arch_current::Current;
+use core::task::Poll;
 
 /// The thread that `handle` names, if it carries `rights`.
 fn thread(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Thread>, Error> {
