@@ -115,6 +115,8 @@ rows! {
     cap::cap_2_a_revocation_reaches_every_process role loses_its_timer level 5 cpus 1 Every;
     cap::cap_3_moved_and_left level 5 cpus 1 Every;
     cap::cap_4_copies_do_not_outrun_a_revocation level 7 cpus 2 Every;
+    cap::cap_6_a_mapping_is_never_more level 7 cpus 1 Every;
+    cap::cap_6_a_revocation_unmaps role uses_what_it_was_lent level 7 cpus 1 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;
     hv::hv_1_every_door level 9 cpus 1 Every;
     hv::hv_2_refusals level 9 cpus 2 Every;

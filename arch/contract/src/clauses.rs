@@ -116,6 +116,7 @@ clauses! {
     Cap3 "CAP-3" 5 [Behaviour Model] "A moved handle is as derived as before; what was derived from a closed one is its origin's." ; by "CAP-2"
     Cap4 "CAP-4" 7 [Model] "A revocation ends, whatever is derived from what it has not reached yet." ; by "whoever revokes"
     Cap5 "CAP-5" 7 [Model] "A revocation keeps interrupts off, and any lock, for no longer than a few deletions take." ; by "latency of every CPU"
+    Cap6 "CAP-6" 7 [Behaviour Model] "A mapping of a memory object allows no more than the capability it was made by, and when that is revoked no CPU uses it any more." ; by "shared memory"
     Hv1 "HV-1" 9 [Behaviour] "Features are detected, never assumed; without the optional ones everything still works." ; by "portability"
     Hv2 "HV-2" 9 [Behaviour] "The hypervisor is asked as its specification says, and its refusals are handled." ; by "portability"
 }

@@ -426,4 +426,10 @@ mutants! {
     RevokedAtOnce "revoked-at-once" Cap5 "A revocation is one slice." by [
         Host("kernel", "cap_5_a_revocation_comes_in_slices")]
         unseen "programs see time, not how long interrupts were off";
+    AttachedWithoutRight "attached-without-right" Cap6 "What a mapping allows is not asked of the capability." by [
+        Case(Both, "cap_6_a_mapping_is_never_more"),
+        Host("kernel", "cap_6_rights_bound_mappings")];
+    NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
+        Case(Both, "cap_6_a_revocation_unmaps"),
+        Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
 }

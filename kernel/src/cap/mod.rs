@@ -19,6 +19,7 @@ mod table;
 pub use table::{Emptied, Slots, Table, Where};
 
 use crate::cpu::Cpu;
+use crate::mm::object::{Attachment, MemoryObject};
 use crate::object::Ref;
 use crate::process::Process;
 use crate::thread::Thread;
@@ -30,6 +31,8 @@ use arch_contract::mutant::{self, Mutant};
 pub enum Object {
     Process(Ref<Process>),
     Thread(Ref<Thread>),
+    Memory(Ref<MemoryObject>),
+    Attachment(Ref<Attachment>),
     Console,
     Timer,
     Archive,
@@ -41,6 +44,8 @@ impl Object {
         match self {
             Self::Process(_) => Kind::Process,
             Self::Thread(_) => Kind::Thread,
+            Self::Memory(_) => Kind::Memory,
+            Self::Attachment(_) => Kind::Attachment,
             Self::Console => Kind::Console,
             Self::Timer => Kind::Timer,
             Self::Archive => Kind::Archive,
@@ -51,16 +56,28 @@ impl Object {
     /// Whether a capability of it can carry a badge.
     fn takes_badge(&self) -> bool {
         match self {
-            Self::Process(_) | Self::Thread(_) => false,
+            Self::Process(_) | Self::Thread(_) | Self::Memory(_) | Self::Attachment(_) => false,
             Self::Console | Self::Timer | Self::Archive | Self::Machine => false,
         }
     }
 
-    /// A number that all capabilities of the object agree on, and few other objects have.
+    /// What must be detached before its capability may go.
+    fn detaches(&self) -> Option<&Ref<Attachment>> {
+        match self {
+            Self::Attachment(attachment) if !attachment.is_ended() && !mutant::is(Mutant::NeverDetached) => {
+                Some(attachment)
+            }
+            _ => None,
+        }
+    }
+
+    /// A number that all capabilities of one tree agree on, and few others have.
     fn key(&self) -> usize {
         match self {
             Self::Process(process) => Ref::address(process),
             Self::Thread(thread) => Ref::address(thread),
+            Self::Memory(object) => Ref::address(object),
+            Self::Attachment(attachment) => Ref::address(&attachment.object),
             Self::Console | Self::Timer | Self::Archive | Self::Machine => self.kind() as usize,
         }
     }
@@ -82,8 +99,12 @@ impl Capability {
     }
 
     /// The same object with the rights that both name, and with `badge` if that is not 0.
-    /// `BadArgument` if it has a badge already, or its object knows none.
+    /// `BadArgument` if it has a badge already, or its object knows none; `WrongObject` for an
+    /// attachment, which has one capability.
     pub fn derive(&self, rights: Rights, badge: u64) -> Result<Self, Error> {
+        if let Object::Attachment(_) = self.object {
+            return Err(Error::WrongObject);
+        }
         let badge = match badge {
             0 => self.badge,
             _ if self.badge == 0 && self.object.takes_badge() => badge,

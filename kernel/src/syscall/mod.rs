@@ -7,12 +7,14 @@
 mod console;
 mod handle;
 mod memory;
+mod object;
 mod process;
 mod testing;
 mod thread;
 mod time;
 
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
+pub use object::{Attach, Create};
 use process::process;
 
 use crate::cap::Capability;
@@ -69,8 +71,8 @@ impl Caller<'_> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
-    /// A kernel task goes on with `job`.
-    fn leave_to(&self, job: Job) -> Outcome {
+    /// A kernel task goes on with `job`, and stores the result of the call.
+    fn go_on(&self, job: Job) -> Outcome {
         // SAFETY: the caller is current here, so this CPU alone has its job.
         unsafe { *self.thread.job().as_mut() = Some(job) };
         Outcome::Job
@@ -115,7 +117,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
             sched::yield_current(cpu);
             Ok(0)
         }
-        Call::HandleClose => handle::close(&caller, args),
+        Call::HandleClose => return handle::close(&caller, args),
         Call::HandleCopy => handle::copy(&caller, args),
         Call::HandleMove => handle::transfer(&caller, args),
         Call::HandleRevoke => return handle::revoke(&caller, args),
@@ -126,6 +128,8 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::SleepUntil => return time::sleep_until(&caller, args),
         Call::MemoryMap => return memory::map(&caller, args),
         Call::MemoryUnmap => return memory::unmap(&caller, args),
+        Call::MemoryCreate => return object::create(&caller, args),
+        Call::MemoryAttach => return object::attach(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),

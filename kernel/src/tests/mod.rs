@@ -14,6 +14,7 @@ mod explore;
 mod fuzz;
 mod jobs;
 mod many;
+mod memory;
 mod rseq;
 mod sched;
 #[cfg(spandrel_schedule)]
