@@ -395,7 +395,6 @@ mutants! {
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")]
         unseen "an order of two accesses: TCG's CPUs store in order";
-        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")];
     CopyAddsRights "copy-adds-rights" Cap1 "A copy has the rights that were asked for." by [
         Case(Both, "cap_1_a_copy_is_never_more"),
         Host("kernel", "cap_1_rights_only_shrink")];

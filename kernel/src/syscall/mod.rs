@@ -18,6 +18,7 @@ use process::process;
 use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
+use crate::job::Job;
 use crate::kernel::Waiting;
 use crate::membarrier;
 use crate::object::Ref;
@@ -42,7 +43,7 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
-    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    /// A kernel task goes on with the thread's [`Job`], and stores the result.
     Job,
 }
 
@@ -72,6 +73,13 @@ impl Caller<'_> {
         // SAFETY: this CPU entered the kernel from the caller's user code, and only
         // `sched::leave` loads another memory context.
         unsafe { Window::open(self.cpu.arch(), self.irq) }
+    }
+
+    /// A kernel task does `job`, which is all that is left of the call.
+    fn hand_over(&self, job: Job) -> Outcome {
+        // SAFETY: the caller is current here, so this CPU alone has its job.
+        unsafe { *self.thread.job().as_mut() = Some(job) };
+        Outcome::Job
     }
 
     /// Copies `to.len()` bytes in.
