@@ -34,7 +34,7 @@ pub(super) fn transfer(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error
 pub(super) fn revoke(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     outcome(caller.handle(args[0]).and_then(|root| {
         let job = Job::begin(caller.cpu, Ref::clone(caller.process()), Work::Revoke(Revocation::new(root)))?;
-        Ok(caller.hand_over(job))
+        Ok(caller.leave_to(job))
     }))
 }
 

@@ -85,7 +85,7 @@ fn perform(caller: &Caller<'_>, process: Ref<Process>, work: Work, length: u64) 
     let cpu = caller.cpu;
     let mut job = Job::begin(cpu, process, work)?;
     if length / PAGE_BYTES > SLICE_PAGES {
-        return Ok(caller.hand_over(job));
+        return Ok(caller.leave_to(job));
     }
     let result = loop {
         if let Poll::Ready(result) = job.slice(cpu, caller.irq) {

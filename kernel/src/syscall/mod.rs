@@ -69,17 +69,17 @@ impl Caller<'_> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
+    /// A kernel task goes on with `job`.
+    fn leave_to(&self, job: Job) -> Outcome {
+        // SAFETY: the caller is current here, so this CPU alone has its job.
+        unsafe { *self.thread.job().as_mut() = Some(job) };
+        Outcome::Job
+    }
+
     fn window(&self) -> Window<'_, Current> {
         // SAFETY: this CPU entered the kernel from the caller's user code, and only
         // `sched::leave` loads another memory context.
         unsafe { Window::open(self.cpu.arch(), self.irq) }
-    }
-
-    /// A kernel task does `job`, which is all that is left of the call.
-    fn hand_over(&self, job: Job) -> Outcome {
-        // SAFETY: the caller is current here, so this CPU alone has its job.
-        unsafe { *self.thread.job().as_mut() = Some(job) };
-        Outcome::Job
     }
 
     /// Copies `to.len()` bytes in.
