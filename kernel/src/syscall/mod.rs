@@ -45,7 +45,7 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
-    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    /// A kernel task goes on with the thread's [`Job`], and stores the result.
     Job,
 }
 
