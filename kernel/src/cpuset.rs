@@ -72,17 +72,20 @@ impl CpuSet {
     }
 }
 
-/// A set that CPUs put themselves into. It orders nothing by itself: those who rely on who is in it
-/// read it after a full barrier that pairs with one of the CPU's after it joined.
+/// A set that CPUs put themselves into. Who finds a CPU in it finds what that CPU wrote before it
+/// joined; who finds that it left, what it wrote as a member. It orders nothing else: those who rely
+/// on who is *not* in it yet read it after a full barrier that pairs with one of the CPU's after it
+/// joined.
 pub struct SharedSet(AtomicU64);
 
 impl SharedSet {
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
+    /// Acquire: pairs with the releases of [`join`](Self::join) and [`leave`](Self::leave).
     #[inline]
     pub fn load(&self) -> CpuSet {
-        CpuSet(self.0.load(Ordering::Relaxed))
+        CpuSet(self.0.load(Ordering::Acquire))
     }
     /// Adds `cpu`; whether it was not in it. Writes only then.
     pub fn join(&self, cpu: CpuId) -> bool {
@@ -90,7 +93,8 @@ impl SharedSet {
         if CpuSet(self.0.load(Ordering::Relaxed)).has(cpu) {
             return false;
         }
-        self.0.fetch_or(CpuSet::of(cpu).0, Ordering::Relaxed);
+        // Release: what others look for in a member is there.
+        self.0.fetch_or(CpuSet::of(cpu).0, Ordering::Release);
         true
     }
     /// Release: what the CPU did as a member comes before.

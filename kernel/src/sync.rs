@@ -9,23 +9,31 @@
 //!
 //! Interrupts are off in the kernel, so neither needs to disable them.
 
-pub use core::sync::atomic::{
-    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+#[cfg(not(spandrel_schedule))]
+pub use core::sync::atomic;
+#[cfg(spandrel_schedule)]
+pub use schedule::atomic;
+
+#[cfg(spandrel_schedule)]
+use schedule::spin::{SpinMutex, SpinMutexGuard};
+#[cfg(not(spandrel_schedule))]
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+pub use atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::cpu::Cpu;
 use arch_contract::smp::Smp;
 use arch_current::Current;
 
 /// A lock whose waiters serve.
-pub struct Lock<T>(spin::mutex::SpinMutex<T>);
+pub struct Lock<T>(SpinMutex<T>);
 
 /// Holding a [`Lock`] or a [`Leaf`].
-pub type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;
+pub type Guard<'a, T> = SpinMutexGuard<'a, T>;
 
 impl<T> Lock<T> {
     pub const fn new(value: T) -> Self {
-        Self(spin::mutex::SpinMutex::new(value))
+        Self(SpinMutex::new(value))
     }
 
     /// Waits until it is held. `TLB-5`: while it waits, this CPU serves.
@@ -48,11 +56,11 @@ impl<T> Lock<T> {
 }
 
 /// A lock for a few instructions that wait for nothing.
-pub struct Leaf<T>(spin::mutex::SpinMutex<T>);
+pub struct Leaf<T>(SpinMutex<T>);
 
 impl<T> Leaf<T> {
     pub const fn new(value: T) -> Self {
-        Self(spin::mutex::SpinMutex::new(value))
+        Self(SpinMutex::new(value))
     }
     pub fn lock(&self) -> Guard<'_, T> {
         self.0.lock()

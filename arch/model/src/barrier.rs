@@ -1,11 +1,11 @@
 //! Barriers and core serialization: logged, so that tests can ask where they stood.
 
 use crate::cpu::Fence;
+use crate::host::atomic::{Ordering, fence};
 use crate::{Cpu, Event, Model};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
 use core::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
 
 impl Barriers for Model {
     fn full_barrier(cpu: &Cpu, site: Site) {

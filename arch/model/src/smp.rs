@@ -2,6 +2,7 @@
 
 use crate::cpu::{Fence, Loaded};
 use crate::halt::Halted;
+use crate::host::knowledge;
 use crate::machine::lock;
 use crate::{Cpu, Event, Machine, Model};
 use arch_contract::NotImplemented;
@@ -89,7 +90,9 @@ impl Smp for Model {
     fn send_ipi(cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
         cpu.machine.log(Some(cpu), Event::SendIpi { target: target.number });
         if target.is_started() {
-            cpu.machine.shared(target.number).ipi.store(true, Ordering::SeqCst);
+            let shared = cpu.machine.shared(target.number);
+            lock(&shared.carried).add(&knowledge());
+            shared.ipi.store(true, Ordering::SeqCst);
             cpu.machine.nudge();
         }
         Ok(())

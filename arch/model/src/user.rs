@@ -1,6 +1,7 @@
 //! Touching user memory: through cached translations, else by a walk that caches what it finds.
 
 use crate::cpu::UserWindow;
+use crate::host::atomic::{AtomicU64, Ordering};
 use crate::tlb::{Tag, Translations};
 use crate::{Cpu, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -8,7 +9,6 @@ use arch_contract::pte::{Entry, Paging, Protection};
 use arch_contract::trap::{Access, Fault, FaultCause};
 use arch_contract::user::{UserAccess, UserFault};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 fn allows(protection: Protection, access: Access) -> bool {
     match access {

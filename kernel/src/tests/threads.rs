@@ -17,21 +17,20 @@ use arch_contract::context::{Contexts, Tags};
 use arch_contract::ret::Resume;
 use arch_contract::trap::{Access, Fault, Trap};
 use arch_contract::upcalls::Upcalls;
+use arch_model::host::atomic::{AtomicU64, Ordering};
+use arch_model::host::{Receiver, Sender, act_as, channel, lock, thread};
 use arch_model::profile::Profile;
 use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Model, Pace, PowerOff};
 use boot_image::pack::{Contents, pack_as};
 use conformance::{Os, Word};
 use core::cell::RefCell;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use std::any::Any;
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::string::{String, ToString};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 /// The program's name, on the machines too.
@@ -81,10 +80,6 @@ std::thread_local! {
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// What a user's host thread unwinds with when its thread will not run again.
 struct Over;
 
@@ -112,7 +107,10 @@ impl User {
             here.turns.recv()
         });
         match next {
-            Ok(turn) => Self::here(|here| here.turn = turn),
+            Ok(turn) => Self::here(|here| {
+                act_as(turn.cpu.number() as usize);
+                here.turn = turn;
+            }),
             Err(_) => resume_unwind(Box::new(Over)),
         }
     }
@@ -128,7 +126,7 @@ impl User {
         }
     }
 
-    fn word<R>(at: Word, access: Access, touch: impl Fn(&core::sync::atomic::AtomicU64) -> R) -> R {
+    fn word<R>(at: Word, access: Access, touch: impl Fn(&AtomicU64) -> R) -> R {
         loop {
             match Self::cpu().user_word(Self::pc(), VirtAddr(at.address()), access, &touch) {
                 Ok(value) => return value,
@@ -252,6 +250,7 @@ impl Shared {
         let (sender, turns) = channel();
         let run = self.clone();
         thread::spawn(move || {
+            act_as(turn.cpu.number() as usize);
             HERE.set(Some(Here { turns, turn }));
             let ended = catch_unwind(AssertUnwindSafe(|| body(User(run.clone()))));
             if let Err(payload) = ended {
@@ -346,6 +345,7 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
             let command_line = command_line.clone();
             let archive = archive.clone();
             thread::spawn(move || {
+                act_as(cpu.number() as usize);
                 let ended = catch_unwind(AssertUnwindSafe(|| {
                     if cpu.number() == 0 {
                         let info = machine.boot_info(&command_line, Some(&archive));

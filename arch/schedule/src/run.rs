@@ -1,0 +1,307 @@
+//! Who goes next.
+
+use crate::memory::Memory;
+use crate::random::Random;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+
+/// What a run is like. A seed says it all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    pub seed: u64,
+    /// Points after which a run is a livelock.
+    pub limit: u64,
+}
+
+impl Setting {
+    pub const fn seed(seed: u64) -> Self {
+        Self { seed, limit: 20_000_000 }
+    }
+}
+
+/// Points in a row after which a task that others wait behind goes below them: it may wait for one
+/// of them without saying so.
+const PATIENCE: u32 = 3_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Status {
+    Ready,
+    /// Until [`wake`] is called with this.
+    Waits(usize),
+    Over,
+}
+
+struct Task {
+    status: Status,
+    priority: i64,
+    host: Option<Thread>,
+}
+
+/// What becomes of the task that goes when its turn to change comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Change {
+    /// It goes below all others.
+    Demote,
+    /// It gets a priority as new tasks do.
+    Shuffle,
+}
+
+struct State {
+    random: Random,
+    limit: u64,
+    change: Change,
+    /// The mean number of points between two changes.
+    period: u64,
+    next_change: u64,
+    tasks: Vec<Task>,
+    goes: usize,
+    /// Someone else may have to go.
+    is_dirty: bool,
+    points: u64,
+    /// Points since another task went.
+    streak: u32,
+    lowest: i64,
+}
+
+impl State {
+    fn new(setting: Setting) -> Self {
+        let mut random = Random::new(setting.seed);
+        let change = if random.once_in(2) { Change::Demote } else { Change::Shuffle };
+        let period = [8, 64, 512, 4096][random.below(4) as usize];
+        let next_change = 1 + random.below(2 * period);
+        Self {
+            random,
+            limit: setting.limit,
+            change,
+            period,
+            next_change,
+            tasks: Vec::new(),
+            goes: 0,
+            is_dirty: false,
+            points: 0,
+            streak: 0,
+            lowest: 0,
+        }
+    }
+
+    fn add(&mut self) -> usize {
+        let priority = self.random.below(1 << 32) as i64;
+        self.tasks.push(Task { status: Status::Ready, priority, host: None });
+        self.is_dirty = true;
+        self.tasks.len() - 1
+    }
+
+    fn demote(&mut self, task: usize) {
+        self.lowest -= 1;
+        self.tasks[task].priority = self.lowest;
+        self.is_dirty = true;
+    }
+
+    fn wake(&mut self, key: usize) {
+        for task in &mut self.tasks {
+            if task.status == Status::Waits(key) {
+                task.status = Status::Ready;
+                self.is_dirty = true;
+            }
+        }
+    }
+
+    /// A point of the task that goes.
+    fn pass(&mut self) {
+        self.points += 1;
+        self.streak += 1;
+        assert!(self.points != self.limit, "a livelock: {} points were passed", self.points);
+        if self.points >= self.next_change {
+            self.next_change = self.points + 1 + self.random.below(2 * self.period);
+            match self.change {
+                Change::Demote => self.demote(self.goes),
+                Change::Shuffle => {
+                    self.tasks[self.goes].priority = self.random.below(1 << 32) as i64;
+                    self.is_dirty = true;
+                }
+            }
+        } else if self.streak > PATIENCE {
+            self.demote(self.goes);
+        }
+    }
+
+    /// Chooses who goes; `None`: everyone waits.
+    fn choose(&mut self) -> Option<usize> {
+        if !self.is_dirty {
+            return Some(self.goes);
+        }
+        let ready = self.tasks.iter().enumerate().filter(|(_, task)| task.status == Status::Ready);
+        let (next, _) = ready.max_by_key(|(_, task)| task.priority)?;
+        self.is_dirty = false;
+        if next != self.goes {
+            self.goes = next;
+            self.streak = 0;
+            if let Some(host) = &self.tasks[next].host {
+                host.unpark();
+            }
+        }
+        Some(next)
+    }
+}
+
+struct Run {
+    state: Mutex<State>,
+    memory: Mutex<Memory>,
+}
+
+impl Run {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when it is `task`'s turn.
+    fn wait_for_turn(&self, task: usize) {
+        while self.state().goes != task {
+            std::thread::park();
+        }
+    }
+}
+
+/// What a host thread is in a run.
+#[derive(Clone)]
+struct Me {
+    run: Arc<Run>,
+    task: usize,
+    actor: usize,
+}
+
+thread_local! {
+    static ME: RefCell<Option<Me>> = const { RefCell::new(None) };
+}
+
+fn me() -> Option<Me> {
+    // A host thread that ends is no task any more.
+    ME.try_with(|me| me.borrow().clone()).ok().flatten()
+}
+
+pub(crate) fn is_on() -> bool {
+    ME.try_with(|me| me.borrow().is_some()).unwrap_or(false)
+}
+
+/// Does something to the state of the run, then lets whoever must go on go on.
+fn step(change: impl FnOnce(&mut State, usize)) {
+    let Some(me) = me() else { return };
+    let mut state = me.run.state();
+    change(&mut state, me.task);
+    let chosen = state.choose();
+    if chosen.is_none() {
+        // Whoever catches the panic goes on alone, and may wake the others.
+        state.tasks[me.task].status = Status::Ready;
+        state.goes = me.task;
+    }
+    drop(state);
+    match chosen {
+        Some(next) if next == me.task => {}
+        Some(_) => me.run.wait_for_turn(me.task),
+        None => panic!("a deadlock: every task waits"),
+    }
+}
+
+/// A point at which another task may go on.
+pub fn point() {
+    step(|state, _| state.pass());
+}
+
+/// The calling task only waits: others go first. Outside a run, yields the host's CPU.
+pub fn yield_now() {
+    if !is_on() {
+        return std::thread::yield_now();
+    }
+    step(|state, task| {
+        state.pass();
+        state.demote(task);
+    });
+}
+
+/// Whether something happens that happens once in `of` times. Never outside a run.
+pub fn chance(of: u64) -> bool {
+    me().is_some_and(|me| me.run.state().random.once_in(of))
+}
+
+/// From here on, the calling task's accesses are those of `actor`, below
+/// [`ACTORS`](crate::memory::ACTORS). New tasks begin as the actor that made them.
+pub fn act_as(actor: usize) {
+    assert!(actor < crate::memory::ACTORS, "too many actors");
+    ME.with_borrow_mut(|me| {
+        if let Some(me) = me {
+            me.actor = actor;
+        }
+    });
+}
+
+/// What [`act_as`] said; 0 outside a run.
+pub fn actor() -> usize {
+    me().map_or(0, |me| me.actor)
+}
+
+/// The memory, as the calling task's actor finds it. `None` outside a run.
+pub(crate) fn memory<R>(
+    access: impl FnOnce(&mut Memory, usize, &mut dyn FnMut(u64) -> u64) -> R,
+) -> Option<R> {
+    let me = me()?;
+    let mut memory = me.run.memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut below = |bound| me.run.state().random.below(bound);
+    Some(access(&mut memory, me.actor, &mut below))
+}
+
+/// Waits for [`wake`]. What was looked at before still holds: no other task went since.
+pub(crate) fn wait(key: usize) {
+    step(|state, task| {
+        state.tasks[task].status = Status::Waits(key);
+        state.is_dirty = true;
+    });
+}
+
+/// Ends the waits for `key`.
+pub(crate) fn wake(key: usize) {
+    if let Some(me) = me() {
+        me.run.state().wake(key);
+    }
+}
+
+/// Makes a task of `host`, which runs `body` on a host thread of its own.
+pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) {
+    let me = me().expect("in a run");
+    let task = me.run.state().add();
+    let child = Me { task, ..me.clone() };
+    let host = std::thread::spawn(move || {
+        child.run.wait_for_turn(task);
+        ME.set(Some(child.clone()));
+        body();
+        ME.set(None);
+        let mut state = child.run.state();
+        state.tasks[task].status = Status::Over;
+        state.is_dirty = true;
+        // Nobody is left where the first task has been told to go, and did.
+        state.choose();
+    });
+    me.run.state().tasks[task].host = Some(host.thread().clone());
+}
+
+/// Runs `body` as the first task, and returns when every task is over.
+///
+/// # Panics
+/// If `body` does, once the others are over.
+pub fn run<R>(setting: Setting, body: impl FnOnce() -> R) -> R {
+    let mut state = State::new(setting);
+    let task = state.add();
+    state.tasks[task].host = Some(std::thread::current());
+    let memory = Mutex::new(Memory::new(setting.seed));
+    let run = Arc::new(Run { state: Mutex::new(state), memory });
+    ME.set(Some(Me { run: run.clone(), task, actor: 0 }));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let result = body();
+        while run.state().tasks[1..].iter().any(|task| task.status == Status::Ready) {
+            yield_now();
+        }
+        result
+    }));
+    ME.set(None);
+    result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+}
