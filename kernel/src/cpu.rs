@@ -31,6 +31,7 @@ use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
 use core::cell::Cell;
 use core::ptr::NonNull;
+use protocol::ThisCpu;
 
 /// The architecture's half.
 pub type ArchCpu = <Current as Base>::Cpu;
@@ -272,6 +273,21 @@ impl Cpu {
             }
             Interrupt::Spurious => {}
         }
+    }
+}
+
+impl ThisCpu for Cpu {
+    #[inline(always)]
+    fn number(&self) -> CpuId {
+        self.number
+    }
+    #[inline(always)]
+    fn full_barrier(&self, site: Site) {
+        Cpu::full_barrier(self, site);
+    }
+    #[inline(always)]
+    fn event(&self, kind: Kind, a: u64, b: u64) {
+        trace::event(self, kind, a, b);
     }
 }
 

@@ -2,9 +2,7 @@
 //!
 //! A CPU goes off by itself, on the way out of its kernel, when it was asked to: it moves what is
 //! queued on it elsewhere, lets go of its mm, says that it is off, and looks for requests a last
-//! time. Who asks it something looks at the set of CPUs that are on after having asked, with a full
-//! barrier between; the CPU executes one between the store that takes it out of the set and its
-//! last look. So either the asker sees that it is off, or it sees the request (`SMP-3`).
+//! time ([`protocol::offline`]).
 //!
 //! CPU 0 stays on: the console's interrupts go there.
 
@@ -16,12 +14,12 @@ use crate::sched::{self, context};
 use crate::sync::{AtomicBool, Ordering};
 use crate::syscall::Outcome;
 use abi::Error;
-use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
 use arch_contract::smp::{PowerState, Smp};
 use arch_contract::time::{Nanos, Time};
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
+use protocol::offline;
 
 /// Whether a CPU has answered that it cannot go off.
 pub struct Refused(AtomicBool);
@@ -101,11 +99,7 @@ pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
     Current::flush_local_all(cpu.arch(), &irq);
     Current::set_deadline(cpu.arch(), None, &irq);
     cpu.armed.set(Nanos(u64::MAX));
-    cpu.kernel.set_offline(cpu);
-    // That this CPU is off, before the last look at the requests. Pairs with the asker's barrier
-    // before it looks at who is on. `SMP-3`
-    cpu.full_barrier(Site::Offline);
-    cpu.serve();
+    offline::go_off(cpu, &cpu.kernel.online, || cpu.serve());
     // What was queued by someone who still saw it on.
     sched::evacuate(cpu);
     Current::stop_cpu(cpu.arch(), irq)

@@ -64,7 +64,7 @@ pub struct Kernel {
     cpus: [AtomicPtr<Cpu>; MAX_CPUS],
     /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
     /// when it has let go of everything.
-    online: SharedSet,
+    pub(crate) online: SharedSet,
     pub affinities: Affinities,
     /// Held while a CPU is started, from the look whether it is off.
     pub(crate) starting: Lock<()>,
@@ -121,12 +121,6 @@ impl Kernel {
     pub(crate) fn set_online(&self, cpu: &Cpu) {
         trace::event(cpu, Kind::Online, 0, 0);
         self.online.join(cpu.number);
-    }
-
-    /// This CPU is off: nobody asks it anything any more.
-    pub(crate) fn set_offline(&self, cpu: &Cpu) {
-        trace::event(cpu, Kind::Offline, 0, 0);
-        self.online.leave(cpu.number);
     }
 
     pub(crate) fn teardown_begins(&self) {

@@ -15,8 +15,9 @@
 //! | [`membarrier`], [`rseq`] | what user mode is promised about other CPUs and about being interrupted |
 //! | [`request`], [`pending`] | what CPUs ask of each other, and calls that wait for it |
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
-//! | [`kernel`], [`cpu`], [`cpuset`] | the two values that all state hangs off; CPUs by number |
+//! | [`kernel`], [`cpu`] | the two values that all state hangs off |
 //! | [`hotplug`] | CPUs off and on again |
+//! | [`protocol`] | the words that CPUs share, and the order of the steps on them |
 //! | [`sync`], [`time`], [`console`], [`print`] | locks that serve while they wait; clock rates; the one device |
 //! | [`fault`], [`panic`](mod@panic) | when a program, or the kernel, goes wrong |
 //! | [`trace`], [`rendezvous`] | in kernels built for testing: what they record, and where they can be stopped |
@@ -33,7 +34,6 @@ extern crate std;
 pub mod cap;
 pub mod console;
 pub mod cpu;
-pub mod cpuset;
 pub mod fault;
 pub mod hotplug;
 pub mod kernel;
@@ -60,4 +60,5 @@ pub mod time;
 pub mod trace;
 pub mod upcall;
 
+pub use protocol::cpuset;
 pub use upcall::Upcall;

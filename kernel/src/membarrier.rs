@@ -79,8 +79,6 @@ use crate::trace;
 use abi::Error;
 use abi::membarrier::{Command, FLAG_CPU};
 use abi::trace::Kind;
-use arch_contract::barrier::Site;
-use arch_contract::context::ContextId;
 use arch_contract::irq::IrqsOff;
 
 /// What this kernel supports: all that can be asked for but QUERY itself.
@@ -105,14 +103,14 @@ pub fn alone(cpu: &Cpu, command: u64, flags: u64) -> bool {
     } else {
         return false;
     };
-    if flags != 0 || !space.may(registration(command)) {
+    if flags != 0 || !space.shared().may(registration(command)) {
         return false;
     }
     begin(cpu, space, command);
-    let others = space.set().and(cpu.kernel.online()).without(cpu.number);
+    let others = space.shared().set().and(cpu.kernel.online()).without(cpu.number);
     if others.is_empty() {
         trace::event(cpu, Kind::Sampled, 0, space.id().get());
-        finish(cpu, command, space.id());
+        protocol::membarrier::finish(cpu, command, space.id());
     }
     others.is_empty()
 }
@@ -140,10 +138,12 @@ pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> 
     };
     match command {
         Command::Query => Ok(Outcome::Done(Ok(SUPPORTED))),
-        Command::GetRegistrations => Ok(Outcome::Done(Ok(space.commands().load(Ordering::Relaxed).into()))),
+        Command::GetRegistrations => {
+            Ok(Outcome::Done(Ok(space.shared().commands().load(Ordering::Relaxed).into())))
+        }
         Command::Global | Command::GlobalExpedited => Ok(among(cpu, space, command, CpuSet::ALL, irq)),
         Command::PrivateExpedited | Command::PrivateExpeditedSyncCore | Command::PrivateExpeditedRseq => {
-            if !space.may(registration(command)) {
+            if !space.shared().may(registration(command)) {
                 return Err(Error::NotRegistered);
             }
             let wanted = match flags {
@@ -160,7 +160,7 @@ pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> 
         | Command::RegisterPrivateExpeditedSyncCore
         | Command::RegisterPrivateExpeditedRseq => {
             // Nothing on the switching side depends on these: (d) and (e) are always there.
-            space.commands().fetch_or(command as u32, Ordering::Relaxed);
+            space.shared().commands().fetch_or(command as u32, Ordering::Relaxed);
             Ok(Outcome::Done(Ok(0)))
         }
     }
@@ -169,17 +169,7 @@ pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> 
 /// Up to (a).
 #[inline(always)]
 fn begin(cpu: &Cpu, space: &Space, command: Command) {
-    trace::event(cpu, Kind::MembarrierEnter, command as u64, space.id().get());
-    if command == Command::PrivateExpeditedSyncCore {
-        // Before (a), so that whoever is not sampled compares with it. Scenario H.
-        let generation = space.raise_sync_generation();
-        trace::event(cpu, Kind::SyncGeneration, space.id().get(), generation);
-        // The caller's own CPU. Scenario J.
-        cpu.owe_core_sync();
-    }
-    // (a): what the caller did before, before the set and the words of other CPUs are read. Pairs
-    // with (e). `BAR-3`
-    cpu.full_barrier(Site::MembarrierEnter);
+    protocol::membarrier::begin(cpu, space.shared(), space.id(), command, || cpu.owe_core_sync());
     rendezvous::point(cpu, Point::MembarrierBeforeSample);
 }
 
@@ -194,12 +184,12 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
             sample(cpu, online, |mm| mm.registrations.has(Registrations::GLOBAL_EXPEDITED))
         }
         // A CPU that runs the process has joined its set before (e), so the set may be read for it.
-        _ => sample(cpu, online.and(space.set()).and(wanted), |mm| mm.id == space.id()),
+        _ => sample(cpu, online.and(space.shared().set()).and(wanted), |mm| mm.id == space.id()),
     };
     trace::event(cpu, Kind::Sampled, targets.0, space.id().get());
     rendezvous::point(cpu, Point::MembarrierSampled);
     if targets.is_empty() {
-        finish(cpu, command, space.id());
+        protocol::membarrier::finish(cpu, command, space.id());
         return Outcome::Done(Ok(0));
     }
     let kinds = match command {
@@ -213,31 +203,17 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
 
 /// Which of `among` run user code of an mm that `concerned` wants. Between two barriers.
 fn sample(cpu: &Cpu, among: CpuSet, concerned: impl Fn(CurrentMm) -> bool) -> CpuSet {
-    let runs = |number: &CpuId| {
-        let other = cpu.kernel.cpu(*number);
-        other.and_then(|other| other.words.current_mm()).is_some_and(&concerned)
-    };
-    among.iter().filter(runs).fold(CpuSet::NONE, CpuSet::with)
-}
-
-/// (c), and the end.
-pub(crate) fn finish(cpu: &Cpu, command: Command, mm: ContextId) {
-    // (c): the sample and the acknowledgements, before what the caller does next. Pairs with (d)
-    // and with the handler's. `BAR-3`
-    cpu.full_barrier(Site::MembarrierExit);
-    trace::event(cpu, Kind::MembarrierExit, command as u64, mm.get());
+    let words = |number| cpu.kernel.cpu(number).map(|other| (number, &other.words));
+    protocol::membarrier::sample(among.iter().filter_map(words), concerned)
 }
 
 /// Scenario G.
 fn register_global(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Outcome {
-    if space.may(Command::RegisterGlobalExpedited) {
+    if space.shared().may(Command::RegisterGlobalExpedited) {
         return Outcome::Done(Ok(0));
     }
-    space.register(Registrations::GLOBAL_EXPEDITED);
-    // The registration, before the set and the words of other CPUs are read. Pairs with (e).
-    // `BAR-2`
-    cpu.full_barrier(Site::Register);
-    let others = space.set().and(cpu.kernel.online());
+    space.shared().register(cpu, Registrations::GLOBAL_EXPEDITED);
+    let others = space.shared().set().and(cpu.kernel.online());
     let targets = sample(cpu, others, |mm| mm.id == space.id());
     let ticket = cpu.ask_and_tell(targets, Kinds::REGISTRATIONS.with(Kinds::BARRIER), irq);
     let command = Command::RegisterGlobalExpedited;

@@ -10,7 +10,6 @@ use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
 use crate::hotplug;
 use crate::kernel::Waiting;
-use crate::membarrier;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::request::Ticket;
@@ -52,11 +51,11 @@ impl Pending {
         let kernel = cpu.kernel;
         match *self {
             Self::Membarrier { ticket, command, mm } => ticket.is_served(kernel).then(|| {
-                membarrier::finish(cpu, command, mm);
+                protocol::membarrier::finish(cpu, command, mm);
                 Ok(0)
             }),
             Self::Registration { ticket, command } => ticket.is_served(kernel).then(|| {
-                process.space.commands().fetch_or(command as u32, Ordering::Relaxed);
+                process.space.shared().commands().fetch_or(command as u32, Ordering::Relaxed);
                 Ok(0)
             }),
             Self::CpuOn(number) => hotplug::look_on(cpu, number, irq),

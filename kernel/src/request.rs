@@ -13,7 +13,6 @@ use crate::cpu::{Cpu, Work};
 use crate::cpuset::{CpuId, CpuSet};
 use crate::kernel::Kernel;
 use crate::sched::context;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
@@ -21,80 +20,8 @@ use arch_contract::irq::IrqsOff;
 use arch_contract::smp::Smp;
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
-
-/// What can be asked of a CPU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kinds(u32);
-
-impl Kinds {
-    pub const NONE: Self = Self(0);
-    /// Something was put into its run queue, or its current thread is wanted elsewhere or doomed.
-    pub const RESCHEDULE: Self = Self(1);
-    /// The generation of what it has loaded was raised.
-    pub const FLUSH: Self = Self(2);
-    /// A full barrier (`BAR-6`).
-    pub const BARRIER: Self = Self(4);
-    /// Serialize before the next user instruction (`RET-2`).
-    pub const CORE_SYNC: Self = Self(8);
-    /// Restart the current thread's restartable sequence.
-    pub const RSEQ: Self = Self(16);
-    /// Look up the registrations of the current mm again.
-    pub const REGISTRATIONS: Self = Self(32);
-    /// Let go of an mm that is loaded lazily: it is being taken apart.
-    pub const DROP: Self = Self(64);
-    /// Forget all translations of all mms: hardware ids are about to be reused (`CTX-12`).
-    pub const FLUSH_ALL: Self = Self(128);
-    /// Go off.
-    pub const GO_OFF: Self = Self(256);
-
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
-}
-
-/// What others ask of one CPU. On a cache line of its own: it is written only when something is
-/// asked.
-#[repr(align(128))]
-pub struct Inbox {
-    kinds: AtomicU32,
-    /// The number of the last request that wants to know when it is served.
-    asked: AtomicU64,
-    /// The number of the last such request that was.
-    served: AtomicU64,
-}
-
-impl Inbox {
-    pub const fn new() -> Self {
-        Self { kinds: AtomicU32::new(0), asked: AtomicU64::new(0), served: AtomicU64::new(0) }
-    }
-}
-
-/// Puts `kinds` into all `inboxes` and then a number, for which `next` is asked in between: never
-/// the same one, and later calls get larger ones.
-///
-/// In this order: other requests are under way, and whoever serves a larger number serves this one
-/// with it. So before the number exists the kinds must be there.
-fn post<'a>(
-    inboxes: impl Iterator<Item = &'a Inbox> + Clone,
-    kinds: Kinds,
-    next: impl FnOnce() -> u64,
-) -> u64 {
-    for inbox in inboxes.clone() {
-        inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
-    }
-    let number = next();
-    for inbox in inboxes {
-        // Release: who reads this number, or a larger one, also reads the kinds.
-        inbox.asked.fetch_max(number, Ordering::AcqRel);
-    }
-    number
-}
+use protocol::inbox::{self, Pending};
+pub use protocol::inbox::{Inbox, Kinds};
 
 /// A request to some CPUs that can be waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,9 +35,7 @@ impl Ticket {
     /// then as the last thing it does.
     pub fn is_served(&self, kernel: &Kernel) -> bool {
         self.targets.iter().all(|target| match kernel.cpu(target) {
-            // Acquire: pairs with the release in `serve`: what the target did for the request comes
-            // before what the asker does next.
-            Some(target) => target.inbox.served.load(Ordering::Acquire) >= self.number,
+            Some(target) => target.inbox.has_served(self.number),
             None => true,
         })
     }
@@ -120,10 +45,8 @@ impl Cpu {
     /// Asks `target` without caring when: interrupts it if no request is pending there already,
     /// since whoever made that one has sent, or is about to send, the interrupt.
     pub fn ask(&self, target: &Cpu, kinds: Kinds, irq: &IrqsOff) {
-        trace::event(self, Kind::Request, CpuSet::of(target.number).0, kinds.0.into());
-        // Release: what this CPU wrote comes before the request. Pairs with the acquire in `serve`.
-        let before = target.inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
-        if before == 0 {
+        trace::event(self, Kind::Request, CpuSet::of(target.number).0, kinds.bits().into());
+        if target.inbox.ask(kinds) == Pending::No {
             interrupt(self, target, irq);
         }
     }
@@ -132,11 +55,11 @@ impl Cpu {
     /// of them, and serves it before this returns. CPUs that are off are left out.
     pub fn ask_and_tell(&self, targets: CpuSet, kinds: Kinds, irq: &IrqsOff) -> Ticket {
         let kernel = self.kernel;
-        trace::event(self, Kind::Request, targets.0, kinds.0.into());
+        trace::event(self, Kind::Request, targets.0, kinds.bits().into());
         // Once: a CPU that is off now and on later was never asked, and would not answer.
         let targets = targets.and(kernel.online());
         let cpus = || targets.iter().filter_map(|target| kernel.any_cpu(target));
-        let number = post(cpus().map(|target| &target.inbox), kinds, || kernel.next_request());
+        let number = inbox::post(cpus().map(|target| &target.inbox), kinds, || kernel.next_request());
         for target in cpus() {
             if target.number == self.number {
                 self.serve();
@@ -152,53 +75,48 @@ impl Cpu {
     /// is noted as [`Work`]. Callable anywhere in the kernel but in the middle of a switch.
     #[inline]
     pub fn serve(&self) {
-        let inbox = &self.inbox;
-        // Acquire: pairs with the releases of the askers; the number before the kinds.
-        let number = inbox.asked.load(Ordering::Acquire);
-        if inbox.kinds.load(Ordering::Relaxed) != 0 || inbox.served.load(Ordering::Relaxed) != number {
+        if let Some(number) = self.inbox.pending() {
             self.serve_up_to(number);
         }
     }
 
     #[cold]
     fn serve_up_to(&self, number: u64) {
-        let kinds = Kinds(self.inbox.kinds.swap(0, Ordering::AcqRel));
         // SAFETY: the kernel runs with interrupts off; serving opens no window.
         let irq = unsafe { IrqsOff::assume() };
-        if kinds.has(Kinds::FLUSH) {
-            context::catch_up(self, &irq);
-        }
-        if kinds.has(Kinds::FLUSH_ALL) {
-            Current::flush_local_all(self.arch(), &irq);
-            trace::event(self, Kind::FlushAll, 0, 0);
-        }
-        if kinds.has(Kinds::REGISTRATIONS) {
-            context::read_registrations(self);
-        }
-        if kinds.has(Kinds::DROP) {
-            context::drop_when_lazy(self, &irq);
-        }
-        if kinds.has(Kinds::BARRIER) {
-            // What user code did here before, and what the asker did before it asked, on one side;
-            // the acknowledgement and what user code does next on the other. `BAR-6`
-            self.full_barrier(Site::IpiHandler);
-        }
-        if kinds.has(Kinds::CORE_SYNC) {
-            self.owe_core_sync();
-        }
-        if kinds.has(Kinds::RSEQ) {
-            self.add_work(Work::RSEQ);
-        }
-        if kinds.has(Kinds::RESCHEDULE) {
-            self.add_work(Work::READY);
-        }
-        if kinds.has(Kinds::GO_OFF) {
-            self.add_work(Work::GO_OFF);
-        }
-        trace::event(self, Kind::Served, kinds.0.into(), number);
-        // Release: all of the above comes before the asker goes on. Pairs with the acquire in
-        // `Ticket::is_served`. Only this CPU writes it, and `number` never falls.
-        self.inbox.served.store(number, Ordering::Release);
+        self.inbox.serve_up_to(number, |kinds| {
+            if kinds.has(Kinds::FLUSH) {
+                context::catch_up(self, &irq);
+            }
+            if kinds.has(Kinds::FLUSH_ALL) {
+                Current::flush_local_all(self.arch(), &irq);
+                trace::event(self, Kind::FlushAll, 0, 0);
+            }
+            if kinds.has(Kinds::REGISTRATIONS) {
+                context::read_registrations(self);
+            }
+            if kinds.has(Kinds::DROP) {
+                context::drop_when_lazy(self, &irq);
+            }
+            if kinds.has(Kinds::BARRIER) {
+                // What user code did here before, and what the asker did before it asked, on one side;
+                // the acknowledgement and what user code does next on the other. `BAR-6`
+                self.full_barrier(Site::IpiHandler);
+            }
+            if kinds.has(Kinds::CORE_SYNC) {
+                self.owe_core_sync();
+            }
+            if kinds.has(Kinds::RSEQ) {
+                self.add_work(Work::RSEQ);
+            }
+            if kinds.has(Kinds::RESCHEDULE) {
+                self.add_work(Work::READY);
+            }
+            if kinds.has(Kinds::GO_OFF) {
+                self.add_work(Work::GO_OFF);
+            }
+            trace::event(self, Kind::Served, kinds.bits().into(), number);
+        });
     }
 }
 
@@ -229,34 +147,5 @@ impl Kernel {
     /// The CPU with this number, if it is on.
     pub fn cpu(&self, number: CpuId) -> Option<&'static Cpu> {
         if self.online().has(number) { self.any_cpu(number) } else { None }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a target has by the time it serves `number`.
-    fn take(inbox: &Inbox) -> (Kinds, u64) {
-        let number = inbox.asked.load(Ordering::Acquire);
-        (Kinds(inbox.kinds.swap(0, Ordering::AcqRel)), number)
-    }
-
-    /// `SMP-2`: two CPUs ask the same one, and the one whose number is smaller is the slower. What
-    /// is served with the larger number answers both, so it must hold what both asked for.
-    #[test]
-    fn smp_2_a_number_that_is_served_was_served_with_all_smaller_ones() {
-        let inbox = Inbox::new();
-        let mut served = Kinds::NONE;
-        let slow = post(core::iter::once(&inbox), Kinds::FLUSH_ALL, || {
-            let number = 1;
-            // Meanwhile another CPU asks, with the next number, and is served.
-            assert_eq!(post(core::iter::once(&inbox), Kinds::BARRIER, || 2), 2);
-            let (kinds, up_to) = take(&inbox);
-            assert_eq!(up_to, 2);
-            served = kinds;
-            number
-        });
-        assert!(slow < 2 && served.has(Kinds::BARRIER) && served.has(Kinds::FLUSH_ALL));
     }
 }

@@ -13,7 +13,7 @@
 use crate::cpu::Cpu;
 use crate::mm::space::SpaceError;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::thread::{Extras, Thread};
+use crate::thread::{Extra, Thread};
 use crate::trace;
 use abi::Error;
 use abi::rseq::Area;
@@ -62,7 +62,7 @@ pub fn register(cpu: &Cpu, thread: &Thread, address: u64) -> Result<(), Error> {
         _ => Error::BadAddress,
     })?;
     thread.rseq.0.store(area.0, Ordering::Relaxed);
-    thread.add_extra(Extras::Rseq);
+    thread.add_extra(Extra::Rseq);
     // The area learns the CPU on the way back.
     cpu.add_work(crate::cpu::Work::RSEQ);
     Ok(())
@@ -72,7 +72,7 @@ pub fn register(cpu: &Cpu, thread: &Thread, address: u64) -> Result<(), Error> {
 pub fn forget(cpu: &Cpu, thread: &Thread) {
     if let Some(area) = thread.rseq.area() {
         thread.rseq.0.store(NONE, Ordering::Relaxed);
-        thread.drop_extra(Extras::Rseq);
+        thread.drop_extra(Extra::Rseq);
         thread.process().space.unpin(cpu, area);
     }
 }

@@ -1,4 +1,4 @@
-//! Locks, and the one facade through which the kernel names atomics.
+//! Locks; and atomics, by the names of [`protocol::sync`].
 //!
 //! Two kinds. A [`Lock`] is taken as `lock(cpu)`: try, else serve the requests addressed to this
 //! CPU, else relax. Its holder may itself be waiting for another CPU, so whoever spins must keep
@@ -9,17 +9,12 @@
 //!
 //! Interrupts are off in the kernel, so neither needs to disable them.
 
-#[cfg(not(spandrel_schedule))]
-pub use core::sync::atomic;
-#[cfg(spandrel_schedule)]
-pub use schedule::atomic;
+pub use protocol::sync::*;
 
 #[cfg(spandrel_schedule)]
 use schedule::spin::{SpinMutex, SpinMutexGuard};
 #[cfg(not(spandrel_schedule))]
 use spin::mutex::{SpinMutex, SpinMutexGuard};
-
-pub use atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::cpu::Cpu;
 use arch_contract::smp::Smp;
@@ -62,7 +57,13 @@ impl<T> Leaf<T> {
     pub const fn new(value: T) -> Self {
         Self(SpinMutex::new(value))
     }
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         self.0.lock()
+    }
+    /// `None` if somebody holds it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.0.try_lock()
     }
 }

@@ -31,7 +31,7 @@ use crate::rseq;
 use crate::sched::limit::Limit;
 use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::ready::{Entry, Priority, Runnable};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Leaf, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Leaf, Ordering};
 use allocator_api2::alloc::Allocator;
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -86,14 +86,48 @@ fn put(now: &mut Standing, standing: Standing) -> Option<Standing> {
     Some(core::mem::replace(now, standing))
 }
 
-/// What a thread may have that a switch must see to: a budget, an area for restartable sequences.
-/// Most have none, and one load says so. Changed by the CPU that has the thread, or by others who
-/// have its CPU look afterwards.
+/// What is unusual about a thread and concerns a switch. Most have nothing, and one load says so.
+/// Changed by the CPU that has the thread, or by others, who then look whether it is in a queue and
+/// else have its CPU look: so who reads it under the lock of a queue that it leaves or enters
+/// misses nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Extras {
-    Limit = 1,
-    Rseq = 2,
+pub enum Extra {
+    /// It is to end. Set under `standing`'s lock, and never taken off.
+    Doomed = 1,
+    /// A budget of CPU time.
+    Limit = 2,
+    /// An area for restartable sequences.
+    Rseq = 4,
+    /// Vector registers. Never taken off.
+    Vectors = 8,
+    /// A priority other than its process's, of its own or lent. Never taken off.
+    Priority = 16,
+    /// CPUs that it may not run on.
+    Affinity = 32,
+}
+
+/// A set of [`Extra`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extras(u8);
+
+impl Extras {
+    pub const NONE: Self = Self(0);
+
+    pub const fn with(self, extra: Extra) -> Self {
+        Self(self.0 | extra as u8)
+    }
+    pub const fn has(self, extra: Extra) -> bool {
+        self.0 & extra as u8 != 0
+    }
+    /// Those in either.
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+    /// Whether all of them are in `other`.
+    pub const fn within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
 }
 
 /// What [`Thread::stand`] says back.
@@ -106,7 +140,7 @@ pub enum Fate {
     Doomed,
 }
 
-/// It has the priority that its process has.
+/// It has no priority of its own, but its process's.
 const OF_PROCESS: u16 = 1 << 8;
 
 /// A thread. On cache lines of its own: CPUs that run different threads write nothing that the others
@@ -125,8 +159,6 @@ pub struct Thread {
     vector_at: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
     standing: Leaf<Standing>,
-    /// It is to end. Written under `standing`'s lock.
-    doomed: AtomicBool,
     process: Ref<Process>,
     /// Threads in `thread_wait`.
     pub(crate) joiners: Leaf<Queue<Runnable>>,
@@ -139,7 +171,7 @@ pub struct Thread {
     /// Ticks it has run, up to its last switch.
     pub cpu_time: AtomicU64,
     /// Ticks of its slice that were left when something better took the CPU; 0 for a whole new
-    /// slice.
+    /// slice, and while it runs.
     pub slice_left: AtomicU64,
     /// See [`Extras`].
     extras: AtomicU8,
@@ -166,7 +198,6 @@ impl Thread {
             vector_at: AtomicPtr::new(core::ptr::null_mut()),
             rseq: rseq::Registration::new(),
             standing: Leaf::new(Standing::New),
-            doomed: AtomicBool::new(false),
             process,
             joiners: Leaf::new(Queue::new()),
             priority: AtomicU16::new(OF_PROCESS),
@@ -185,7 +216,11 @@ impl Thread {
     }
 
     /// The higher of its own priority and what it was lent.
+    #[inline]
     pub fn priority(&self) -> Priority {
+        if !self.extras().has(Extra::Priority) {
+            return self.process.priority();
+        }
         self.own_priority().max(self.lent.load(Ordering::Relaxed))
     }
 
@@ -200,11 +235,13 @@ impl Thread {
     /// For [`crate::sched::priority`], which requeues it.
     pub(crate) fn store_priority(&self, priority: Priority) {
         self.priority.store(priority.into(), Ordering::Relaxed);
+        self.add_extra(Extra::Priority);
     }
 
     /// As [`store_priority`](Self::store_priority).
     pub(crate) fn store_lent(&self, priority: Priority) {
         self.lent.store(priority, Ordering::Relaxed);
+        self.add_extra(Extra::Priority);
     }
 
     /// The CPUs it may run on.
@@ -214,7 +251,12 @@ impl Thread {
 
     /// For [`crate::sched::affinity`]. Says what it was.
     pub(crate) fn swap_affinity(&self, set: CpuSet) -> CpuSet {
-        CpuSet(self.affinity.swap(set.0, Ordering::Relaxed))
+        let before = self.affinity.swap(set.0, Ordering::Relaxed);
+        match set {
+            CpuSet::ALL => self.drop_extra(Extra::Affinity),
+            _ => self.add_extra(Extra::Affinity),
+        }
+        CpuSet(before)
     }
 
     /// Where it stands.
@@ -273,13 +315,13 @@ impl Thread {
     /// it knows.
     pub fn doom(&self) -> Standing {
         let standing = self.standing.lock();
-        self.doomed.store(true, Ordering::Relaxed);
+        self.add_extra(Extra::Doomed);
         standing.clone()
     }
 
     /// Whether it is to end. For its own CPU, which was interrupted after it was doomed.
     pub fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Relaxed)
+        self.extras().has(Extra::Doomed)
     }
 
     /// Where its registers are. Stays in place while the thread lives.
@@ -305,6 +347,7 @@ impl Thread {
         let at = area.at;
         *vector = Some(area);
         self.vector_at.store(at.as_ptr(), Ordering::Relaxed);
+        self.add_extra(Extra::Vectors);
         Ok(at)
     }
 
@@ -314,19 +357,19 @@ impl Thread {
         self.cpu_time.store(self.cpu_time.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
     }
 
-    /// Whether it has something that a switch must see to.
+    /// What is unusual about it.
     #[inline]
-    pub fn has_extras(&self) -> bool {
-        self.extras.load(Ordering::Relaxed) != 0
+    pub fn extras(&self) -> Extras {
+        Extras(self.extras.load(Ordering::Relaxed))
     }
 
     /// It has this from now on.
-    pub fn add_extra(&self, extra: Extras) {
+    pub fn add_extra(&self, extra: Extra) {
         self.extras.fetch_or(extra as u8, Ordering::Relaxed);
     }
 
     /// It has this no more.
-    pub fn drop_extra(&self, extra: Extras) {
+    pub fn drop_extra(&self, extra: Extra) {
         self.extras.fetch_and(!(extra as u8), Ordering::Relaxed);
     }
 }

@@ -43,12 +43,11 @@ fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
     back(cpu, frame, irq)
 }
 
-/// A yield: to the next thread, if that is all there is to it.
+/// A yield that is not straightforward.
+#[cold]
 #[inline(never)]
-fn take_turns(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: it is the current thread's frame, which this CPU alone has.
-    Current::set_result(unsafe { frame.as_mut() }, 0, 0);
-    match quick::take_turns(cpu, &irq) {
+fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    match quick::take_turns_with_vectors(cpu, &irq) {
         Turn::Next(resume) => resume,
         Turn::Mine => back(cpu, frame, irq),
         Turn::Unclear => {
@@ -58,7 +57,7 @@ fn take_turns(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
     }
 }
 
-/// Any call but the null one, which must not pay for what this one keeps in registers.
+/// Any call but the null one and the yield, which must not pay for what this one keeps in registers.
 #[inline(never)]
 fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
     // SAFETY: it is the current thread's frame, which this CPU alone has.
@@ -118,12 +117,18 @@ impl Upcalls<Current> for Upcall {
         // SAFETY: it is the current thread's frame, which this CPU alone has.
         let registers = unsafe { frame.as_mut() };
         match Current::syscall(registers).number {
-            NULL => {}
-            YIELD => return take_turns(cpu, frame, irq),
+            NULL => Current::set_result(registers, 0, 0),
+            YIELD => {
+                Current::set_result(registers, 0, 0);
+                match quick::take_turns(cpu, &irq) {
+                    Turn::Next(resume) => return resume,
+                    Turn::Mine => {}
+                    Turn::Unclear => return take_turns_slowly(cpu, frame, irq),
+                }
+            }
             MEMBARRIER => return membarrier(cpu, frame, irq),
             _ => return call(cpu, frame, irq),
         }
-        Current::set_result(registers, 0, 0);
         back(cpu, frame, irq)
     }
 

@@ -79,14 +79,14 @@ impl Cpus {
 /// What a CPU knows. The leading fields are read by entry code, by offset. No two share a cache line.
 #[repr(C, align(128))]
 pub struct Cpu {
+    /// r12, r11 and CR between the vector and the frame.
+    pub(crate) scratch: [Cell<u64>; 3],
     /// The frame of the current user thread: where the next trap saves.
     pub(crate) frame: Cell<*mut Frame>,
     /// Top of the ordinary stack; each trap from user mode starts there.
     pub(crate) stack: u64,
     /// The kernel's r2.
     pub(crate) toc: u64,
-    /// r12, r11 and CR between the vector and the frame.
-    pub(crate) scratch: [Cell<u64>; 3],
     /// Registers of a kernel that faulted, and the stack it is reported on.
     pub(crate) faulted: UnsafeCell<crate::kernel_fault::Registers>,
     pub(crate) upper: Cell<*const ()>,

@@ -7,7 +7,7 @@ use crate::cpu::Cpu;
 use crate::spr::{self, msr, number};
 use crate::{Ppc64le, irq};
 use arch_contract::addr::VirtAddr;
-use arch_contract::ret::{Reload, Resume};
+use arch_contract::ret::Reload;
 use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
 use arch_contract::upcalls::Upcalls;
 use core::fmt::Write;
@@ -25,7 +25,15 @@ pub struct Frame {
     pub(crate) ctr: u64,
     pub(crate) xer: u64,
     pub(crate) cr: u64,
+    /// The vector, [`BY_SCV`], or something else.
+    pub(crate) entered_by: u64,
 }
+
+/// [`Frame::entered_by`] of an `scv 0`: the registers that it may overwrite hold nothing. It is no
+/// vector, and the bit of RI, which the first instruction of that vector has in a register.
+pub const BY_SCV: u64 = msr::RI;
+/// [`Frame::entered_by`] of a frame that holds every register, whoever made it.
+const BY_NOTHING: u64 = 0;
 
 /// Bytes below the initial stack pointer's page end that the ABI wants: the minimal frame of
 /// ELF V2 (§2.2.2.1), rounded to 16. Its back chain reads zero from the zeroed stack.
@@ -40,7 +48,7 @@ impl Traps for Ppc64le {
         gpr[3..6].copy_from_slice(&args);
         // A function's global entry point computes its r2 from its own address in r12.
         gpr[12] = entry.0;
-        Frame { gpr, pc: entry.0, msr: msr::USER, lr: 0, ctr: 0, xer: 0, cr: 0 }
+        Frame { gpr, pc: entry.0, msr: msr::USER, lr: 0, ctr: 0, xer: 0, cr: 0, entered_by: BY_NOTHING }
     }
 
     fn pc(frame: &Frame) -> VirtAddr {
@@ -70,6 +78,8 @@ impl Traps for Ppc64le {
     fn restart_syscall(frame: &mut Frame) {
         // Both `sc` and `scv` leave the address of the next instruction, and are 4 bytes long.
         frame.pc = frame.pc.wrapping_sub(4);
+        // The arguments are needed once more.
+        frame.entered_by = BY_NOTHING;
     }
 
     fn print_frame(frame: &Frame, out: &mut dyn Write) -> core::fmt::Result {
@@ -95,22 +105,19 @@ pub(crate) fn print_registers(gpr: &[u64; 32], out: &mut dyn Write) -> core::fmt
     Ok(())
 }
 
-/// Bit 0 of what the functions below return to entry code: load every register from the frame.
-pub const RELOAD_ALL: u64 = 1;
-
-/// A [`Resume`] as entry code takes it: the frame's address and [`RELOAD_ALL`].
-#[inline(always)]
-fn packed(resume: Resume<Frame>) -> u64 {
-    let reload = match resume.reload() {
-        Reload::ResultOnly => 0,
-        Reload::Full => RELOAD_ALL,
-    };
-    resume.frame().as_ptr() as u64 | reload
-}
-
-/// A system call, by either instruction.
-pub extern "C" fn on_syscall<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> u64 {
-    packed(U::syscall(cpu, frame))
+/// A system call, by either instruction. Answers with the caller's own frame, its results written; to
+/// another it goes from here: that loads every register, so nothing has to be put back that this
+/// function saved on its stack.
+pub extern "C" fn on_syscall<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
+    let resume = U::syscall(cpu, frame);
+    let next = resume.frame().as_ptr();
+    if resume.reload() == Reload::Full {
+        // SAFETY: it takes the frame of a `Resume` in r3, and never returns.
+        unsafe {
+            core::arch::asm!("b spandrel_return_full", in("r3") next, options(noreturn));
+        }
+    }
+    next
 }
 
 /// Anything else from user mode. `vector` is the interrupt's offset in the architecture's table.
@@ -120,21 +127,21 @@ pub extern "C" fn on_trap<U: Upcalls<Ppc64le>>(
     frame: NonNull<Frame>,
     vector: u64,
     srr1: u64,
-) -> u64 {
+) -> *mut Frame {
     // SAFETY: entry code passes the frame it has just saved into, which nothing else refers to now.
     let pc = VirtAddr(unsafe { frame.as_ref() }.pc);
-    packed(U::trap(cpu, frame, decode(cpu, vector, pc, srr1)))
+    U::trap(cpu, frame, decode(cpu, vector, pc, srr1)).frame().as_ptr()
 }
 
 /// An `scv` of a level other than 0: there is nothing behind it.
-pub extern "C" fn on_bad_scv<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, mut frame: NonNull<Frame>) -> u64 {
+pub extern "C" fn on_bad_scv<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, mut frame: NonNull<Frame>) -> *mut Frame {
     // SAFETY: as in `on_trap`.
     let frame_now = unsafe { frame.as_mut() };
     // Unlike an interrupt, the instruction has completed: the fault is at it, not after it.
     frame_now.pc = frame_now.pc.wrapping_sub(4);
     let fault =
         Fault { cause: FaultCause::UndefinedInstruction, pc: VirtAddr(frame_now.pc), address: None };
-    packed(U::trap(cpu, frame, Trap::Fault(fault)))
+    U::trap(cpu, frame, Trap::Fault(fault)).frame().as_ptr()
 }
 
 /// Names what happened (Power ISA 3.0B Book III §6.5, by offset).

@@ -20,7 +20,7 @@
 //! Register state on arrival: Power ISA 3.0B Book III §6.4.3 and §6.5; `scv`: §4.3.1.
 //!
 //! Return instructions (`RET-1`): one `rfscv` in `spandrel_scv_return`, `rfid` in
-//! `spandrel_sc_return` and `spandrel_return_full` go to user mode; the `rfid`s of
+//! `spandrel_sc_return` and `spandrel_return_any` go to user mode; the `rfid`s of
 //! `spandrel_kernel_trap` and `start.rs` stay in the kernel, that of `of.rs` goes to firmware.
 
 /// Where the assembly finds fields, in bytes from the start of their structure.
@@ -37,6 +37,7 @@ pub mod offset {
     pub const CTR: usize = offset_of!(Frame, ctr);
     pub const XER: usize = offset_of!(Frame, xer);
     pub const CR: usize = offset_of!(Frame, cr);
+    pub const ENTERED_BY: usize = offset_of!(Frame, entered_by);
     pub const FRAME: usize = offset_of!(Cpu, frame);
     pub const STACK: usize = offset_of!(Cpu, stack);
     pub const TOC: usize = offset_of!(Cpu, toc);
@@ -55,6 +56,8 @@ pub mod offset {
 
     // The assembly writes the vector at the address of the structure itself.
     const _: () = assert!(offset_of!(Registers, vector) == 0);
+    // A store that is to fail is directed at the address of the structure itself.
+    const _: () = assert!(SCRATCH == 0);
 }
 
 /// Instantiates the port: all entry assembly, with `$upcalls` (an
@@ -91,7 +94,7 @@ macro_rules! entry {
             // scv, level by level: 32 bytes each. EE is still as the user had it; the first two
             // instructions are the window in which an interrupt may find PR=0 and no stack.
             ".org spandrel_vectors + 0x3000",
-            "li 9, 2", // RI, not EE
+            "li 9, {by_scv}", // RI, not EE
             "mtmsrd 9, 1",
             "b spandrel_scv",
             ".set scv_at, 0x3020",
@@ -116,7 +119,7 @@ macro_rules! entry {
             ".endr",
             // sc: r9 to r12 are the call's to overwrite.
             ".org spandrel_vectors + 0x4c00",
-            "mr 9, 13",
+            "mr 11, 13",
             "mfspr 13, 272",
             "b spandrel_sc",
             ".irp at, 0xd00, 0xe00, 0xe20, 0xe40, 0xe60, 0xe80, 0xea0, 0xf00, 0xf20, 0xf40, 0xf60, 0xf80",
@@ -126,7 +129,7 @@ macro_rules! entry {
 
             ".pushsection .text.trap, \"ax\", @progbits",
             // ---- System calls ------------------------------------------------------------
-            // What both doors save: r9 holds the user's r13, r13 the Cpu, r10 the frame. The
+            // What both doors save: r11 holds the user's r13, r13 the Cpu, r10 the frame. The
             // volatile registers that a call may overwrite are not saved; CR is, for its
             // nonvolatile fields.
             ".macro save_for_call",
@@ -136,7 +139,7 @@ macro_rules! entry {
             ".irp r, 3, 4, 5, 6, 7, 8, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
             "std \\r, {gpr}+8*\\r(10)",
             ".endr",
-            "std 9, {gpr}+8*13(10)",
+            "std 11, {gpr}+8*13(10)",
             "mfcr 12",
             "std 12, {cr}(10)",
             "ld 1, {stack}(13)",
@@ -162,18 +165,40 @@ macro_rules! entry {
             ".endr",
             ".endm",
 
-            // scv 0: LR holds the next instruction, CTR the user's MSR.
+            // scv 0: LR holds the next instruction, CTR the user's MSR, r9 what the vector put there.
             ".balign 16",
             "spandrel_scv:",
-            "mr 9, 13",
+            "mr 11, 13",
             "mfspr 13, 272",
             "ld 10, {frame}(13)",
-            "mflr 11",
-            "std 11, {pc}(10)",
+            "std 9, {entered_by}(10)",
+            "mflr 12",
+            "std 12, {pc}(10)",
             "save_for_call",
             "bl {on_syscall}",
-            "andi. 4, 3, 1",
-            "bne spandrel_return_full",
+            "b spandrel_scv_return",
+
+            // ---- The way to user mode with another frame, whose address r3 holds ------------
+            ".globl spandrel_return_full",
+            "spandrel_return_full:",
+            "std 3, {frame}(13)",
+            // Whoever ran here last may have left a reservation (`MIG-3`). It is lost in a word that
+            // means nothing.
+            "li 4, 0",
+            "stdcx. 4, 0, 13",
+            // VRSAVE is user mode's with or without the units. A thread that has them on has its
+            // own; one that has not finds zero, never another's (`FPU-2`).
+            "ld 6, {msr}(3)",
+            "andis. 5, 6, 0x0200",
+            "bne 9f",
+            "mtspr 256, 4",
+            "9: ld 5, {entered_by}(3)",
+            "cmpdi 5, {by_scv}",
+            "bne spandrel_return_any",
+            // The frame of an scv: the nonvolatile registers, and then as on its quick way back.
+            ".irp r, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+            "ld \\r, {gpr}+8*\\r(3)",
+            ".endr",
             ".globl spandrel_scv_return",
             "spandrel_scv_return:",
             "ld 5, {pc}(3)",
@@ -183,18 +208,37 @@ macro_rules! entry {
             "load_result",
             ".long 0x4c0000a4", // rfscv: to LR with the MSR of CTR
 
+            // Any frame, whole. r4 is 0, r6 its MSR.
+            ".globl spandrel_return_any",
+            "spandrel_return_any:",
+            "mtmsrd 4, 1", // neither EE nor RI from here on
+            "ld 4, {pc}(3)",
+            "mtspr 26, 4",
+            "mtspr 27, 6",
+            "ld 4, {lr}(3)",
+            "mtlr 4",
+            "ld 4, {ctr}(3)",
+            "mtctr 4",
+            "ld 4, {xer}(3)",
+            "mtxer 4",
+            "ld 4, {cr}(3)",
+            "mtcr 4",
+            ".irp r, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 3",
+            "ld \\r, {gpr}+8*\\r(3)",
+            ".endr",
+            "rfid",
+
             // sc: SRR0 holds the next instruction.
             ".balign 16",
             "spandrel_sc:",
             "ld 10, {frame}(13)",
-            "mfspr 11, 26",
-            "std 11, {pc}(10)",
-            "li 11, 2",
-            "mtmsrd 11, 1", // RI: SRR0 is saved
+            "std 10, {entered_by}(10)", // not by scv
+            "mfspr 12, 26",
+            "std 12, {pc}(10)",
+            "li 12, 2",
+            "mtmsrd 12, 1", // RI: SRR0 is saved
             "save_for_call",
             "bl {on_syscall}",
-            "andi. 4, 3, 1",
-            "bne spandrel_return_full",
             ".globl spandrel_sc_return",
             "spandrel_sc_return:",
             "li 5, 0",
@@ -210,11 +254,12 @@ macro_rules! entry {
 
             // scv of another level: saved like a trap, since the process is about to hear of it.
             "spandrel_bad_scv:",
-            "mr 9, 13",
+            "mr 11, 13",
             "mfspr 13, 272",
             "ld 10, {frame}(13)",
-            "mflr 11",
-            "std 11, {pc}(10)",
+            "std 10, {entered_by}(10)", // not as by scv 0
+            "mflr 12",
+            "std 12, {pc}(10)",
             "save_for_call",
             "bl {on_bad_scv}",
             "b spandrel_return_full",
@@ -230,6 +275,7 @@ macro_rules! entry {
             "andi. 11, 11, 0x4000",
             "beq spandrel_kernel_trap",
             "ld 11, {frame}(13)",
+            "std 12, {entered_by}(11)",
             ".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
             "std \\r, {gpr}+8*\\r(11)",
             ".endr",
@@ -258,39 +304,7 @@ macro_rules! entry {
             "ld 1, {stack}(13)",
             "ld 2, {toc}(13)",
             "bl {on_trap}",
-
-            // ---- The way to user mode with a whole frame; r3 holds its address and bit 0 ----
-            ".globl spandrel_return_full",
-            "spandrel_return_full:",
-            "rldicr 3, 3, 0, 62",
-            "std 3, {frame}(13)",
-            "li 4, 0",
-            "mtmsrd 4, 1", // neither EE nor RI from here on
-            // Whoever ran here last may have left a reservation (`MIG-3`).
-            "addi 5, 13, {scratch}",
-            "stdcx. 4, 0, 5",
-            "ld 4, {pc}(3)",
-            "mtspr 26, 4",
-            "ld 4, {msr}(3)",
-            "mtspr 27, 4",
-            // VRSAVE is user mode's with or without the units. A thread that has them on has its
-            // own; one that has not finds zero, never another's (`FPU-2`).
-            "andis. 5, 4, 0x0200",
-            "bne 9f",
-            "li 5, 0",
-            "mtspr 256, 5",
-            "9: ld 4, {lr}(3)",
-            "mtlr 4",
-            "ld 4, {ctr}(3)",
-            "mtctr 4",
-            "ld 4, {xer}(3)",
-            "mtxer 4",
-            "ld 4, {cr}(3)",
-            "mtcr 4",
-            ".irp r, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 3",
-            "ld \\r, {gpr}+8*\\r(3)",
-            ".endr",
-            "rfid",
+            "b spandrel_return_full",
 
             // ---- Traps with PR=0 -----------------------------------------------------------
             // r13 the Cpu, r12 the vector; scratch: r12, r11, CR. Nothing else is touched until
@@ -423,6 +437,8 @@ macro_rules! entry {
             ctr = const $crate::trap_entry::offset::CTR,
             xer = const $crate::trap_entry::offset::XER,
             cr = const $crate::trap_entry::offset::CR,
+            entered_by = const $crate::trap_entry::offset::ENTERED_BY,
+            by_scv = const $crate::trap::BY_SCV,
             frame = const $crate::trap_entry::offset::FRAME,
             stack = const $crate::trap_entry::offset::STACK,
             toc = const $crate::trap_entry::offset::TOC,

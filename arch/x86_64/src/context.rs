@@ -45,11 +45,15 @@ impl Contexts for X86_64 {
         debug_assert!(paging::loaded().root() != mm.root);
     }
 
+    #[inline(always)]
     unsafe fn switch_mm(cpu: &Cpu, _: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
         let slots = cpu.stale_slots.get();
-        let stale = if slots.has(to.slot()) { Stale::Everything } else { to.stale() };
-        cpu.stale_slots.set(slots.without(to.slot()));
-        let value = Cr3::user(Self::machine(cpu).pcids, to.mm().root, to.slot(), stale);
+        let mut stale = to.stale();
+        if slots.has(to.slot()) {
+            stale = Stale::Everything;
+            cpu.stale_slots.set(slots.without(to.slot()));
+        }
+        let value = Cr3::user(cpu.pcids.get(), to.mm().root, to.slot(), stale);
         // Always a write, even of the same root: a root page may have been freed and be another
         // mm's now, and equal addresses prove nothing about what is cached (CTX-2).
         // SAFETY: `to` is loadable: its root is complete and stays so while it is loaded, and what

@@ -16,7 +16,7 @@
 use crate::X86_64;
 use crate::gdt::{self, Gdt, Tss};
 use crate::machine::Machine;
-use crate::pcid::Slots;
+use crate::pcid::{Pcids, Slots};
 use crate::trap::Frame;
 use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
@@ -24,7 +24,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use x86::msr;
 
 /// Per-CPU state. The assembly reaches the first fields through GS at their offsets.
@@ -42,6 +42,9 @@ pub struct Cpu {
     pub(crate) gdt: UnsafeCell<Gdt>,
     upper: Cell<*const ()>,
     machine: Cell<Option<&'static Machine>>,
+    /// What a switch asks of the machine, without asking whether it is known.
+    pub(crate) clock_floor: Cell<Option<&'static AtomicU64>>,
+    pub(crate) pcids: Cell<Pcids>,
     /// Its name for other CPUs, and by which the start code finds its value. Set before any other
     /// CPU runs.
     pub(crate) apic_id: Cell<u32>,
@@ -87,6 +90,8 @@ impl Cpu {
             gdt: UnsafeCell::new(Gdt::new()),
             upper: Cell::new(ptr::null()),
             machine: Cell::new(None),
+            clock_floor: Cell::new(None),
+            pcids: Cell::new(Pcids::Missing),
             apic_id: Cell::new(0),
             power: AtomicU32::new(power::STOPPED),
             stale_slots: Cell::new(Slots::NONE),
@@ -102,6 +107,8 @@ impl Cpu {
 
     pub(crate) fn set_machine(&self, machine: &'static Machine) {
         self.machine.set(Some(machine));
+        self.clock_floor.set(machine.clock_floor.as_ref());
+        self.pcids.set(machine.pcids);
     }
 
     /// The address of the block this value is part of.

@@ -14,7 +14,7 @@
 use crate::X86_64;
 use crate::cpu::{Cpu, offset};
 use crate::gdt::{KERNEL_CODE, USER_BASE};
-use crate::trap::{BY_SYSCALL, Frame, Next, bad_return};
+use crate::trap::{BY_SYSCALL, Frame, bad_return};
 use arch_contract::ret::Reload;
 use arch_contract::upcalls::Upcalls;
 use core::arch::naked_asm;
@@ -40,9 +40,18 @@ pub unsafe fn init<U: Upcalls<X86_64>>() {
     }
 }
 
-unsafe extern "C" fn upcall<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Next {
+/// Answers with the caller's own frame, its results written; to another it goes from here: that loads
+/// every register, so nothing has to be put back that this function saved on its stack.
+unsafe extern "C" fn upcall<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
     let resume = U::syscall(cpu, frame);
-    Next { frame: resume.frame().as_ptr(), reload_all: (resume.reload() == Reload::Full) as u64 }
+    let next = resume.frame().as_ptr();
+    if resume.reload() == Reload::Full {
+        // SAFETY: `enter_user` takes the frame of a `Resume` in `rax` and never returns.
+        unsafe {
+            core::arch::asm!("jmp {}", sym enter_user::<U>, in("rax") next, options(noreturn));
+        }
+    }
+    next
 }
 
 /// Where `syscall` enters.
@@ -79,8 +88,6 @@ unsafe extern "C" fn entry<U: Upcalls<X86_64>>() {
         "call {upcall}",
 
         // The quick way back: the same thread, with its two results.
-        "test edx, edx",
-        "jnz {enter_user}",
         "mov rcx, [rax + {rip}]",
         "mov r11, [rax + {rflags}]",
         "mov rdx, rcx",
@@ -138,48 +145,53 @@ pub unsafe extern "C" fn enter_user<U: Upcalls<X86_64>>() {
         "mov gs:[{rsp0}], rcx",
         "mov gs:[{frame}], rax",
         "mov rcx, [rax + {rip}]",
-        "shr rcx, 47",
+        "mov rdx, rcx",
+        "shr rdx, 47",
         "jnz 4f",
-        "cmp qword ptr [rax + {entered_by}], {by_syscall}",
-        "mov rsp, rax",
         // Selectors of user mode are not part of a thread; none keeps another's.
-        "mov ecx, 0",
-        "mov ds, ecx",
-        "mov es, ecx",
-        "mov fs, ecx",
-        // Flags of the comparison are still there: `mov` changes none.
-        "je 3f",
+        "mov ds, edx",
+        "mov es, edx",
+        "mov fs, edx",
+        "cmp qword ptr [rax + {entered_by}], {by_syscall}",
+        "jne 2f",
+        // The frame of a system call. `rcx` and `r11` hold nothing by its convention, so they are
+        // what `sysretq` makes of them on either way out.
+        "mov r11, [rax + {rflags}]",
+        "test r11d, {flags_for_iret}",
+        "jnz 3f",
+        "mov r15, [rax + {r15}]",
+        "mov r14, [rax + {r14}]",
+        "mov r13, [rax + {r13}]",
+        "mov r12, [rax + {r12}]",
+        "mov rbp, [rax + {rbp}]",
+        "mov rbx, [rax + {rbx}]",
+        "mov r10, [rax + {r10}]",
+        "mov r9, [rax + {r9}]",
+        "mov r8, [rax + {r8}]",
+        "mov rsi, [rax + {rsi}]",
+        "mov rdi, [rax + {rdi}]",
+        "mov rsp, [rax + {user_rsp}]",
+        "swapgs",
+        "mov gs, edx",
+        "mov rdx, [rax + {rdx}]",
+        "mov rax, [rax + {rax}]",
+        "sysretq",
+        "3:",
+        "mov [rax + {rcx}], rcx",
+        "mov [rax + {r11}], r11",
 
         // Any frame: `iretq` restores all of it.
         "2:",
+        "mov rsp, rax",
         pop_general!(),
         "swapgs",
-        "mov gs, ecx",
+        "mov gs, edx",
         "pop rcx",
         "pop rdx",
         "pop rsi",
         "pop rdi",
         "add rsp, 16",
         "iretq",
-
-        // The frame of a system call. `rcx` and `r11` hold nothing by its convention, so they are
-        // what `sysretq` makes of them on either way out.
-        "3:",
-        "mov rdx, [rax + {rip}]",
-        "mov r11, [rax + {rflags}]",
-        "mov [rax + {rcx}], rdx",
-        "mov [rax + {r11}], r11",
-        "test r11d, {flags_for_iret}",
-        "jnz 2b",
-        pop_general!(),
-        "swapgs",
-        "mov gs, ecx",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "mov rsp, [rsp + {rsp_above}]",
-        "sysretq",
 
         // A program counter that cannot be returned to.
         "4:",
@@ -198,10 +210,23 @@ pub unsafe extern "C" fn enter_user<U: Upcalls<X86_64>>() {
         by_syscall = const BY_SYSCALL,
         rip = const offset_of!(Frame, rip),
         rflags = const offset_of!(Frame, rflags),
+        user_rsp = const offset_of!(Frame, rsp),
+        rax = const offset_of!(Frame, rax),
+        rbx = const offset_of!(Frame, rbx),
         rcx = const offset_of!(Frame, rcx),
+        rdx = const offset_of!(Frame, rdx),
+        rsi = const offset_of!(Frame, rsi),
+        rdi = const offset_of!(Frame, rdi),
+        rbp = const offset_of!(Frame, rbp),
+        r8 = const offset_of!(Frame, r8),
+        r9 = const offset_of!(Frame, r9),
+        r10 = const offset_of!(Frame, r10),
         r11 = const offset_of!(Frame, r11),
+        r12 = const offset_of!(Frame, r12),
+        r13 = const offset_of!(Frame, r13),
+        r14 = const offset_of!(Frame, r14),
+        r15 = const offset_of!(Frame, r15),
         flags_for_iret = const FLAGS_FOR_IRET,
-        rsp_above = const offset_of!(Frame, rsp) - offset_of!(Frame, entered_by),
         bad_return = sym bad_return::<U>,
         again = sym enter_user::<U>,
     )

@@ -213,7 +213,7 @@ impl Time for X86_64 {
     #[inline(always)]
     fn now(cpu: &Cpu) -> Ticks {
         let tsc = tsc();
-        match &Self::machine(cpu).clock_floor {
+        match cpu.clock_floor.get() {
             None => Ticks(tsc),
             // Relaxed: whoever synchronized with the reader of a value finds it, or a later one, in
             // the word.

@@ -11,7 +11,6 @@
 //! | [`memory`] | frames and heap behind their locks: what the rest of the kernel holds |
 //! | [`budget`] | a tree of limits |
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
-//! | [`flush`] | TLB generations, and what each was raised for |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`space`] | one user address space: regions, pages and tables; its TLB shootdown |
@@ -20,7 +19,6 @@
 //! could take long takes a number of pages and says whether there is more.
 
 pub mod budget;
-pub mod flush;
 pub mod frames;
 pub mod heap;
 pub mod ids;

@@ -11,13 +11,11 @@
 //! forget all of it.
 
 mod regions;
-mod shared;
 mod shootdown;
 
 pub use regions::Region;
 
 use self::regions::Regions;
-use self::shared::Shared;
 use super::NoMemory;
 use super::budget::Budget;
 use super::frames::Order;
@@ -37,6 +35,7 @@ use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
+use protocol::shared::Shared;
 
 /// Why the space refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +97,8 @@ pub struct Space {
     /// Where `hardware` goes back to.
     ids: &'static HardwareIds,
     mm: <Current as Contexts>::Mm,
+    /// Off the cache lines of the lock and of what the lock guards, so that entering a space that
+    /// has run here before writes no line that another CPU reads.
     shared: Shared,
     inner: Lock<Inner>,
 }
@@ -132,6 +133,12 @@ impl Space {
 
     pub fn id(&self) -> ContextId {
         self.id
+    }
+
+    /// What CPUs share of it without its lock.
+    #[inline(always)]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Grants `len` bytes at `at`, or where there is room, and charges them. Maps nothing yet.

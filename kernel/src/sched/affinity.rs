@@ -21,7 +21,7 @@ pub struct Affinities {
 }
 
 impl Affinities {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { restricted: Lock::new(Queue::new()), takers: SharedSet::new() }
     }
 

@@ -1,11 +1,6 @@
 //! Memory contexts: the one function that decides which hooks run when a CPU gets a user of an
 //! address space, and the one for when it loses it.
 //!
-//! Each CPU has two words that are never confused. `current_mm` says whose *user code* may run
-//! here; it is what membarrier samples. `loaded` says what the *MMU* holds, and how; it is what
-//! TLB shootdown and teardown ask. A CPU that leaves user code for a kernel task or for idle keeps
-//! the tables loaded, lazily: `current_mm` is none, `loaded` is lazy.
-//!
 //! | `loaded` | next is a user of | hooks, in this order |
 //! | --- | --- | --- |
 //! | kernel | B | `switch_mm` |
@@ -14,241 +9,29 @@
 //! | B, lazy | B | `exit_lazy_tlb(left B)` |
 //! | B, active | B | none |
 //!
-//! # The order, and who relies on it
-//!
-//! *Leaving user code for something without an mm* ([`leave`]): barrier (d); `current_mm` = none;
-//! `loaded` = lazy; `enter_lazy_tlb`.
-//!
-//! *Entering M* ([`enter`]): barrier (d) if `current_mm` names another mm; `current_mm` = M; this CPU
-//! joins M's set; `loaded` = switching to M, or active if it holds M; barrier (e); M's generations
-//! are read; `switch_mm`; what the generations say was missed is forgotten; `loaded` = active;
-//! `exit_lazy_tlb`; and before user mode, `return_to_user`.
-//!
-//! (e) is one barrier for three askers, each of which writes, executes a full barrier, and then
-//! reads what this CPU wrote before (e). So either the asker sees this CPU, or this CPU, which reads
-//! after (e), sees what the asker wrote (store buffering: both cannot miss):
-//!
-//! | asker | writes | barrier | reads here | what this CPU reads after (e) |
-//! | --- | --- | --- | --- | --- |
-//! | a flush ([`Space`]) | the entry, the TLB generation | `FlushSample` | M's set, `loaded`, `seen` | the TLB generation |
-//! | membarrier | user data; for sync-core the code and the sync generation | (a) | M's set, `current_mm` | user data; the sync generation |
-//! | a registration | M's registrations | `Register` | M's set, `current_mm` | M's registrations |
-//!
-//! The membarrier scenarios are spelled out in [`crate::membarrier`], the flush's in
-//! [`crate::mm::flush`].
+//! What others read of a CPU's words, in which order they are stored, and who relies on that is in
+//! [`protocol::words`]; the steps there carry the barriers.
 
 use super::lifetime;
 use crate::cpu::Cpu;
-use crate::mm::flush::Missed;
 use crate::mm::space::Space;
 use crate::rendezvous::{self, Point};
-use crate::sync::{AtomicU64, Ordering};
 use crate::trace;
 use abi::testing::Counter;
 use abi::trace::Kind;
-use arch_contract::barrier::{CoreSync, Site};
+use arch_contract::barrier::CoreSync;
 use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
 use arch_contract::ret::{CoreSyncOwed, Return};
-use arch_contract::tlb::{Freed, Tlb};
+use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use core::cell::Cell;
 use core::ptr;
-
-/// The words of one CPU that others read, on a cache line of their own (128 bytes covers every
-/// machine's line). Written by their CPU only, so a store needs no read-modify-write, and the line
-/// moves only when another CPU asks.
-#[repr(align(128))]
-pub struct Words {
-    /// A context id, or 0 for none; bits 48 and up are the mm's [`Registrations`], so that a
-    /// sampler follows no pointer to something that may be gone.
-    current_mm: AtomicU64,
-    /// A context id, or 0 for the kernel's own tables; bits 48 and up are a [`State`].
-    loaded: AtomicU64,
-    /// While `loaded` says switching: the context that is being loaded.
-    loading: AtomicU64,
-    /// The TLB generation of the loaded mm up to which this CPU has forgotten what changed.
-    seen: AtomicU64,
-}
-
-const STATE_SHIFT: u32 = 48;
-const ID_MASK: u64 = (1 << STATE_SHIFT) - 1;
-
-/// What the MMU of a CPU holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Loaded {
-    /// The kernel's own tables.
-    Kernel,
-    /// A user of it runs here, or may run next.
-    Active(ContextId),
-    /// Nothing here uses it; its tables are still in reach of the walker.
-    Lazy(ContextId),
-    /// Both count as held (`CTX-5`).
-    Switching { from: Option<ContextId>, to: ContextId },
-}
-
-#[repr(u64)]
-enum State {
-    Kernel = 0,
-    Active = 1,
-    Lazy = 2,
-    Switching = 3,
-}
-
-/// What a process has registered for that others must see at once: it stands beside `current_mm`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Registrations(u16);
-
-impl Registrations {
-    pub const NONE: Self = Self(0);
-    /// Its CPUs take part in `GLOBAL_EXPEDITED`.
-    pub const GLOBAL_EXPEDITED: Self = Self(1);
-
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-    pub const fn bits(self) -> u32 {
-        self.0 as u32
-    }
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits as u16)
-    }
-}
-
-/// Who may run user code on a CPU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CurrentMm {
-    pub id: ContextId,
-    pub registrations: Registrations,
-}
-
-impl Words {
-    pub const fn new() -> Self {
-        Self {
-            current_mm: AtomicU64::new(0),
-            loaded: AtomicU64::new(0),
-            loading: AtomicU64::new(0),
-            seen: AtomicU64::new(0),
-        }
-    }
-
-    /// Whose user code may run on this CPU. For others, between two full barriers: (a) and (c).
-    pub fn current_mm(&self) -> Option<CurrentMm> {
-        let word = self.current_mm.load(Ordering::Relaxed);
-        let id = ContextId::new(word & ID_MASK)?;
-        Some(CurrentMm { id, registrations: Registrations((word >> STATE_SHIFT) as u16) })
-    }
-
-    /// What its MMU holds. For its own CPU, and for others that ask: two words are read, so the
-    /// first is read again until both were of one state.
-    #[inline]
-    pub fn loaded(&self) -> Loaded {
-        self.loaded_through(|| {})
-    }
-
-    /// As [`loaded`](Self::loaded); `between` runs between the reads of the two words.
-    #[inline]
-    fn loaded_through(&self, mut between: impl FnMut()) -> Loaded {
-        loop {
-            // Acquire: pairs with the release in `set_loaded`; whoever reads *lazy* or *kernel*
-            // comes after all this CPU did with what it held before. `CTX-5`
-            let word = self.loaded.load(Ordering::Acquire);
-            let id = ContextId::new(word & ID_MASK);
-            match (word >> STATE_SHIFT, id) {
-                (1, Some(id)) => return Loaded::Active(id),
-                (2, Some(id)) => return Loaded::Lazy(id),
-                (3, from) => {
-                    between();
-                    // Acquire: pairs with the release store of `loading`. Who reads the target of
-                    // a later switch also sees that this one is over, and reads again. `CTX-5`
-                    let to = ContextId::new(self.loading.load(Ordering::Acquire));
-                    if self.loaded.load(Ordering::Relaxed) == word
-                        && let Some(to) = to
-                    {
-                        return Loaded::Switching { from, to };
-                    }
-                }
-                _ => return Loaded::Kernel,
-            }
-        }
-    }
-
-    /// As [`loaded`](Self::loaded) for its own CPU, which wrote the word and is in no switch.
-    #[inline(always)]
-    fn own_loaded(&self) -> Loaded {
-        let word = self.loaded.load(Ordering::Relaxed);
-        match (word >> STATE_SHIFT, ContextId::new(word & ID_MASK)) {
-            (1, Some(id)) => Loaded::Active(id),
-            (2, Some(id)) => Loaded::Lazy(id),
-            _ => Loaded::Kernel,
-        }
-    }
-
-    /// Whether `id` is active here. For its own CPU.
-    #[inline(always)]
-    fn is_active(&self, id: ContextId) -> bool {
-        self.loaded.load(Ordering::Relaxed) == (State::Active as u64) << STATE_SHIFT | id.get()
-    }
-
-    /// Whether this CPU holds `id` in any way: what a teardown asks.
-    pub fn holds(&self, id: ContextId) -> bool {
-        match self.loaded() {
-            Loaded::Kernel => false,
-            Loaded::Active(held) | Loaded::Lazy(held) => held == id,
-            Loaded::Switching { from, to } => to == id || from == Some(id),
-        }
-    }
-
-    /// Whether this CPU could still use what was there before generation `wanted` of `id`: what a
-    /// flusher asks after its barrier, and again until it cannot. `TLB-3`
-    pub fn may_use_older(&self, id: ContextId, wanted: u64, freed: Freed) -> bool {
-        // What a CPU holds without a user is used by the walker alone, and only tables matter to
-        // that; it compares generations before it has a user again.
-        let walked = freed == Freed::Tables;
-        match self.loaded() {
-            Loaded::Active(held) if held == id => self.seen.load(Ordering::Acquire) < wanted,
-            Loaded::Lazy(held) if held == id => walked && self.seen.load(Ordering::Acquire) < wanted,
-            // It may have read the generation before it was raised, or be about to read it: that
-            // is decided when the switch is over.
-            Loaded::Switching { to, .. } if to == id => true,
-            Loaded::Switching { from, .. } if from == Some(id) => walked,
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn set_current_mm(&self, id: Option<ContextId>, registrations: Registrations) {
-        let word = id.map_or(0, |id| id.get() | u64::from(registrations.0) << STATE_SHIFT);
-        self.current_mm.store(word, Ordering::Relaxed);
-    }
-
-    /// The store that says up to where this CPU has flushed. Release: the flush comes before it.
-    /// Pairs with the acquire in `may_use_older`.
-    fn set_seen(&self, generation: u64) {
-        self.seen.store(generation, Ordering::Release);
-    }
-
-    #[inline]
-    fn set_loaded(&self, loaded: Loaded) {
-        let (state, id) = match loaded {
-            Loaded::Kernel => (State::Kernel, None),
-            Loaded::Active(id) => (State::Active, Some(id)),
-            Loaded::Lazy(id) => (State::Lazy, Some(id)),
-            Loaded::Switching { from, to } => {
-                // Release: after the store that ended the last switch. Pairs with the acquire in
-                // `loaded_through`. `CTX-5`
-                self.loading.store(to.get(), Ordering::Release);
-                (State::Switching, from)
-            }
-        };
-        let word = (state as u64) << STATE_SHIFT | id.map_or(0, ContextId::get);
-        // Release: all this CPU did with what it held before comes before it says it holds
-        // something else. Pairs with the acquire in `loaded_through`. `CTX-5`
-        self.loaded.store(word, Ordering::Release);
-    }
-}
+use protocol::flush::Missed;
+use protocol::membarrier::Synced;
+pub use protocol::words::{CurrentMm, Loaded, Registrations, Words};
 
 /// Contexts that a CPU remembers having had. A context id chooses its place by its low bits, so
 /// looking one up takes one load.
@@ -272,8 +55,7 @@ pub struct Held {
     /// The number that it was loaded under.
     slot: Cell<Slot>,
     slots: [Cell<Remembered>; SLOTS],
-    /// The mm and its sync generation for which this core last serialized, or owes to.
-    synced: Cell<(u64, u64)>,
+    synced: Synced,
     /// An mm that is being taken apart was asked back while it was active.
     drop_wanted: Cell<bool>,
     /// For the refcount policy: what the lazy episode holds a reference to.
@@ -281,12 +63,12 @@ pub struct Held {
 }
 
 impl Held {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             space: Cell::new(ptr::null()),
             slot: Cell::new(Slot(0)),
             slots: [const { Cell::new(Remembered { id: 0, seen: 0 }) }; SLOTS],
-            synced: Cell::new((0, 0)),
+            synced: Synced::new(),
             drop_wanted: Cell::new(false),
             counted: Cell::new(ptr::null()),
         }
@@ -297,7 +79,7 @@ impl Held {
         for slot in &self.slots {
             slot.set(Remembered { id: 0, seen: 0 });
         }
-        self.synced.set((0, 0));
+        self.synced.forget();
     }
 }
 
@@ -314,10 +96,12 @@ impl Cpu {
     }
 
     fn slot_of(&self, id: ContextId) -> usize {
-        id.get() as usize & self.kernel.ids.slot_mask()
+        // The mask is less than `SLOTS`, which is a power of two: that spares the bounds checks.
+        id.get() as usize & self.kernel.ids.slot_mask() & (SLOTS - 1)
     }
 
     /// The space as this CPU has it cached.
+    #[inline(always)]
     fn cached<'a>(&self, space: &'a Space) -> Cached<'a, <Current as Contexts>::Mm> {
         Cached { mm: space.mm(), slot: Slot(self.slot_of(space.id()) as u16) }
     }
@@ -330,9 +114,86 @@ impl Cpu {
 /// `space` stays alive until [`lifetime::is_loaded_nowhere`] has said so of it.
 #[inline(always)]
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
-    if !cpu.words.is_active(space.id()) {
+    // SAFETY: the caller's obligation.
+    if let Err(rest) = unsafe { enter_quickly(cpu, space, irq) } {
+        // SAFETY: the caller's obligation; it is what is left of the same.
+        unsafe { enter_rest(cpu, space, rest, irq) };
+    }
+}
+
+/// What is left of entering a space.
+#[must_use]
+pub enum Rest {
+    All,
+    /// `loaded` says switching, and (e) is done.
+    Load,
+}
+
+/// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
+/// comes from a user of another, and either had `space` before and nothing changed in it since, or
+/// loads it under a number of its own with all forgotten. That is every switch of two processes that
+/// take turns.
+///
+/// # Safety
+/// As [`enter`]; and the rest, if there is one, follows at once.
+#[inline(always)]
+pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(), Rest> {
+    let words = &cpu.words;
+    let to = space.id();
+    let from = match words.own_loaded() {
+        Loaded::Active(id) if id == to => return Ok(()),
+        Loaded::Active(id) => id,
+        _ => return Err(Rest::All),
+    };
+    let cached = cpu.cached(space);
+    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
+    let stale = match remembered.get().id == to.get() {
+        true => Stale::Nothing,
+        false if cpu.kernel.ids.are_per_cpu() => Stale::Everything,
+        false => return Err(Rest::All),
+    };
+    let shared = space.shared();
+    let registrations = shared.registrations();
+    words.claim(cpu, to, registrations);
+    words.begin_switch(cpu, Some(from), to, shared);
+    rendezvous::point(cpu, Point::Switching);
+    // What changes after this read finds this CPU in the space's set and in `loaded`.
+    let generation = shared.flushes().generation();
+    let sync = shared.sync_generation();
+    match stale {
+        Stale::Nothing if remembered.get().seen < generation => return Err(Rest::Load),
+        Stale::Nothing => {}
+        Stale::Everything => remembered.set(Remembered { id: to.get(), seen: generation }),
+    }
+    // SAFETY: the caller's obligation; unless all is forgotten, what is cached is as new as the tables.
+    let switched = unsafe { switch(cpu, space, Previously::Mm(from), &cached, stale, irq) };
+    if switched.core_serialized == Did::Yes {
+        // All that was asked up to the generation read before the switch is settled by it. `RET-2`
+        cpu.held.synced.settle(to, sync);
+    }
+    arrive(cpu, space, &cached, generation, switched);
+    settle(cpu, space, registrations);
+    Ok(())
+}
+
+/// # Safety
+/// As [`enter`]; `rest` is what [`enter_quickly`] has just said of `space`.
+#[inline(never)]
+pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
+    match rest {
         // SAFETY: the caller's obligation.
-        unsafe { enter_other(cpu, space, cpu.words.own_loaded(), irq) };
+        Rest::All => unsafe { enter_other(cpu, space, cpu.words.own_loaded(), irq) },
+        Rest::Load => {
+            let from = match cpu.words.loaded() {
+                Loaded::Switching { from, .. } => from,
+                _ => None,
+            };
+            let current = cpu.words.current_mm();
+            let registrations = current.map_or(Registrations::NONE, |current| current.registrations);
+            // SAFETY: the caller's obligation.
+            let _: Switched = unsafe { load(cpu, space, from, false, irq) };
+            settle(cpu, space, registrations);
+        }
     }
 }
 
@@ -341,14 +202,9 @@ pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
 unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let words = &cpu.words;
     let to = space.id();
-    if words.current_mm().is_some() {
-        // (d): this CPU's user accesses under the old mm, before anyone can sample that it has
-        // left. Pairs with membarrier's exit barrier (c). `BAR-4`
-        cpu.full_barrier(Site::LeaveUserMm);
-    }
-    let registrations = space.registrations();
-    trace::event(cpu, Kind::Current, to.get(), 0);
-    words.set_current_mm(Some(to), registrations);
+    let shared = space.shared();
+    let registrations = shared.registrations();
+    words.claim(cpu, to, registrations);
 
     let (from, left) = match loaded {
         Loaded::Active(id) => (Some(id), None),
@@ -356,41 +212,37 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         Loaded::Kernel | Loaded::Switching { .. } => (None, None),
     };
     let switched = if from == Some(to) {
-        words.set_loaded(Loaded::Active(to));
-        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
-        let generation = space.flushes().generation();
-        if words.seen.load(Ordering::Relaxed) < generation {
+        words.resume(cpu, to);
+        if words.seen() < shared.flushes().generation() {
             catch_up(cpu, irq);
         }
         Switched::NOTHING
     } else {
-        let new_here = space.join(cpu);
-        trace::event(cpu, Kind::SwitchBegin, from.map_or(0, ContextId::get), to.get());
-        words.set_loaded(Loaded::Switching { from, to });
-        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        let new_here = words.begin_switch(cpu, from, to, shared);
         rendezvous::point(cpu, Point::Switching);
         // SAFETY: the caller's obligation.
         unsafe { load(cpu, space, from, new_here, irq) }
     };
-    let now = space.registrations();
-    if now != registrations {
-        words.set_current_mm(Some(to), now);
-        // That store too lies before what user code does: whoever samples the old one is seen.
-        // `BAR-2`
-        cpu.full_barrier(Site::EnterUserMm);
-    }
     if let Some(left) = left {
         let user = NowUser { mm: space.mm(), id: to };
-        let sync = space.sync_generation();
+        let sync = space.shared().sync_generation();
         let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
         if serialized == CoreSync::Done && switched.core_serialized == Did::No {
             // By the hook itself, hence after the generation was read.
-            cpu.held.synced.set((to.get(), sync));
+            cpu.held.synced.settle(to, sync);
         }
         trace::event(cpu, Kind::LazyExit, left.get(), to.get());
         trace::count(cpu, Counter::LazyExits);
         lifetime::episode_ended(cpu);
     }
+    settle(cpu, space, registrations);
+}
+
+/// `space` is entered, and `current_mm` says so with `registrations`: what may have changed before
+/// (e) is looked at after it.
+#[inline(always)]
+fn settle(cpu: &Cpu, space: &Space, registrations: Registrations) {
+    cpu.words.look_again(cpu, space.id(), registrations, space.shared());
     compare_sync_generation(cpu, space);
     cpu.held.drop_wanted.set(false);
 }
@@ -402,25 +254,21 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
 unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool, irq: &IrqsOff) -> Switched {
     let to = space.id();
     let cached = cpu.cached(space);
-    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
-    let known = remembered.get();
+    let known = cpu.held.slots[usize::from(cached.slot.0)].get();
     // What changes after this read finds this CPU in the space's set and in `loaded`.
-    let generation = space.flushes().generation();
-    let sync = space.sync_generation();
+    let generation = space.shared().flushes().generation();
+    let sync = space.shared().sync_generation();
     let missed = match known.id == to.get() {
-        true => space.flushes().since(known.seen, generation),
+        true => space.shared().flushes().since(known.seen, generation, Current::FLUSH_CEILING),
         // It was never loaded here since its hardware id was clean everywhere, so nothing is cached.
         false if new_here && !cpu.kernel.ids.are_per_cpu() => Missed::Nothing,
         false => Missed::Everything,
     };
     let stale = if missed.is_due_before_load() { Stale::Everything } else { Stale::Nothing };
-    // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
-    // `Mm` was made with. 3. `Nothing` is said only of what was flushed up to `known.seen`, and
-    // what pages changed since are forgotten below, before `loaded` says active.
-    let loadable = unsafe { Loadable::new(space.mm(), to, cached.slot, stale) };
     let hint = from.map_or(Previously::Kernel, Previously::Mm);
-    // SAFETY: `loadable` is what the hook asks for.
-    let switched = unsafe { Current::switch_mm(cpu.arch(), hint, &loadable, irq) };
+    // SAFETY: the caller's obligation. `Nothing` is said only of what was flushed up to
+    // `known.seen`, and what pages changed since are forgotten below, before `loaded` says active.
+    let switched = unsafe { switch(cpu, space, hint, &cached, stale, irq) };
     if switched.flushed == Did::No && missed != Missed::Nothing {
         forget(cpu, &cached, &missed, irq);
     }
@@ -430,11 +278,46 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
         if cpu.take_core_sync() == CoreSyncOwed::Yes {
             trace::count(cpu, Counter::CoreSyncs);
         }
-        cpu.held.synced.set((to.get(), sync));
+        cpu.held.synced.settle(to, sync);
     }
+    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
     remembered.set(Remembered { id: to.get(), seen: generation });
+    arrive(cpu, space, &cached, generation, switched);
+    switched
+}
+
+/// Has the port load `space`.
+///
+/// # Safety
+/// As [`enter`]; if `stale` is nothing, what is cached under its slot is its own and right, or is
+/// forgotten before `loaded` says active.
+#[inline(always)]
+unsafe fn switch(
+    cpu: &Cpu,
+    space: &Space,
+    from: Previously,
+    cached: &Cached<'_, <Current as Contexts>::Mm>,
+    stale: Stale,
+    irq: &IrqsOff,
+) -> Switched {
+    // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
+    // `Mm` was made with. 3. the caller's obligation.
+    let loadable = unsafe { Loadable::new(space.mm(), space.id(), cached.slot, stale) };
+    // SAFETY: `loadable` is what the hook asks for.
+    unsafe { Current::switch_mm(cpu.arch(), from, &loadable, irq) }
+}
+
+/// `space` is loaded, and what changed in it up to `generation` is forgotten.
+#[inline(always)]
+fn arrive(
+    cpu: &Cpu,
+    space: &Space,
+    cached: &Cached<'_, <Current as Contexts>::Mm>,
+    generation: u64,
+    switched: Switched,
+) {
+    let to = space.id();
     trace::event(cpu, Kind::Seen, to.get(), generation);
-    cpu.words.set_seen(generation);
     cpu.held.space.set(space);
     cpu.held.slot.set(cached.slot);
     let did = |did: Did, bit: u64| if did == Did::Yes { bit } else { 0 };
@@ -442,12 +325,10 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     let bits =
         did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4) | slot << 16;
     trace::event(cpu, Kind::SwitchEnd, to.get(), bits);
-    // Nothing of the old space is touched after this store: its teardown may see it.
-    cpu.words.set_loaded(Loaded::Active(to));
+    cpu.words.end_switch(to, generation);
     if switched.reloaded == Did::Yes {
         trace::count(cpu, Counter::Reloads);
     }
-    switched
 }
 
 /// Arms the debt of core serialization if a request was made that this core has not serialized for
@@ -457,11 +338,8 @@ fn compare_sync_generation(cpu: &Cpu, space: &Space) {
     if Current::user_return_serializes(cpu.arch()) {
         return;
     }
-    let generation = space.sync_generation();
-    let wanted = (space.id().get(), generation);
-    if generation != 0 && cpu.held.synced.get() != wanted {
+    if cpu.held.synced.compare(space.id(), space.shared()) == CoreSyncOwed::Yes {
         cpu.owe_core_sync();
-        cpu.held.synced.set(wanted);
     }
 }
 
@@ -469,10 +347,11 @@ fn compare_sync_generation(cpu: &Cpu, space: &Space) {
 #[cold]
 pub fn catch_up(cpu: &Cpu, irq: &IrqsOff) {
     let Some(space) = cpu.loaded_space() else { return };
-    let generation = space.flushes().generation();
-    let seen = cpu.words.seen.load(Ordering::Relaxed);
+    let generation = space.shared().flushes().generation();
+    let seen = cpu.words.seen();
     let cached = Cached { mm: space.mm(), slot: cpu.held.slot.get() };
-    forget(cpu, &cached, &space.flushes().since(seen, generation), irq);
+    let missed = space.shared().flushes().since(seen, generation, Current::FLUSH_CEILING);
+    forget(cpu, &cached, &missed, irq);
     cpu.held.slots[usize::from(cached.slot.0)].set(Remembered { id: space.id().get(), seen: generation });
     trace::event(cpu, Kind::Seen, space.id().get(), generation);
     cpu.words.set_seen(generation);
@@ -500,17 +379,13 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     if words.current_mm().is_none() {
         return;
     }
-    // (d): this CPU's user accesses, before anyone can sample that it has left. Pairs with
-    // membarrier's exit barrier (c). `BAR-4`
-    cpu.full_barrier(Site::LeaveUserMm);
-    trace::event(cpu, Kind::Current, 0, 0);
-    words.set_current_mm(None, Registrations::NONE);
+    words.leave(cpu);
     if let Loaded::Active(held) = words.own_loaded() {
         if let Some(space) = cpu.loaded_space() {
             lifetime::episode_begins(cpu, space);
         }
         trace::event(cpu, Kind::LazyEnter, held.get(), 0);
-        words.set_loaded(Loaded::Lazy(held));
+        words.become_lazy(held);
         Current::enter_lazy_tlb(cpu.arch(), held, irq);
         rendezvous::point(cpu, Point::BecameLazy);
         if cpu.held.drop_wanted.get() {
@@ -528,7 +403,7 @@ pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
             Current::drop_lazy(cpu.arch(), LeftLazy(id), irq);
             cpu.held.space.set(ptr::null());
             trace::event(cpu, Kind::Drop, id.get(), 0);
-            cpu.words.set_loaded(Loaded::Kernel);
+            cpu.words.let_go();
             lifetime::episode_ended(cpu);
         }
         Loaded::Active(_) => cpu.held.drop_wanted.set(true),
@@ -536,55 +411,9 @@ pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
     }
 }
 
-/// Stores the registrations of the current mm anew, because they changed. Pairs with the asker's
-/// `Register` barrier. `BAR-2`
+/// Stores the registrations of the current mm anew, because they changed.
 pub fn read_registrations(cpu: &Cpu) {
     if let (Some(current), Some(space)) = (cpu.words.current_mm(), cpu.loaded_space()) {
-        cpu.words.set_current_mm(Some(current.id), space.registrations());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(n: u64) -> ContextId {
-        ContextId::new(n).expect("not 0")
-    }
-
-    /// `CTX-5`: another CPU that asks in the middle of two switches sees one of them, never the
-    /// start of the first with the target of the second: a flusher of the first target would skip
-    /// a CPU that holds it.
-    #[test]
-    fn ctx_5_a_switch_is_never_seen_with_the_target_of_the_next() {
-        let (a, b, c) = (id(1), id(2), id(3));
-        let words = Words::new();
-        words.set_loaded(Loaded::Switching { from: Some(a), to: b });
-        let mut steps = [Loaded::Active(b), Loaded::Switching { from: Some(b), to: c }].into_iter();
-        let seen = words.loaded_through(|| steps.by_ref().for_each(|state| words.set_loaded(state)));
-        assert_eq!(seen, Loaded::Switching { from: Some(b), to: c });
-
-        // Over by the time the second word is read.
-        words.set_loaded(Loaded::Switching { from: Some(a), to: b });
-        let seen = words.loaded_through(|| words.set_loaded(Loaded::Active(b)));
-        assert_eq!(seen, Loaded::Active(b));
-    }
-
-    /// Every state reads back as it was stored.
-    #[test]
-    fn ctx_5_states_read_back() {
-        let words = Words::new();
-        assert_eq!(words.loaded(), Loaded::Kernel);
-        let largest = id((1 << STATE_SHIFT) - 1);
-        for state in [
-            Loaded::Active(largest),
-            Loaded::Lazy(largest),
-            Loaded::Switching { from: None, to: largest },
-            Loaded::Switching { from: Some(largest), to: id(1) },
-            Loaded::Kernel,
-        ] {
-            words.set_loaded(state);
-            assert_eq!(words.loaded(), state);
-        }
+        cpu.words.store_registrations(current.id, space.shared());
     }
 }

@@ -23,7 +23,6 @@ use crate::cpuset::CpuSet;
 use crate::mm::space::Space;
 use crate::request::Kinds;
 use crate::sched::context;
-use crate::sync::Ordering;
 use arch_contract::irq::IrqsOff;
 use arch_contract::time::Nanos;
 use core::ptr;
@@ -77,9 +76,7 @@ pub enum Verdict {
 #[inline(always)]
 pub(super) fn episode_begins(cpu: &Cpu, space: &Space) {
     if policy(cpu) == Policy::Refcount {
-        // Relaxed: before the release store that says *lazy*, which the scan in `is_loaded_nowhere`
-        // reads before it reads the count.
-        space.holders().fetch_add(1, Ordering::Relaxed);
+        space.shared().take_hold();
         cpu.held.counted.set(space);
     }
 }
@@ -92,9 +89,7 @@ pub(super) fn episode_ended(cpu: &Cpu) {
         // SAFETY: the count that `episode_begins` took keeps the space; nothing follows the pointer
         // after it is given back.
         if let Some(space) = unsafe { space.as_ref() } {
-            // Release: all this CPU did with the tables. Pairs with the acquire in
-            // `is_loaded_nowhere`.
-            space.holders().fetch_sub(1, Ordering::Release);
+            space.shared().give_up();
         }
     }
 }
@@ -107,9 +102,7 @@ pub fn is_loaded_nowhere(cpu: &Cpu, space: &Space, state: &mut Option<Teardown>,
         context::drop_when_lazy(cpu, irq);
     }
     let holders = holders(cpu, space);
-    let counted = policy(cpu) == Policy::Refcount
-        // Acquire: pairs with the release in `episode_ended`.
-        && space.holders().load(Ordering::Acquire) != 0;
+    let counted = policy(cpu) == Policy::Refcount && space.shared().holders() != 0;
     if holders.is_empty() && !counted {
         return Verdict::LoadedNowhere;
     }
@@ -139,7 +132,7 @@ pub fn is_loaded_nowhere(cpu: &Cpu, space: &Space, state: &mut Option<Teardown>,
 fn holders(cpu: &Cpu, space: &Space) -> CpuSet {
     let kernel = cpu.kernel;
     let mut found = CpuSet::NONE;
-    for number in space.set().and(kernel.online()).iter() {
+    for number in space.shared().set().and(kernel.online()).iter() {
         if kernel.cpu(number).is_some_and(|other| other.words.holds(space.id())) {
             found = found.with(number);
         }

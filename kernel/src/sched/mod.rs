@@ -336,7 +336,15 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<R
         return None;
     }
     thread.entry.set_last(cpu.number);
-    begin_slice(cpu, &thread, Current::now(cpu.arch()));
+    // What is left of its slice, or a new one. While it runs nothing is left over.
+    let ticks = match thread.slice_left.load(Ordering::Relaxed) {
+        0 => cpu.kernel.slice,
+        left => {
+            thread.slice_left.store(0, Ordering::Relaxed);
+            left
+        }
+    };
+    begin_slice(cpu, Current::now(cpu.arch()), ticks);
     if thread.rseq.exists() {
         cpu.add_work(Work::RSEQ);
     }
@@ -367,22 +375,26 @@ fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     }
 }
 
-/// `thread` has the CPU from `now` on, for what is left of its slice, or a new one.
+/// The next thread has the CPU from `now` on, for `ticks`.
 #[inline]
-fn begin_slice(cpu: &Cpu, thread: &Thread, now: Ticks) {
+fn begin_slice(cpu: &Cpu, now: Ticks, ticks: u64) {
     cpu.chosen_at.set(now);
-    let left = match thread.slice_left.load(Ordering::Relaxed) {
-        0 => cpu.kernel.slice,
-        left => left,
-    };
-    cpu.slice_end.set(Ticks(now.0.saturating_add(left)));
+    cpu.slice_end.set(Ticks(now.0 + ticks));
 }
 
-/// Counts the time since `thread`, which runs here, was last charged.
+/// Counts the time since `thread`, which runs here, was last charged; says how much. The clock never
+/// goes back (`TIME-1`).
+#[inline]
+fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
+    let ran = now.0 - cpu.chosen_at.replace(now).0;
+    thread.ran(ran);
+    ran
+}
+
+/// Counts the time since `thread`, which runs here, was last charged, and charges it.
 #[inline]
 fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
-    let ran = now.0.saturating_sub(cpu.chosen_at.replace(now).0);
-    thread.ran(ran);
+    let ran = count_time(cpu, thread, now);
     if thread.limit.is_set() {
         thread.limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now));
     }

@@ -12,7 +12,7 @@ use core::ptr;
 pub struct Link<T> {
     /// The queue's reference to the next member.
     next: Cell<Option<T>>,
-    /// The member before; null for the first.
+    /// The member before. Means nothing in the first.
     prev: Cell<*const Link<T>>,
     /// The queue it is in; null for none. Taken from null by one queue at a time, and given back
     /// by that queue: so who has a queue to itself knows whether the link is in *this* one.
@@ -111,35 +111,45 @@ impl<T: Linked> Queue<T> {
     pub fn pop(&mut self) -> Option<T> {
         let item = self.head.take()?;
         self.head = item.link().next.take();
-        match &self.head {
-            Some(head) => head.link().prev.set(ptr::null()),
-            None => self.tail = ptr::null(),
+        if self.head.is_none() {
+            self.tail = ptr::null();
         }
         item.link().give_up();
         Some(item)
     }
 
-    /// Puts `item`, which is in no queue, last and takes the first: one turn. `item` itself comes
-    /// back if there is no other.
-    #[inline]
-    pub fn exchange(&mut self, item: T) -> T {
-        let Some(first) = self.head.take() else { return item };
-        let link: *const Link<T> = self.claim(&item);
-        match first.link().next.take() {
+    /// Puts `item` last and takes the first, if `may` says so of it: one turn. Else, or if there is no
+    /// other, `item` comes back.
+    ///
+    /// # Safety
+    /// `item` is in no queue, and nobody puts it into one meanwhile: what other queues did with it
+    /// comes before this. (So its link is claimed by a store.)
+    #[inline(always)]
+    pub unsafe fn exchange(&mut self, item: T, may: impl FnOnce(&T, &T) -> bool) -> Result<T, T> {
+        let Some(first) = self.head.take() else { return Err(item) };
+        if !may(&item, &first) {
+            core::mem::forget(self.head.replace(first));
+            return Err(item);
+        }
+        let (link, left): (*const Link<T>, *const Link<T>) = (item.link(), first.link());
+        item.link().queue.store(self.mark(), Ordering::Relaxed);
+        // SAFETY: the link of `first`, which is still here.
+        let left = unsafe { &*left };
+        let none = match left.next.take() {
             Some(second) => {
-                second.link().prev.set(ptr::null());
-                self.head = Some(second);
                 item.link().prev.set(self.tail);
                 // SAFETY: `tail` is the last member, which the chain owns.
                 let none = unsafe { (*self.tail).next.replace(Some(item)) };
-                // The last member has no next one: there is nothing to drop.
                 core::mem::forget(none);
+                self.head.replace(second)
             }
-            None => core::mem::forget(self.head.replace(item)),
-        }
+            None => self.head.replace(item),
+        };
+        // The head was just taken, as the last member has no next one: there is nothing to drop.
+        core::mem::forget(none);
         self.tail = link;
-        first.link().give_up();
-        first
+        left.give_up();
+        Ok(first)
     }
 
     /// Takes the member with this link out, if it is one of this queue.
@@ -147,10 +157,10 @@ impl<T: Linked> Queue<T> {
         if !ptr::eq(link.queue.load(Ordering::Relaxed), self.mark()) {
             return None;
         }
-        let prev = link.prev.get();
-        if prev.is_null() {
+        if self.first().is_some_and(|first| ptr::eq(first.link(), link)) {
             return self.pop();
         }
+        let prev = link.prev.get();
         let next = link.next.take();
         match &next {
             Some(next) => next.link().prev.set(prev),
@@ -158,7 +168,6 @@ impl<T: Linked> Queue<T> {
         }
         // SAFETY: the one before is a member, which the chain owns.
         let item = unsafe { (*prev).next.replace(next) };
-        link.prev.set(ptr::null());
         link.give_up();
         item
     }
@@ -240,13 +249,24 @@ mod tests {
             for turn in 10..15 {
                 other.push(Item(thing(turn)));
                 let expected = other.pop().map(|item| item.0.0);
-                assert_eq!(Some(queue.exchange(Item(thing(turn))).0.0), expected);
+                // SAFETY: a new thing is in no queue.
+                let refused = unsafe { queue.exchange(Item(thing(turn)), |_, _| false) };
+                assert_eq!(refused.map_err(|item| item.0.0).err(), Some(turn));
+                // SAFETY: as above.
+                let (Ok(first) | Err(first)) = (unsafe { queue.exchange(Item(thing(turn)), |_, _| true) });
+                assert_eq!(Some(first.0.0), expected);
                 assert_eq!(numbers(&queue), numbers(&other));
             }
             // The ends are sound.
             queue.push(Item(thing(20)));
             queue.push_front(Item(thing(21)));
             assert_eq!(queue.pop().map(|item| item.0.0), Some(21));
+            // Each knows the one before it: all can be taken out, from the end.
+            let members: Vec<_> = queue.iter().map(|item| item.0.clone()).collect();
+            for member in members.iter().rev() {
+                assert!(queue.remove(&member.1).is_some());
+            }
+            assert!(queue.is_empty());
         }
     }
 

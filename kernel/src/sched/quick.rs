@@ -5,19 +5,25 @@
 //! ([`Work::NONE`]) and what is ready is an equal. Where anything is unusual this does nothing, and
 //! the long way does it all.
 //!
+//! All of it is inlined into the upcall, and what is unlikely is called where nothing is kept for
+//! after the call: so the whole way from entry to return keeps what it needs in registers, and saves
+//! none.
+//!
 //! The timer stays as it is armed: for the end of an earlier slice, hence too early rather than too
 //! late, and the long way sees to that when it fires.
 
-use super::{NEVER, begin_slice, charge, load_vectors, save_vectors};
+use super::{NEVER, count_time, load_vectors, save_vectors};
 use crate::cpu::{Cpu, Work};
-use crate::sched::context;
-use crate::sched::ready::Runnable;
+use crate::object::Ref;
+use crate::sched::context::{self, Rest};
+use crate::sched::ready::NoTurn;
 use crate::sync::Ordering;
-use crate::thread::Frame;
+use crate::thread::{Extra, Extras, Frame, Thread};
 use arch_contract::irq::IrqsOff;
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
-use arch_contract::time::Time;
+use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
+use core::ptr::NonNull;
 
 /// What came of it.
 pub enum Turn {
@@ -25,59 +31,106 @@ pub enum Turn {
     Next(Resume<Frame>),
     /// There is no other.
     Mine,
-    /// The long way must be gone.
+    /// Nothing was done: the long way must be gone.
     Unclear,
 }
 
+/// What a turn sees to by itself.
+const EASY: Extras = Extras::NONE.with(Extra::Priority).with(Extra::Affinity);
+
 /// The current thread of `cpu`, whose call is done, lets the next one of its priority run.
-#[inline]
+#[inline(always)]
 pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
-    if cpu.work() != Work::NONE || cpu.armed.get() == NEVER {
-        return Turn::Unclear;
+    match turn(cpu, EASY, |_| {}) {
+        Ok(next) => run(cpu, next, irq),
+        Err(left) => left,
     }
-    let Some(current) = cpu.take_current() else { return Turn::Unclear };
-    let priority = current.priority();
-    let mut queue = cpu.ready.lock();
-    let best = queue.best();
-    if best < Some(priority) {
-        drop(queue);
-        cpu.set_current(current);
-        return Turn::Mine;
-    }
-    let plain = match queue.first_thread(priority).filter(|_| best == Some(priority)) {
-        Some(next) if !current.has_extras() && !next.has_extras() && next.affinity().has(cpu.number) => {
-            // Inside the lock, as in the long way. Both stand on this CPU, before and after.
-            // A rest of a slice may end before what the timer is armed for.
-            !current.is_doomed() && !next.is_doomed() && next.slice_left.load(Ordering::Relaxed) == 0
+}
+
+/// As [`take_turns`], where the threads may have vector registers.
+pub fn take_turns_with_vectors(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
+    match turn(cpu, EASY.with(Extra::Vectors), |current| save_vectors(cpu, current, irq)) {
+        Ok(next) => {
+            load_vectors(cpu, &next, irq);
+            run(cpu, next, irq)
         }
-        _ => false,
-    };
-    if !plain {
-        drop(queue);
-        cpu.set_current(current);
-        return Turn::Unclear;
+        Err(left) => left,
     }
+}
+
+/// Puts the current thread behind its equals and takes the first of them, if none of them has
+/// anything but what is `easy`. `save` is called before others can have the thread.
+#[inline(always)]
+fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Thread>, Turn> {
+    if cpu.work() != Work::NONE || cpu.armed.get() == NEVER {
+        return Err(Turn::Unclear);
+    }
+    let Some(current) = cpu.take_current() else { return Err(Turn::Unclear) };
     let now = Current::now(cpu.arch());
-    charge(cpu, &current, now);
-    current.slice_left.store(0, Ordering::Relaxed);
-    save_vectors(cpu, &current, irq);
-    let Runnable::Thread(next) = queue.exchange(Runnable::Thread(current), priority) else {
-        unreachable!("the first was a thread, and the lock is held")
+    count_time(cpu, &current, now);
+    let Some(mut queue) = cpu.ready.try_lock() else {
+        cpu.set_current(current);
+        return Err(Turn::Unclear);
     };
-    drop(queue);
-    next.entry.set_last(cpu.number);
-    begin_slice(cpu, &next, now);
-    load_vectors(cpu, &next, irq);
+    // Inside the lock, as in the long way: both threads stand on this CPU, before and after.
+    let priority = current.priority();
+    let may = |current: &Thread, next: &Thread, extras: Extras| {
+        let may = extras.within(easy)
+            && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number))
+            // A rest of a slice may end before what the timer is armed for.
+            && next.slice_left.load(Ordering::Relaxed) == 0;
+        if may {
+            save(current);
+        }
+        may
+    };
+    // SAFETY: `current` was current here, hence in no queue, and only who has it puts it into one.
+    match unsafe { queue.turn(current, priority, may) } {
+        Ok(next) => {
+            drop(queue);
+            next.entry.set_last(cpu.number);
+            cpu.slice_end.set(Ticks(now.0 + cpu.kernel.slice));
+            Ok(next)
+        }
+        Err((current, why)) => {
+            drop(queue);
+            cpu.set_current(current);
+            Err(if why == NoTurn::Alone { Turn::Mine } else { Turn::Unclear })
+        }
+    }
+}
+
+/// Has `next`, which was just taken, run.
+#[inline(always)]
+fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
-    // the teardown starts when its last thread has ended.
-    unsafe { context::enter(cpu, &next.process().space, irq) };
+    // the teardown starts when its last thread has ended. What is left of it follows below.
+    let entered = unsafe { context::enter_quickly(cpu, &next.process().space, irq) };
     let frame = next.frame();
     cpu.set_current(next);
+    match entered {
+        Ok(()) => Turn::Next(go(cpu, frame, irq)),
+        Err(rest) => Turn::Next(enter_and_go(cpu, rest, irq)),
+    }
+}
+
+/// Does what is left of entering the address space of the thread that is current by now.
+#[cold]
+#[inline(never)]
+fn enter_and_go(cpu: &'static Cpu, rest: Rest, irq: &IrqsOff) -> Resume<Frame> {
+    let Some(next) = cpu.current() else { unreachable!("it was just made current") };
+    // SAFETY: as in `run`.
+    unsafe { context::enter_rest(cpu, &next.process().space, rest, irq) };
+    go(cpu, next.frame(), irq)
+}
+
+#[inline(always)]
+fn go(cpu: &'static Cpu, frame: NonNull<Frame>, irq: &IrqsOff) -> Resume<Frame> {
     let owed = match cpu.work() {
         Work::NONE => Owed { core_sync: CoreSyncOwed::No },
         _ => Owed { core_sync: cpu.take_core_sync() },
     };
-    // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
-    // entered. 3. a full reload is always right.
-    Turn::Next(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
+    // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. its
+    // address space was just entered. 3. a full reload is always right.
+    unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) }
 }

@@ -20,7 +20,7 @@ use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::task::Task;
 use crate::sched::timers::Node;
 use crate::sync::{AtomicU8, AtomicU32, Guard, Leaf, Ordering};
-use crate::thread::Thread;
+use crate::thread::{Extra, Extras, Thread};
 use core::cell::Cell;
 use core::ops::{Deref, DerefMut};
 
@@ -138,6 +138,14 @@ impl Load {
     pub const fn of(priority: Priority) -> Self {
         Self(priority as u32 + 1)
     }
+
+    /// `None` for idle.
+    pub const fn priority(self) -> Option<Priority> {
+        match self.0.checked_sub(1) {
+            Some(priority) => Some(priority as Priority),
+            None => None,
+        }
+    }
 }
 
 /// The word in which a CPU publishes its [`Load`], on a cache line of its own.
@@ -174,8 +182,15 @@ impl Ready {
         Ok(Self { queue: Leaf::new(RunQueue::try_new(charged, cpu)?), spare: AtomicU32::new(0) })
     }
 
+    #[inline]
     pub fn lock(&self) -> ReadyGuard<'_> {
         ReadyGuard { queue: self.queue.lock(), spare: &self.spare }
+    }
+
+    /// `None` if somebody holds it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<ReadyGuard<'_>> {
+        Some(ReadyGuard { queue: self.queue.try_lock()?, spare: &self.spare })
     }
 
     /// How much is ready and may go elsewhere. Advice, since it is read without the lock.
@@ -216,11 +231,22 @@ pub enum Gate {
     Closed,
 }
 
+/// Why there was no [`turn`](RunQueue::turn).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoTurn {
+    /// Nothing as good is ready.
+    Alone,
+    /// What is ready is better, or no such thread.
+    Unequal,
+}
+
 /// One queue per priority, and a bit for each that is not empty: picking takes constant time.
 pub struct RunQueue {
     /// 256 of them, never more or fewer. In the heap: a CPU's value is made on a small stack.
     queues: List<Queue<Runnable>>,
     ready: [u64; 4],
+    /// The highest priority at which something is ready, as a [`Load`].
+    best: Load,
     spare: u32,
     here: CpuSet,
     pub gate: Gate,
@@ -234,7 +260,7 @@ impl RunQueue {
     fn try_new(charged: Charged, cpu: CpuId) -> Result<Self, NoMemory> {
         let mut queues = List::new(charged);
         queues.fill_to(256, Queue::new)?;
-        Ok(Self { queues, ready: [0; 4], spare: 0, here: CpuSet::of(cpu), gate: Gate::Open })
+        Ok(Self { queues, ready: [0; 4], best: Load::IDLE, spare: 0, here: CpuSet::of(cpu), gate: Gate::Open })
     }
 
     /// Puts `item` into the queue of `priority`, which the caller has read once: it can change at
@@ -249,15 +275,21 @@ impl RunQueue {
             Place::First => queue.push_front(item),
         }
         self.ready[priority as usize / 64] |= 1 << (priority % 64);
+        self.best = self.best.max(Load::of(priority));
     }
 
     /// The highest priority at which something is ready.
     #[inline]
     pub fn best(&self) -> Option<Priority> {
-        (0..4)
-            .rev()
-            .find(|&word| self.ready[word] != 0)
-            .map(|word| (word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as Priority)
+        self.best.priority()
+    }
+
+    /// Finds `best` anew.
+    fn find_best(&mut self) {
+        let word = (0..4).rev().find(|&word| self.ready[word] != 0);
+        self.best = word.map_or(Load::IDLE, |word| {
+            Load::of((word as u32 * 64 + 63 - self.ready[word].leading_zeros()) as Priority)
+        });
     }
 
     /// How much may go elsewhere, without what is next here.
@@ -311,23 +343,44 @@ impl RunQueue {
         None
     }
 
-    /// The first of `priority`, if it is a thread.
-    #[inline]
-    pub fn first_thread(&self, priority: Priority) -> Option<&Thread> {
-        match self.queues[priority as usize].first() {
-            Some(Runnable::Thread(thread)) => Some(thread),
-            _ => None,
+    /// One turn among equals: puts `thread` last at `priority` and takes the first, if that is the
+    /// best that is ready, if it is a thread, and if `may` says so of `thread` and of that one, with
+    /// what is unusual about either.
+    ///
+    /// # Safety
+    /// As [`Queue::exchange`].
+    #[inline(always)]
+    pub unsafe fn turn(
+        &mut self,
+        thread: Ref<Thread>,
+        priority: Priority,
+        may: impl FnOnce(&Thread, &Thread, Extras) -> bool,
+    ) -> Result<Ref<Thread>, (Ref<Thread>, NoTurn)> {
+        if self.best != Load::of(priority) {
+            let why = if self.best < Load::of(priority) { NoTurn::Alone } else { NoTurn::Unequal };
+            return Err((thread, why));
         }
-    }
-
-    /// Puts `item` last at `priority`, at which something is ready, and takes the first.
-    #[inline]
-    pub fn exchange(&mut self, item: Runnable, priority: Priority) -> Runnable {
-        let spare = item.affinity() != self.here;
-        item.entry().spare.set(spare);
-        let first = self.queues[priority as usize].exchange(item);
-        self.spare = self.spare + spare as u32 - first.entry().spare.get() as u32;
-        first
+        let may = |thread: &Runnable, first: &Runnable| {
+            let (Runnable::Thread(thread), Runnable::Thread(first)) = (thread, first) else { return false };
+            let extras = thread.extras().or(first.extras());
+            if !may(thread, first, extras) {
+                return false;
+            }
+            let spare = !extras.has(Extra::Affinity) || thread.affinity() != self.here;
+            thread.entry.spare.set(spare);
+            let was_spare = first.entry.spare.get();
+            if was_spare != spare {
+                self.spare = self.spare + spare as u32 - was_spare as u32;
+            }
+            true
+        };
+        let queue = &mut self.queues[priority as usize];
+        // SAFETY: the caller's obligation.
+        match unsafe { queue.exchange(Runnable::Thread(thread), may) } {
+            Ok(Runnable::Thread(first)) => Ok(first),
+            Err(Runnable::Thread(thread)) => Err((thread, NoTurn::Unequal)),
+            Ok(_) | Err(_) => unreachable!("both are threads"),
+        }
     }
 
     fn taken(&mut self, item: Option<Runnable>, priority: Priority) -> Option<Runnable> {
@@ -335,6 +388,9 @@ impl RunQueue {
         self.spare -= item.entry().spare.get() as u32;
         if self.queues[priority as usize].is_empty() {
             self.ready[priority as usize / 64] &= !(1 << (priority % 64));
+            if self.best == Load::of(priority) {
+                self.find_best();
+            }
         }
         Some(item)
     }

@@ -9,7 +9,7 @@ use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched::ready::Runnable;
 use crate::sched::{self, affinity, priority};
-use crate::thread::{Extras, Standing, Thread};
+use crate::thread::{Extra, Standing, Thread};
 use abi::{Error, Handle, MIN_BUDGET, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::pte::Paging;
@@ -126,8 +126,8 @@ pub(super) fn set_budget(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Err
     }
     thread.limit.set(budget, period, caller.cpu.now());
     match budget {
-        0 => thread.drop_extra(Extras::Limit),
-        _ => thread.add_extra(Extras::Limit),
+        0 => thread.drop_extra(Extra::Limit),
+        _ => thread.add_extra(Extra::Limit),
     }
     sched::look_again(caller.cpu, &thread);
     Ok(0)

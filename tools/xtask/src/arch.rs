@@ -1,14 +1,17 @@
 //! The machines Spandrel boots on, and what the tools must know to build for one.
 
 use clap::ValueEnum;
+use serde::Deserialize;
 use std::fmt;
 
 /// A machine.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, ValueEnum, Deserialize)]
 pub enum Arch {
     #[value(name = "x86_64")]
+    #[serde(rename = "x86_64")]
     X86_64,
     #[value(name = "ppc64le")]
+    #[serde(rename = "ppc64le")]
     Ppc64le,
 }
 

@@ -61,6 +61,8 @@ pub struct Report {
     pub ending: Ending,
     /// Everything printed, without the protocol lines; cut in the middle if it is very long.
     pub console: String,
+    /// How long after the start each of its lines was complete.
+    pub line_times: Vec<Duration>,
     /// Return addresses of the last backtrace, innermost first.
     pub frames: Vec<u64>,
     /// What the kernel's event rings held, as it printed them.
@@ -128,7 +130,7 @@ pub fn run_command(
         let _ = errors.read_to_end(&mut text);
         String::from_utf8_lossy(&text).trim().to_owned()
     });
-    let mut session = Session::new(child.0.stdin.take(), input, output);
+    let mut session = Session::new(begin, child.0.stdin.take(), input, output);
     session.start_typing(&send);
     drop(send);
     let cut = session.follow(&events, begin, limit, stop, &mut child.0);
@@ -142,7 +144,14 @@ pub fn run_command(
     session.drain(&events);
     let warnings = warnings.join().unwrap_or_default();
     let ending = cut.unwrap_or_else(|| explain(&session, status, &warnings));
-    Ok(Report { ending, console: session.console(), frames: session.frames, trace: session.trace, warnings })
+    Ok(Report {
+        ending,
+        console: session.console(),
+        line_times: session.line_times,
+        frames: session.frames,
+        trace: session.trace,
+        warnings,
+    })
 }
 
 /// A child that does not outlive this.
@@ -184,6 +193,8 @@ fn forward(mut from: impl Read + Send + 'static, to: Sender<Event>) -> std::thre
 
 /// One run, as seen from the console.
 struct Session<'a> {
+    begin: Instant,
+    line_times: Vec<Duration>,
     splitter: Splitter,
     kept: Vec<u8>,
     skipped: usize,
@@ -203,8 +214,15 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(keyboard: Option<std::process::ChildStdin>, input: Input, output: Output<'a>) -> Self {
+    fn new(
+        begin: Instant,
+        keyboard: Option<std::process::ChildStdin>,
+        input: Input,
+        output: Output<'a>,
+    ) -> Self {
         Self {
+            begin,
+            line_times: Vec::new(),
             splitter: Splitter::default(),
             kept: Vec::new(),
             skipped: 0,
@@ -320,7 +338,10 @@ impl<'a> Session<'a> {
                     }
                     let room = KEEP.saturating_sub(self.kept.len());
                     self.skipped += bytes.len().saturating_sub(room);
-                    self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    let bytes = &bytes[..bytes.len().min(room)];
+                    let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+                    self.line_times.extend(std::iter::repeat_n(self.begin.elapsed(), lines));
+                    self.kept.extend_from_slice(bytes);
                 }
                 Piece::Message(Message::Frame(address)) => self.frames.push(address),
                 Piece::Message(Message::Trace(records)) => self.trace.push(records),

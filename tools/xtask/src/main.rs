@@ -13,9 +13,11 @@ mod check;
 mod doctor;
 mod error;
 mod guest;
+mod mutants;
 mod newer_qemu;
 mod observed;
 mod oracle;
+mod pool;
 mod protocol;
 mod qemu;
 mod run;
@@ -44,6 +46,8 @@ enum Command {
     Run(run::Arguments),
     /// Run the host tests and the guest cases.
     Test(test::Arguments),
+    /// Break each promise, and see that its killers notice.
+    Mutants(mutants::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
     /// Formatting, lints and the gates that keep the tree honest.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::main(arguments),
         Command::Test(arguments) => test::main(arguments),
+        Command::Mutants(arguments) => mutants::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),

@@ -6,6 +6,7 @@
 use crate::arch::Arch;
 use crate::error::{Error, Result};
 use clap::ValueEnum;
+use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,8 @@ pub enum Firmware {
 }
 
 /// What executes the guest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Accel {
     #[default]
     Tcg,
@@ -34,7 +36,8 @@ pub enum Accel {
 }
 
 /// How many host threads TCG has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Threads {
     /// One for each CPU: they run at the same time, and stores can be seen late.
     #[default]

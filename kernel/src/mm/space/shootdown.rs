@@ -1,13 +1,12 @@
 //! TLB shootdown: when it returns, no CPU uses what was removed (`TLB-3`).
 //!
-//! The order against a CPU that enters the space meanwhile is shown in [`flush`](crate::mm::flush).
+//! The order against a CPU that enters the space meanwhile is shown in [`protocol::flush`].
 //! CPUs that hold the space lazily are left alone unless tables are freed: they find the
 //! new generation when they next have a user of it.
 
 use super::Space;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuSet;
-use crate::mm::flush::Range;
 use crate::mm::page_table::Removed;
 use crate::rendezvous::{self, Point};
 use crate::request::{self, Kinds};
@@ -15,28 +14,23 @@ use crate::sched::context;
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
-use arch_contract::barrier::Site;
 use arch_contract::irq::IrqsOff;
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
+use protocol::flush::Range;
 
 impl Space {
     /// Makes every CPU forget what was removed, and waits until all have.
     pub(super) fn flush(&self, cpu: &Cpu, start: VirtAddr, pages: u64, removed: &Removed, irq: &IrqsOff) {
         let Some(freed) = removed.freed() else { return };
-        let flushes = self.flushes();
-        trace::event(cpu, Kind::Generation, self.id.get(), flushes.generation() + 1);
-        let wanted = flushes.raise(Range { start, pages, freed });
-        // The entries and the generation, before the set and the words of other CPUs are read.
-        // Pairs with (e). `TLB-1`
-        cpu.full_barrier(Site::FlushSample);
+        let wanted = self.shared.begin_flush(cpu, self.id, Range { start, pages, freed });
         rendezvous::point(cpu, Point::FlushBeforeSample);
         if cpu.words.holds(self.id) {
             context::catch_up(cpu, irq);
         }
         let kernel = cpu.kernel;
         let behind = |other: &Cpu| other.words.may_use_older(self.id, wanted, freed);
-        let others = self.set().and(kernel.online()).without(cpu.number);
+        let others = self.shared.set().and(kernel.online()).without(cpu.number);
         let mut concerned = CpuSet::NONE;
         for number in others.iter() {
             if kernel.cpu(number).is_some_and(behind) {

@@ -20,7 +20,7 @@ pub fn run(wanted: &dyn Fn(&str) -> bool, stop: &AtomicBool, results: &mut Resul
     let artifacts = match build::artifacts(cargo, "building the host tests") {
         Ok(artifacts) => artifacts,
         Err(error) => {
-            results.add(Case::failed("host/build".into(), error.to_string()));
+            results.add(Case::failed("host/build".into(), error.to_string()), None);
             return Ok(());
         }
     };
@@ -90,7 +90,7 @@ fn program_cases(
             _ if status.success() => Verdict::Failed("its line is missing".into()),
             _ => Verdict::Failed(format!("the test program ended with {status}\n{words}{}", tail(&text))),
         };
-        results.add(Case { name: case_name(name, test), verdict, took });
+        results.add(Case { name: case_name(name, test), verdict, took }, None);
     }
     Ok(())
 }

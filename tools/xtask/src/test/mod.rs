@@ -8,11 +8,12 @@
 mod bad_boot;
 mod bad_elf;
 mod cases;
-mod conformance;
-mod glob;
+pub mod conformance;
+pub mod glob;
 mod host;
+pub mod known;
 mod matrix;
-mod report;
+pub mod report;
 mod runner;
 mod watched;
 
@@ -75,6 +76,9 @@ pub struct Arguments {
     /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
+    /// Run each case so many times; one that does not come out the same each time is flaky, and fails.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Also write junit.xml and results.tap into this folder.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -86,9 +90,11 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let stop = guest::stop_flag()?;
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|pattern| glob::matches(pattern, name));
-    let mut results = report::Results::default();
+    let mut results = report::Results::new(known::Known::read()?, arguments.repeat as usize);
     if arguments.arch.host() && !arguments.list {
-        host::run(&wanted, &stop, &mut results)?;
+        for _ in 0..arguments.repeat {
+            host::run(&wanted, &stop, &mut results)?;
+        }
     }
     for &arch in arguments.arch.machines() {
         let mut rows = cases::all(arch);
@@ -104,22 +110,38 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             conformance::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
             continue;
         }
-        conformance::run(arch, &wanted, arguments.smp, arguments.qemu.as_deref(), &stop, &mut results);
+        let options = conformance::Options {
+            cpus: arguments.smp.unwrap_or(conformance::CPUS),
+            threads: arguments.tcg,
+            qemu: qemu::program(arguments.qemu.as_deref(), arch),
+            repeat: arguments.repeat as usize,
+        };
+        conformance::run(arch, &wanted, options, &stop, &mut results);
         if rows.is_empty() {
             continue;
         }
         let qemu = qemu::program(arguments.qemu.as_deref(), arch);
         let common = runner::Common::prepare(arch, qemu, &rows)?;
-        let common = runner::Common { smp: arguments.smp, threads: arguments.tcg, ..common };
+        let common = runner::Common {
+            smp: arguments.smp,
+            threads: arguments.tcg,
+            repeat: arguments.repeat as usize,
+            ..common
+        };
         runner::run(rows, common, &stop, &mut results)?;
     }
     if arguments.list {
         return Ok(ExitCode::SUCCESS);
     }
+    let interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
+    results.finish();
+    if arguments.arch == Scope::All && arguments.filter.is_none() && !interrupted {
+        results.unused();
+    }
     if let Some(folder) = &arguments.report {
         results.write(folder)?;
     }
-    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+    if interrupted {
         ui::line(format_args!("interrupted"));
         return Ok(ExitCode::from(crate::run::INTERRUPTED));
     }

@@ -1,12 +1,14 @@
 //! Runs guest cases, two at a time, and judges them.
 
 use super::cases::{Case, Expect, Initrd};
+use super::known::Platform;
 use super::report::{self, Results, Verdict};
 use crate::arch::Arch;
 use crate::build::{self, Built};
 use crate::error::{Context, Error, Result};
 use crate::guest::{self, Ending, Input, Output, Report};
 use crate::oracle::{self, Oracle};
+use crate::pool;
 use crate::qemu::{Machine, Threads};
 use crate::run::describe;
 use crate::symbols::{self, Names};
@@ -15,9 +17,8 @@ use crate::variant::Variant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Guests that run at the same time.
 const AT_ONCE: usize = 2;
@@ -26,6 +27,7 @@ const SHOWN_LINES: usize = 40;
 
 /// What all cases of a run have in common.
 pub struct Common {
+    pub arch: Arch,
     /// Each kernel that some case boots, or why there is none.
     pub builds: BTreeMap<Variant, Result<Built>>,
     /// The plugin, or why there is none; nothing if no case is watched.
@@ -35,6 +37,10 @@ pub struct Common {
     /// TCG's threads, the same.
     pub threads: Threads,
     pub qemu: PathBuf,
+    /// Its version, as far as it says.
+    pub version: (u32, u32),
+    /// How often each case runs.
+    pub repeat: usize,
 }
 
 impl Common {
@@ -46,7 +52,8 @@ impl Common {
         let builds = kernels.into_iter().map(build).collect();
         let watched = cases.iter().any(|case| case.judge.is_some());
         let oracle = watched.then(|| Oracle::build(qemu.clone()));
-        Ok(Self { builds, oracle, smp: None, threads: Threads::Multi, qemu })
+        let version = oracle::qemu_version(&qemu).unwrap_or_default();
+        Ok(Self { arch, builds, oracle, smp: None, threads: Threads::Multi, qemu, version, repeat: 1 })
     }
 
     fn built(&self, kernel: Variant) -> Result<&Built> {
@@ -64,44 +71,30 @@ impl Common {
 pub fn run(cases: Vec<Case>, common: Common, stop: &AtomicBool, results: &mut Results) -> Result<()> {
     let folder = root().join("target/test-images");
     std::fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
-    let next = AtomicUsize::new(0);
-    let folder = &folder;
-    let cases = &cases;
-    let common = &common;
-    let next = &next;
-    std::thread::scope(|scope| {
-        let (send, ended) = mpsc::channel();
-        for _ in 0..AT_ONCE {
-            let send = send.clone();
-            scope.spawn(move || {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let begin = Instant::now();
-                    let verdict = one(case, common, folder, stop)
-                        .unwrap_or_else(|error| Verdict::Failed(error.to_string()));
-                    let _ =
-                        send.send(report::Case { name: case.name.clone(), verdict, took: begin.elapsed() });
-                }
-            });
-        }
-        drop(send);
-        for case in ended {
-            results.add(case);
-        }
-    });
+    let runs: Vec<(usize, &Case)> =
+        (0..common.repeat).flat_map(|run| cases.iter().map(move |case| (run, case))).collect();
+    pool::each(
+        AT_ONCE,
+        &runs,
+        stop,
+        |&(run, case)| {
+            let machine = machine(case, &common);
+            // A run's files are its own: others of the same case may go on beside it.
+            let files = folder.join(format!("{}-{run}", case.name.replace('/', "-")));
+            let verdict = one(case, machine.clone(), &common, &files, stop);
+            let platform = Platform::of(&machine, common.version);
+            (verdict.unwrap_or_else(|error| Verdict::Failed(error.to_string())), platform)
+        },
+        |(_, case), (verdict, platform), took| {
+            results.add(report::Case { name: case.name.clone(), verdict, took }, Some(&platform));
+        },
+    );
     Ok(())
 }
 
-/// Runs one case.
-fn one(case: &Case, common: &Common, folder: &std::path::Path, stop: &AtomicBool) -> Result<Verdict> {
-    if let Some(why) = &case.skip {
-        return Ok(Verdict::Skipped(why.clone()));
-    }
-    let built = common.built(case.kernel)?;
-    let mut machine = Machine::new(built.arch, &built.kernel);
-    machine.initrd = initrd(built, case, folder)?;
+/// The machine of a case, but for what has to be built.
+fn machine(case: &Case, common: &Common) -> Machine {
+    let mut machine = Machine::new(common.arch, std::path::Path::new(""));
     machine.init_arguments = case.program.clone();
     machine.qemu = common.qemu.clone();
     if let Some(cpus) = common.smp {
@@ -109,7 +102,24 @@ fn one(case: &Case, common: &Common, folder: &std::path::Path, stop: &AtomicBool
     }
     machine.threads = common.threads;
     (case.adjust)(&mut machine);
-    let seen = folder.join(format!("{}.seen", case.name.replace('/', "-")));
+    machine
+}
+
+/// Runs one case. `files` is where its own files go, without their endings.
+fn one(
+    case: &Case,
+    mut machine: Machine,
+    common: &Common,
+    files: &std::path::Path,
+    stop: &AtomicBool,
+) -> Result<Verdict> {
+    if let Some(why) = &case.skip {
+        return Ok(Verdict::Skipped(why.clone()));
+    }
+    let built = common.built(case.kernel)?;
+    machine.kernel = built.kernel.clone();
+    machine.initrd = initrd(built, case, files)?;
+    let seen = files.with_extension("seen");
     if case.judge.is_some() {
         let plugin = common.oracle()?.argument(built, &seen)?;
         machine.extra.extend(["-plugin".into(), plugin.into()]);
@@ -193,13 +203,13 @@ pub(super) fn evidence(built: &Built, report: &Report) -> String {
 }
 
 /// The archive a case boots, written to a file of its own if it is not the ordinary one.
-fn initrd(built: &Built, case: &Case, folder: &std::path::Path) -> Result<Option<PathBuf>> {
+fn initrd(built: &Built, case: &Case, files: &std::path::Path) -> Result<Option<PathBuf>> {
     let bytes = match &case.initrd {
         Initrd::Built => return Ok(Some(built.initrd.clone())),
         Initrd::None => return Ok(None),
         Initrd::Made(make) => make(built, read(&built.initrd)?)?,
     };
-    let path = folder.join(format!("{}.cpio", case.name.replace('/', "-")));
+    let path = files.with_extension("cpio");
     std::fs::write(&path, bytes).context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(path))
 }
@@ -209,7 +219,14 @@ mod tests {
     use super::*;
 
     fn report(ending: Ending, console: &str) -> Report {
-        Report { ending, console: console.into(), frames: vec![], trace: vec![], warnings: String::new() }
+        Report {
+            ending,
+            console: console.into(),
+            line_times: vec![],
+            frames: vec![],
+            trace: vec![],
+            warnings: String::new(),
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The conformance suite on a machine: `conformance CASE` runs one case in this process;
-//! `conformance each CASE…` those cases, or all, each in a process of its own, and counts them. A line
-//! on the console for each.
+//! `conformance each CASE…` those cases, or all, each in a process of its own, and counts them;
+//! `conformance repeat N CASE…` the same N times. A line on the console for each.
 //!
 //! Needs the machine (for its CPUs) granted, and for most cases a kernel built for testing.
 #![no_std]
@@ -26,31 +26,40 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 fn main(args: Args) -> u8 {
     let name = match args.get(1) {
-        None | Some("each") => return each(&args),
+        None | Some("each") => return each(&args, 2, 1),
+        Some("repeat") => match args.get(2).map(str::parse) {
+            Some(Ok(times)) => return each(&args, 3, times),
+            _ => return usage(),
+        },
         Some(name) => name,
     };
     let role = match args.get(2).map(str::parse) {
         None => None,
         Some(Ok(role)) => Some(role),
-        Some(Err(_)) => {
-            println!("conformance: usage: conformance CASE [ROLE] | conformance each [CASE...]");
-            return STATUS_FAILED;
-        }
+        Some(Err(_)) => return usage(),
     };
     conformance::main(User, name, role)
 }
 
-/// Runs the cases that are named, or all.
-fn each(args: &Args) -> u8 {
-    let named = |id: &str| args.iter().skip(2).any(|name| name == id);
-    let all = args.get(2).is_none();
+fn usage() -> u8 {
+    println!(
+        "conformance: usage: conformance CASE [ROLE] | conformance each [CASE...] | conformance repeat N [CASE...]"
+    );
+    STATUS_FAILED
+}
+
+/// Runs the cases that are named in the arguments from number `first` on, or all, so many times.
+fn each(args: &Args, first: usize, times: u32) -> u8 {
+    let named = |id: &str| args.iter().skip(first).any(|name| name == id);
+    let all = args.get(first).is_none();
     // Cases look at what the other CPUs hold, which nobody else is to change.
     if let Err(error) = CURRENT.set_affinity(CpuSet::only(0)) {
         println!("conformance: cannot stay on CPU 0: {error:?}");
         return STATUS_FAILED;
     }
     let [mut passed, mut failed, mut skipped, mut inconclusive] = [0u32; 4];
-    for case in table::<User>().iter().filter(|case| all || named(case.id)) {
+    let chosen = table::<User>().iter().filter(|case| all || named(case.id));
+    for case in chosen.flat_map(|case| (0..times).map(move |_| case)) {
         let status = one(case);
         // What is left of its processes goes, too.
         if let Err(error) = MACHINE.quiesce() {

@@ -79,7 +79,7 @@ impl CpuSet {
 pub struct SharedSet(AtomicU64);
 
 impl SharedSet {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self(AtomicU64::new(0))
     }
     /// Acquire: pairs with the releases of [`join`](Self::join) and [`leave`](Self::leave).

@@ -23,9 +23,9 @@
 
 use crate::sync::{AtomicU64, Ordering, atomic};
 use arch_contract::addr::VirtAddr;
-use arch_contract::tlb::{Freed, Tlb};
-use arch_current::Current;
+use arch_contract::tlb::Freed;
 use arrayvec::ArrayVec;
+use core::array;
 
 /// Generations that the log reaches back.
 pub const DEPTH: usize = 8;
@@ -68,7 +68,7 @@ struct Note {
 }
 
 impl Note {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self { generation: AtomicU64::new(0), start: AtomicU64::new(0), extent: AtomicU64::new(0) }
     }
 }
@@ -82,9 +82,8 @@ pub struct FlushLog {
 }
 
 impl FlushLog {
-    pub const fn new() -> Self {
-        let notes = [const { Note::new() }; DEPTH];
-        Self { generation: AtomicU64::new(0), notes }
+    pub fn new() -> Self {
+        Self { generation: AtomicU64::new(0), notes: array::from_fn(|_| Note::new()) }
     }
 
     /// The generation now. Acquire: pairs with the release in [`raise`](Self::raise); who reads it
@@ -111,8 +110,9 @@ impl FlushLog {
         next
     }
 
-    /// What changed after generation `seen` up to `now`.
-    pub fn since(&self, seen: u64, now: u64) -> Missed {
+    /// What changed after generation `seen` up to `now`; everything, if that is more than `ceiling`
+    /// pages.
+    pub fn since(&self, seen: u64, now: u64, ceiling: u64) -> Missed {
         if seen >= now {
             return Missed::Nothing;
         }
@@ -122,7 +122,7 @@ impl FlushLog {
             // More than the log holds, rewritten meanwhile, or dearer than flushing all: `TLB-4`.
             let Some(range) = self.note(generation) else { return Missed::Everything };
             pages += range.pages;
-            if pages > Current::FLUSH_CEILING || ranges.try_push(range).is_err() {
+            if pages > ceiling || ranges.try_push(range).is_err() {
                 return Missed::Everything;
             }
         }
@@ -150,6 +150,8 @@ mod tests {
     use super::*;
     use arch_contract::addr::PAGE_SIZE;
 
+    const CEILING: u64 = 32;
+
     fn range(page: u64, pages: u64) -> Range {
         Range { start: VirtAddr(page * PAGE_SIZE), pages, freed: Freed::PagesOnly }
     }
@@ -158,29 +160,31 @@ mod tests {
     #[test]
     fn tlb_4_a_gap_is_what_changed_or_everything() {
         let log = FlushLog::new();
-        assert_eq!(log.since(0, log.generation()), Missed::Nothing);
+        assert_eq!(log.since(0, log.generation(), CEILING), Missed::Nothing);
         let tables = Range { freed: Freed::Tables, ..range(7, 3) };
         assert_eq!(log.raise(range(1, 2)), 1);
         assert_eq!(log.raise(tables), 2);
-        assert_eq!(log.since(2, 2), Missed::Nothing);
-        assert_eq!(log.since(1, 2), Missed::Ranges([tables].into_iter().collect()));
-        assert_eq!(log.since(0, 2), Missed::Ranges([range(1, 2), tables].into_iter().collect()));
+        assert_eq!(log.since(2, 2, CEILING), Missed::Nothing);
+        assert_eq!(log.since(1, 2, CEILING), Missed::Ranges([tables].into_iter().collect()));
+        assert_eq!(log.since(0, 2, CEILING), Missed::Ranges([range(1, 2), tables].into_iter().collect()));
         for page in 0..DEPTH as u64 - 1 {
             log.raise(range(page, 1));
         }
-        assert!(matches!(log.since(1, log.generation()), Missed::Ranges(ranges) if ranges.len() == DEPTH));
-        assert_eq!(log.since(0, log.generation()), Missed::Everything);
+        assert!(
+            matches!(log.since(1, log.generation(), CEILING), Missed::Ranges(ranges) if ranges.len() == DEPTH)
+        );
+        assert_eq!(log.since(0, log.generation(), CEILING), Missed::Everything);
     }
 
     /// `TLB-4`: many small changes are one large one.
     #[test]
     fn tlb_4_beyond_the_ceiling_it_is_everything() {
         let log = FlushLog::new();
-        log.raise(range(0, Current::FLUSH_CEILING));
-        assert!(matches!(log.since(0, 1), Missed::Ranges(_)));
+        log.raise(range(0, CEILING));
+        assert!(matches!(log.since(0, 1, CEILING), Missed::Ranges(_)));
         log.raise(range(0, 1));
-        assert_eq!(log.since(0, 2), Missed::Everything);
-        assert!(matches!(log.since(1, 2), Missed::Ranges(_)));
+        assert_eq!(log.since(0, 2, CEILING), Missed::Everything);
+        assert!(matches!(log.since(1, 2, CEILING), Missed::Ranges(_)));
     }
 
     /// `TLB-4`: a note that is rewritten under the reader is not believed.
@@ -192,6 +196,6 @@ mod tests {
         }
         assert_eq!(log.note(1), None);
         log.notes[2].generation.store(0, Ordering::Relaxed);
-        assert_eq!(log.since(1, log.generation()), Missed::Everything);
+        assert_eq!(log.since(1, log.generation(), CEILING), Missed::Everything);
     }
 }
