@@ -296,8 +296,8 @@ fn store_buffering<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u6
             if last == OVER {
                 return;
             }
-            world.store(y, 1);
-            let x = world.load(x);
+            world.store_plain(y, 1);
+            let x = world.load_plain(x);
             world.store(loaded, x);
             world.store(done, last);
         }
@@ -312,11 +312,11 @@ fn store_buffering<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u6
         for _ in 0..round % 256 {
             world.load(x);
         }
-        world.store(x, 1);
+        world.store_plain(x, 1);
         if fence == Fence::Membarrier {
             world.barrier(Command::PrivateExpedited)?;
         }
-        let y = world.load(y);
+        let y = world.load_plain(y);
         wait_for(world, done, |done| done == round);
         missed += u64::from(y == 0 && world.load(loaded) == 0);
         if missed == ENOUGH || round % 64 == 0 && world.now()? > end {
@@ -342,7 +342,7 @@ pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>
     let traveller = world.spawn(1 << cpu, move |world| {
         world.store(world.flag(1), 1);
         world.wait_for(world.flag(0), 1);
-        world.store(y, 1);
+        world.store_plain(y, 1);
         // To idle and back, whatever the clock makes of a short sleep.
         let exits = || world.count(cpu, Counter::LazyExits);
         let away = || -> Outcome {
@@ -353,7 +353,7 @@ pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>
             Ok(())
         };
         let failed = u64::from(away().is_err());
-        world.store(saw_x, 1 + world.load(x) + 10 * failed);
+        world.store(saw_x, 1 + world.load_plain(x) + 10 * failed);
     })?;
     world.wait_for(world.flag(1), 1);
     let script = world.spawn(1 << helper, move |world| {
@@ -369,9 +369,9 @@ pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>
         world.store(world.flag(3), u64::from(run().is_ok()));
     })?;
     world.arm(Point::MembarrierBeforeSample, 0, Stop::Serving)?;
-    world.store(x, 1);
+    world.store_plain(x, 1);
     world.barrier(Command::PrivateExpedited)?;
-    let y = world.load(y);
+    let y = world.load_plain(y);
     world.join(script)?;
     world.join(traveller)?;
     ensure_eq!(world.load(world.flag(3)), 1, "the script");

@@ -16,13 +16,18 @@ pub struct Setting {
 
 impl Setting {
     pub const fn seed(seed: u64) -> Self {
-        Self { seed, limit: 20_000_000 }
+        Self { seed, limit: 3_000_000 }
     }
 }
 
-/// Points in a row after which a task that others wait behind goes below them: it may wait for one
-/// of them without saying so.
-const PATIENCE: u32 = 3_000;
+/// Points after which a task that could go and did not goes before all others: one of them may wait
+/// for it without saying so.
+const PATIENCE: u64 = 4_000;
+/// How often, in points, that is looked at.
+const LOOK: u64 = 500;
+
+/// New tasks have priorities between 0 and this.
+const NEW: i64 = 1 << 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Status {
@@ -35,6 +40,8 @@ enum Status {
 struct Task {
     status: Status,
     priority: i64,
+    /// The number of the point at which it last went.
+    went: u64,
     host: Option<Thread>,
 }
 
@@ -59,9 +66,8 @@ struct State {
     /// Someone else may have to go.
     is_dirty: bool,
     points: u64,
-    /// Points since another task went.
-    streak: u32,
     lowest: i64,
+    highest: i64,
 }
 
 impl State {
@@ -80,14 +86,14 @@ impl State {
             goes: 0,
             is_dirty: false,
             points: 0,
-            streak: 0,
             lowest: 0,
+            highest: NEW,
         }
     }
 
     fn add(&mut self) -> usize {
-        let priority = self.random.below(1 << 32) as i64;
-        self.tasks.push(Task { status: Status::Ready, priority, host: None });
+        let priority = self.random.below(NEW as u64) as i64;
+        self.tasks.push(Task { status: Status::Ready, priority, went: self.points, host: None });
         self.is_dirty = true;
         self.tasks.len() - 1
     }
@@ -110,19 +116,32 @@ impl State {
     /// A point of the task that goes.
     fn pass(&mut self) {
         self.points += 1;
-        self.streak += 1;
         assert!(self.points != self.limit, "a livelock: {} points were passed", self.points);
         if self.points >= self.next_change {
             self.next_change = self.points + 1 + self.random.below(2 * self.period);
             match self.change {
                 Change::Demote => self.demote(self.goes),
                 Change::Shuffle => {
-                    self.tasks[self.goes].priority = self.random.below(1 << 32) as i64;
+                    self.tasks[self.goes].priority = self.random.below(NEW as u64) as i64;
                     self.is_dirty = true;
                 }
             }
-        } else if self.streak > PATIENCE {
-            self.demote(self.goes);
+        }
+        if self.points.is_multiple_of(LOOK) {
+            self.be_fair();
+        }
+    }
+
+    /// Has a task go that could have gone for long.
+    fn be_fair(&mut self) {
+        self.tasks[self.goes].went = self.points;
+        let ready = self.tasks.iter_mut().filter(|task| task.status == Status::Ready);
+        if let Some(task) = ready.min_by_key(|task| task.went)
+            && self.points - task.went > PATIENCE
+        {
+            self.highest += 1;
+            task.priority = self.highest;
+            self.is_dirty = true;
         }
     }
 
@@ -135,8 +154,9 @@ impl State {
         let (next, _) = ready.max_by_key(|(_, task)| task.priority)?;
         self.is_dirty = false;
         if next != self.goes {
+            self.tasks[self.goes].went = self.points;
+            self.tasks[next].went = self.points;
             self.goes = next;
-            self.streak = 0;
             if let Some(host) = &self.tasks[next].host {
                 host.unpark();
             }

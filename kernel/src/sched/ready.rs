@@ -260,7 +260,14 @@ impl RunQueue {
     fn try_new(charged: Charged, cpu: CpuId) -> Result<Self, NoMemory> {
         let mut queues = List::new(charged);
         queues.fill_to(256, Queue::new)?;
-        Ok(Self { queues, ready: [0; 4], best: Load::IDLE, spare: 0, here: CpuSet::of(cpu), gate: Gate::Open })
+        Ok(Self {
+            queues,
+            ready: [0; 4],
+            best: Load::IDLE,
+            spare: 0,
+            here: CpuSet::of(cpu),
+            gate: Gate::Open,
+        })
     }
 
     /// Puts `item` into the queue of `priority`, which the caller has read once: it can change at

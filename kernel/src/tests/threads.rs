@@ -22,7 +22,7 @@ use arch_model::host::{Receiver, Sender, act_as, channel, lock, thread};
 use arch_model::profile::Profile;
 use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Model, Pace, PowerOff};
 use boot_image::pack::{Contents, pack_as};
-use conformance::{Os, Word};
+use conformance::{Order, Os, Word};
 use core::cell::RefCell;
 use core::ptr::NonNull;
 use hashbrown::HashMap;
@@ -176,12 +176,20 @@ impl Os for User {
         Self::syscall(number, args)
     }
 
-    fn load(&self, at: Word) -> u64 {
-        Self::word(at, Access::Read, |word| word.load(Ordering::Relaxed))
+    fn load(&self, at: Word, order: Order) -> u64 {
+        let order = match order {
+            Order::Plain => Ordering::Relaxed,
+            Order::Synchronizes => Ordering::Acquire,
+        };
+        Self::word(at, Access::Read, |word| word.load(order))
     }
 
-    fn store(&self, at: Word, value: u64) {
-        Self::word(at, Access::Write, |word| word.store(value, Ordering::Relaxed));
+    fn store(&self, at: Word, value: u64, order: Order) {
+        let order = match order {
+            Order::Plain => Ordering::Relaxed,
+            Order::Synchronizes => Ordering::Release,
+        };
+        Self::word(at, Access::Write, |word| word.store(value, order));
     }
 
     fn pause(&self) {
