@@ -87,6 +87,7 @@ impl Cpu {
                 return false;
             }
             if self.is_started() {
+                learn(&lock(&self.machine.shared(self.number).carried));
                 return true;
             }
             halts = self.machine.wait_for_news(halts);

@@ -87,7 +87,7 @@ pub(crate) struct Shared {
     pub(crate) loaded: Mutex<Loaded>,
     pub(crate) translations: Mutex<Translations>,
     pub(crate) ipi: AtomicBool,
-    /// What the senders of the pending interrupt knew. `SMP-1`
+    /// What the senders of the pending interrupt knew (`SMP-1`), or whoever started the CPU.
     pub(crate) carried: Mutex<Clock>,
     pub(crate) power: Mutex<PowerState>,
 }

@@ -67,7 +67,10 @@ impl Smp for Model {
         target.translations().forget_everything();
         target.deadline.set(None);
         target.fence.set(Fence::None);
-        machine.shared(target.number).ipi.store(false, Ordering::SeqCst);
+        let shared = machine.shared(target.number);
+        shared.ipi.store(false, Ordering::SeqCst);
+        // It sees what this CPU wrote.
+        *lock(&shared.carried) = knowledge();
         machine.set_power(target.number, PowerState::Started);
         machine.nudge();
         Ok(())

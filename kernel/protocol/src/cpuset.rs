@@ -72,17 +72,16 @@ impl CpuSet {
     }
 }
 
-/// A set that CPUs put themselves into. Who finds a CPU in it finds what that CPU wrote before it
-/// joined; who finds that it left, what it wrote as a member. It orders nothing else: those who rely
-/// on who is *not* in it yet read it after a full barrier that pairs with one of the CPU's after it
-/// joined.
+/// A set that CPUs put themselves into. Who finds that a CPU has left it finds what the CPU wrote as
+/// a member. It orders nothing else: those who rely on who is in it read it after a full barrier
+/// that pairs with one of the CPU's after it joined.
 pub struct SharedSet(AtomicU64);
 
 impl SharedSet {
     pub fn new() -> Self {
         Self(AtomicU64::new(0))
     }
-    /// Acquire: pairs with the releases of [`join`](Self::join) and [`leave`](Self::leave).
+    /// Acquire: pairs with the release of [`leave`](Self::leave).
     #[inline]
     pub fn load(&self) -> CpuSet {
         CpuSet(self.0.load(Ordering::Acquire))
@@ -93,8 +92,7 @@ impl SharedSet {
         if CpuSet(self.0.load(Ordering::Relaxed)).has(cpu) {
             return false;
         }
-        // Release: what others look for in a member is there.
-        self.0.fetch_or(CpuSet::of(cpu).0, Ordering::Release);
+        self.0.fetch_or(CpuSet::of(cpu).0, Ordering::Relaxed);
         true
     }
     /// Release: what the CPU did as a member comes before.
