@@ -18,6 +18,7 @@ use crate::sched::balance::Balance;
 use crate::sched::context::{Held, Words};
 use crate::sched::ready::{Priority, Ready, Running};
 use crate::sched::timers::Timed;
+use crate::sync::{Ordering, atomic};
 use crate::thread::{Frame, Thread};
 use crate::trace::{self, Trace};
 use abi::testing::Counter;
@@ -31,7 +32,7 @@ use arch_contract::time::{Nanos, Ticks, Time};
 use arch_current::Current;
 use core::cell::Cell;
 use core::ptr::NonNull;
-use protocol::ThisCpu;
+use protocol::{Strength, ThisCpu};
 
 /// The architecture's half.
 pub type ArchCpu = <Current as Base>::Cpu;
@@ -166,10 +167,12 @@ impl Cpu {
     /// The one way to a full barrier in generic code.
     #[inline(always)]
     pub fn full_barrier(&self, site: Site) {
-        if left_out(site) {
-            return;
+        match protocol::strength(site) {
+            Strength::Full if mutant::is(Mutant::TraceLiesOfBarriers) => {}
+            Strength::Full => Current::full_barrier(self.arch, site),
+            Strength::AcquireRelease => return atomic::fence(Ordering::AcqRel),
+            Strength::None => return,
         }
-        Current::full_barrier(self.arch, site);
         trace::event(self, Kind::Barrier, site as u64, 0);
         trace::count(self, Counter::Barriers);
     }
@@ -190,7 +193,13 @@ impl Cpu {
             trace::event(self, Kind::CoreSync, 0, 0);
             trace::count(self, Counter::CoreSyncs);
         }
+        let forgets = mutant::is(Mutant::TraceLies);
+        let owed = if forgets { Owed { core_sync: CoreSyncOwed::No } } else { owed };
         trace::user_return(self, frame);
+        if mutant::is(Mutant::HookOnlySometimes) && reload == Reload::ResultOnly {
+            // SAFETY: it is not: what is owed is forgotten.
+            return unsafe { Resume::settled(frame, reload) };
+        }
         // SAFETY: the caller's obligation.
         unsafe { Current::return_to_user(self.arch, frame, owed, reload, irq) }
     }
@@ -288,20 +297,8 @@ impl ThisCpu for Cpu {
     #[inline(always)]
     fn event(&self, kind: Kind, a: u64, b: u64) {
         trace::event(self, kind, a, b);
+        if kind == Kind::Current {
+            trace::mark_current_mm(self, a);
+        }
     }
-}
-
-/// Whether the selected mutant leaves the barriers of `site` out.
-#[inline(always)]
-fn left_out(site: Site) -> bool {
-    mutant::is(match site {
-        Site::LeaveUserMm => Mutant::M1,
-        Site::EnterUserMm => Mutant::M2,
-        Site::MembarrierEnter => Mutant::M4,
-        Site::MembarrierExit => Mutant::M5,
-        Site::IpiHandler => Mutant::M6,
-        Site::FlushSample => Mutant::NoBarrierInFlush,
-        Site::Register => Mutant::NoBarrierInRegistration,
-        Site::Offline => Mutant::NoBarrierGoingOff,
-    })
 }

@@ -15,6 +15,7 @@ use crate::sync::{AtomicBool, Ordering};
 use crate::syscall::Outcome;
 use abi::Error;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::{PowerState, Smp};
 use arch_contract::time::{Nanos, Time};
 use arch_contract::tlb::Tlb;
@@ -94,9 +95,14 @@ pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
         cpu.refused.0.store(true, Ordering::Release);
         return irq;
     }
+    if mutant::is(Mutant::M32) {
+        offline::go_off(cpu, &cpu.kernel.online, || {});
+    }
     context::leave(cpu, &irq);
     context::drop_when_lazy(cpu, &irq);
-    Current::flush_local_all(cpu.arch(), &irq);
+    if !mutant::is(Mutant::DirtyCpus) {
+        Current::flush_local_all(cpu.arch(), &irq);
+    }
     Current::set_deadline(cpu.arch(), None, &irq);
     cpu.armed.set(Nanos(u64::MAX));
     offline::go_off(cpu, &cpu.kernel.online, || cpu.serve());

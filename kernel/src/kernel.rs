@@ -28,7 +28,7 @@ use arch_contract::Base;
 use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE, MAX_CPUS};
 use arch_contract::context::{ContextId, Contexts};
 use arch_contract::irq::IrqsOff;
-use arch_contract::mutant;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_contract::ret::Resume;
 use arch_contract::smp::Smp;
@@ -278,10 +278,14 @@ pub(crate) fn place_others(kernel: &'static Kernel, count: usize) -> Result<(), 
 /// A CPU that was started begins here.
 pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     cpu.held.forget();
-    Current::flush_local_all(cpu.arch(), &irq);
+    if !mutant::is(Mutant::DirtyCpus) {
+        Current::flush_local_all(cpu.arch(), &irq);
+    }
     // What was asked of it in its last life, after it had looked for the last time.
     cpu.serve();
-    cpu.take_work();
+    if !mutant::is(Mutant::WorkOfTheLastLife) {
+        cpu.take_work();
+    }
     let kernel = cpu.kernel;
     kernel.set_online(cpu);
     sched::open(cpu);

@@ -37,6 +37,7 @@ pub mod cpu;
 pub mod fault;
 pub mod hotplug;
 pub mod kernel;
+mod litmus;
 pub mod membarrier;
 pub mod mm;
 pub mod object;

@@ -80,6 +80,7 @@ use abi::Error;
 use abi::membarrier::{Command, FLAG_CPU};
 use abi::trace::Kind;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 
 /// What this kernel supports: all that can be asked for but QUERY itself.
 const SUPPORTED: u64 = {
@@ -96,6 +97,9 @@ const SUPPORTED: u64 = {
 #[inline(always)]
 pub fn alone(cpu: &Cpu, command: u64, flags: u64) -> bool {
     let Some(space) = cpu.current_space() else { return false };
+    if mutant::is(Mutant::M40) {
+        return command == Command::PrivateExpeditedSyncCore as u64;
+    }
     let command = if command == Command::PrivateExpedited as u64 {
         Command::PrivateExpedited
     } else if command == Command::PrivateExpeditedSyncCore as u64 {
@@ -130,24 +134,32 @@ const fn registration(command: Command) -> Command {
 pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> {
     let [command, flags, target, ..] = args;
     let may_flag = command == Command::PrivateExpeditedRseq as u64;
-    if flags != 0 && !(may_flag && flags == FLAG_CPU) {
+    if flags != 0 && !(may_flag && flags == FLAG_CPU) && !mutant::is(Mutant::FlagsTakenForNothing) {
         return Err(Error::BadArgument);
     }
     let (Some(command), Some(space)) = (Command::from_number(command), cpu.current_space()) else {
+        if mutant::is(Mutant::SuccessForUnknown) {
+            return Ok(Outcome::Done(Ok(0)));
+        }
         return Err(Error::BadArgument);
     };
     match command {
+        Command::Query if mutant::is(Mutant::QueryHidesSyncCore) => {
+            Ok(Outcome::Done(Ok(SUPPORTED & !(Command::PrivateExpeditedSyncCore as u64))))
+        }
         Command::Query => Ok(Outcome::Done(Ok(SUPPORTED))),
         Command::GetRegistrations => {
             Ok(Outcome::Done(Ok(space.shared().commands().load(Ordering::Relaxed).into())))
         }
         Command::Global | Command::GlobalExpedited => Ok(among(cpu, space, command, CpuSet::ALL, irq)),
         Command::PrivateExpedited | Command::PrivateExpeditedSyncCore | Command::PrivateExpeditedRseq => {
-            if !space.shared().may(registration(command)) {
+            if !space.shared().may(registration(command)) && !mutant::is(Mutant::RegistrationNotAsked) {
                 return Err(Error::NotRegistered);
             }
             let wanted = match flags {
-                FLAG_CPU => CpuId::new(target).map_or(CpuSet::NONE, CpuSet::of),
+                FLAG_CPU if !mutant::is(Mutant::RseqToAll) => {
+                    CpuId::new(target).map_or(CpuSet::NONE, CpuSet::of)
+                }
                 _ => CpuSet::ALL.without(cpu.number),
             };
             if command == Command::PrivateExpeditedRseq && wanted.has(cpu.number) {
@@ -169,7 +181,12 @@ pub fn call(cpu: &Cpu, args: [u64; 6], irq: &IrqsOff) -> Result<Outcome, Error> 
 /// Up to (a).
 #[inline(always)]
 fn begin(cpu: &Cpu, space: &Space, command: Command) {
-    protocol::membarrier::begin(cpu, space.shared(), space.id(), command, || cpu.owe_core_sync());
+    let owe = || {
+        if !mutant::is(Mutant::M7) {
+            cpu.owe_core_sync();
+        }
+    };
+    protocol::membarrier::begin(cpu, space.shared(), space.id(), command, owe);
     rendezvous::point(cpu, Point::MembarrierBeforeSample);
 }
 
@@ -179,6 +196,7 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
     begin(cpu, space, command);
     let online = cpu.kernel.online().without(cpu.number);
     let targets = match command {
+        _ if mutant::is(Mutant::AsksNobody) => CpuSet::NONE,
         Command::Global => online,
         Command::GlobalExpedited => {
             sample(cpu, online, |mm| mm.registrations.has(Registrations::GLOBAL_EXPEDITED))
@@ -188,6 +206,9 @@ fn among(cpu: &Cpu, space: &Space, command: Command, wanted: CpuSet, irq: &IrqsO
     };
     trace::event(cpu, Kind::Sampled, targets.0, space.id().get());
     rendezvous::point(cpu, Point::MembarrierSampled);
+    if mutant::is(Mutant::M17) && command == Command::PrivateExpeditedSyncCore {
+        space.shared().raise_sync_generation();
+    }
     if targets.is_empty() {
         protocol::membarrier::finish(cpu, command, space.id());
         return Outcome::Done(Ok(0));
@@ -213,7 +234,10 @@ fn register_global(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Outcome {
         return Outcome::Done(Ok(0));
     }
     space.shared().register(cpu, Registrations::GLOBAL_EXPEDITED);
-    let others = space.shared().set().and(cpu.kernel.online());
+    let mut others = space.shared().set().and(cpu.kernel.online());
+    if mutant::is(Mutant::RegistrationSkipsSelf) {
+        others = others.without(cpu.number);
+    }
     let targets = sample(cpu, others, |mm| mm.id == space.id());
     let ticket = cpu.ask_and_tell(targets, Kinds::REGISTRATIONS.with(Kinds::BARRIER), irq);
     let command = Command::RegisterGlobalExpedited;

@@ -16,10 +16,12 @@ use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::print;
 use crate::thread::Frame;
-use abi::testing::Counter;
+use abi::testing::{Counter, Step};
 use abi::trace::{Kind, Record};
 use allocator_api2::vec::Vec;
+use arch_contract::barrier::Site;
 use arch_contract::smp::Smp;
+use arch_contract::watch::Watch;
 use arch_current::Current;
 use arrayvec::ArrayVec;
 use boot_image::command_line::Tracing;
@@ -36,7 +38,8 @@ pub const ENABLED: bool = cfg!(any(test, spandrel_test));
 const RECORDS: usize = 4096;
 /// Records in one line of the dump: the host believes lines of at most 256 bytes.
 const PER_LINE: usize = 3;
-const COUNTERS: usize = if ENABLED { Counter::ALL.len() } else { 0 };
+/// One place for each number, given or not.
+const COUNTERS: usize = if ENABLED { Counter::ALL[Counter::ALL.len() - 1] as usize + 1 } else { 0 };
 
 type Slot = [AtomicU64; 4];
 
@@ -52,6 +55,8 @@ pub struct Trace {
     /// Between [`idle`] and [`wake`].
     idle: AtomicBool,
     counts: [AtomicU64; COUNTERS],
+    /// The last [`Step`]s, one digit each.
+    steps: AtomicU64,
 }
 
 impl Trace {
@@ -70,6 +75,7 @@ impl Trace {
             closed: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             counts,
+            steps: AtomicU64::new(0),
         })
     }
 
@@ -104,6 +110,25 @@ impl Trace {
         })
     }
 
+    /// Notes what is the same on every machine.
+    fn step(&self, kind: Kind, a: u64) {
+        let step = match kind {
+            Kind::LazyEnter => Step::LazyEnter,
+            Kind::LazyExit => Step::LazyExit,
+            Kind::Drop => Step::Drop,
+            Kind::SwitchEnd => Step::Switch,
+            Kind::Barrier if a == Site::LeaveUserMm as u64 => Step::Left,
+            Kind::Barrier if a == Site::EnterUserMm as u64 => Step::Entered,
+            _ => return,
+        };
+        self.steps.store(self.steps() << 4 | step as u64, Relaxed);
+    }
+
+    /// The last sixteen steps of its CPU, the latest in the lowest digit.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Relaxed)
+    }
+
     /// Whether its CPU has nothing to do.
     pub fn is_idle(&self) -> bool {
         self.idle.load(Relaxed)
@@ -126,8 +151,11 @@ fn stamp(cpu: &Cpu) -> u64 {
 /// Records that something happened on `cpu`, the calling CPU.
 #[inline(always)]
 pub fn event(cpu: &Cpu, kind: Kind, a: u64, b: u64) {
-    if ENABLED && !cpu.trace.ring.is_empty() {
-        cpu.trace.record(cpu, kind, a, b);
+    if ENABLED {
+        cpu.trace.step(kind, a);
+        if !cpu.trace.ring.is_empty() {
+            cpu.trace.record(cpu, kind, a, b);
+        }
     }
 }
 
@@ -145,6 +173,17 @@ pub fn user_return(cpu: &Cpu, frame: NonNull<Frame>) {
     if ENABLED {
         let mm = cpu.words.current_mm().map_or(0, |mm| mm.id.get());
         event(cpu, Kind::UserReturn, mm, frame.addr().get() as u64);
+    }
+}
+
+/// `cpu`, the calling CPU, is about to store whose user code may run on it (0: nobody's): a mark for
+/// whoever watches the instructions.
+#[inline(always)]
+pub fn mark_current_mm(cpu: &Cpu, mm: u64) {
+    match mm {
+        _ if !ENABLED => {}
+        0 => Current::leaves_mm(cpu.arch()),
+        _ => Current::enters_mm(cpu.arch()),
     }
 }
 

@@ -1,11 +1,17 @@
 //! `BAR`: membarrier. What it answers, whom it reaches, what it orders.
 
-use crate::outcome::{Outcome, ensure, ensure_eq};
-use crate::world::{Stop, World};
+mod litmus;
+mod scripts;
+
+pub use litmus::*;
+pub use scripts::*;
+
+use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
+use crate::world::World;
 use crate::{Not, Os};
 use abi::Error;
 use abi::membarrier::{Command, FLAG_CPU};
-use abi::testing::{Counter, Point};
+use abi::testing::Counter;
 
 /// Registrations and what they allow.
 const REGISTRATIONS: [(Command, Command); 4] = [
@@ -70,6 +76,48 @@ pub fn bar_2_errors_are_those_of_linux<O: Os>(world: &World<O>) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Each bit of the answer to QUERY is a command that works, and each other bit is refused; before
+/// and after all registrations. Sync-core is there on every machine. `BAR-2`
+pub fn bar_2_the_query_mask_is_the_truth<O: Os>(world: &World<O>) -> Outcome {
+    let query = || world.membarrier(Command::Query as u64, 0, 0).or_fail("query");
+    for registers in [false, true] {
+        if registers {
+            REGISTRATIONS.iter().try_for_each(|(registration, _)| world.barrier(*registration))?;
+        }
+        let mask = query()?;
+        for bit in 0..64 {
+            let answer = world.membarrier(1 << bit, 0, 0);
+            let known = answer != Err(Error::BadArgument);
+            ensure_eq!(known, mask >> bit & 1 == 1, "whether command {:#x} is known", 1u64 << bit);
+            ensure!(!(registers && known && answer.is_err()), "command {:#x}: {answer:?}", 1u64 << bit);
+        }
+        ensure_eq!(query()?, mask, "the second answer to QUERY");
+        ensure!(mask & Command::PrivateExpeditedSyncCore as u64 != 0, "there is no sync-core");
+    }
+    Ok(())
+}
+
+/// A registration allows its own command and no other, and the kernel tells of no other: in that,
+/// unlike Linux, sync-core says nothing of plain private expedited. `BAR-2`
+pub fn bar_2_each_registration_allows_one_command<O: Os>(world: &World<O>) -> Outcome {
+    for (number, (registration, _)) in (0..).zip(REGISTRATIONS) {
+        let child = world.child("bar_2_each_registration_allows_one_command", number)?;
+        ensure_eq!(world.wait(child)?.0, 0, "what the child found wrong after {registration:?}, as a set");
+    }
+    Ok(())
+}
+
+/// Bit n of the status: the n-th check failed.
+pub fn registers_one<O: Os>(world: &World<O>, number: u64) -> u8 {
+    let (registration, _) = REGISTRATIONS[number as usize];
+    let registered = world.barrier(registration).is_ok();
+    let commands = REGISTRATIONS.map(|(_, command)| command);
+    let asked = [Command::GetRegistrations].into_iter().chain(commands).map(|command| command as u64);
+    let right =
+        asked.map(|command| world.membarrier(command, 0, 0) == by_linux(registration as u64, command, 0));
+    right.chain([registered]).enumerate().map(|(bit, held)| u8::from(!held) << bit).sum()
 }
 
 fn is_registration(command: u64) -> bool {
@@ -204,8 +252,8 @@ pub fn bar_3_global_expedited_reaches_the_registered<O: Os>(world: &World<O>) ->
     world.move_to(0)?;
     let cpu = world.others().next().unwrap_or(0);
     const CALLS: u64 = 20;
-    for registers in [0, 1] {
-        let role = u64::from(cpu) << 1 | registers;
+    for registers in [Registers::Not, Registers::BeforeItMoves, Registers::WhereItRuns] {
+        let role = u64::from(cpu) << 2 | registers as u64;
         let child = world.child("bar_3_global_expedited_reaches_the_registered", role)?;
         let mine = world.context()?;
         // It stays where it is once it is there; until then it may have been anywhere.
@@ -225,158 +273,83 @@ pub fn bar_3_global_expedited_reaches_the_registered<O: Os>(world: &World<O>) ->
         world.kill(child)?;
         world.wait(child)?;
         match registers {
-            0 => ensure_eq!(barriers, 0, "barriers on the CPU of a process that did not register"),
-            _ => ensure!(barriers >= CALLS, "{barriers} barriers for {CALLS} calls"),
+            Registers::Not => {
+                ensure_eq!(barriers, 0, "barriers on the CPU of a process that did not register")
+            }
+            _ => ensure!(barriers >= CALLS, "{registers:?}: {barriers} barriers for {CALLS} calls"),
         }
     }
     Ok(())
 }
 
+/// Whether and when a receiver registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Registers {
+    Not = 0,
+    BeforeItMoves = 1,
+    /// The CPU that it stays on must hear of it.
+    WhereItRuns = 2,
+}
+
 /// Stays in user mode on one CPU.
 pub fn receiver<O: Os>(world: &World<O>, role: u64) -> u8 {
-    if role & 1 == 1 && world.barrier(Command::RegisterGlobalExpedited).is_err() {
+    let at = |when: Registers| match role & 3 == when as u64 {
+        true => world.barrier(Command::RegisterGlobalExpedited),
+        false => Ok(()),
+    };
+    let begins = at(Registers::BeforeItMoves)
+        .and_then(|()| world.move_to((role >> 2) as u32))
+        .and_then(|()| at(Registers::WhereItRuns));
+    if begins.is_err() {
         return 1;
-    }
-    if world.move_to((role >> 1) as u32).is_err() {
-        return 2;
     }
     loop {
         world.os.pause();
     }
 }
 
-/// Store buffering with membarrier on one side and only program order on the other: both loads
-/// cannot miss both stores. Without the membarrier they do, which is the control. `BAR-1`, `BAR-3`
-pub fn bar_3_store_buffering<O: Os>(world: &World<O>) -> Outcome {
+/// The restart command with a CPU reaches that CPU if it runs the process, and no other; a CPU that
+/// runs another process, is off or does not exist is no error. `BAR-2`, `BAR-3`
+pub fn bar_3_one_cpu_and_no_other<O: Os>(world: &World<O>) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
-    world.barrier(Command::RegisterPrivateExpedited)?;
-    let cpu = world.others().next().unwrap_or(0);
-    let control = store_buffering(world, cpu, Fence::None)?;
-    let missed = store_buffering(world, cpu, Fence::Membarrier)?;
-    ensure_eq!(missed, 0, "rounds in which both loads missed both stores");
-    match control {
-        0 => Err(Not::Inconclusive("without membarrier it did not happen either")),
-        _ => Ok(()),
+    world.barrier(Command::RegisterPrivateExpeditedRseq)?;
+    let [cpu, foreign] = world.two_others()?;
+    let spinner = spinner(world, cpu)?;
+    let child = world.child("bar_3_one_cpu_and_no_other", u64::from(foreign) << 2)?;
+    let mine = world.context()?;
+    while !matches!(world.loaded(foreign)?, crate::world::Loaded::Active(id) if id != mine) {
+        world.yield_now();
     }
-}
-
-/// What this side has between its store and its load.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fence {
-    None,
-    Membarrier,
-}
-
-/// The rounds in which both loads missed both stores.
-fn store_buffering<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u64, Not> {
-    const ROUNDS: u64 = 20_000;
-    /// Nanoseconds, after which those that were made are enough.
-    const TIME: u64 = 8_000_000_000;
-    /// So often is enough to know that it happens.
-    const ENOUGH: u64 = 10;
-    const OVER: u64 = u64::MAX;
-    // Each on a cache line of its own.
-    let [x, y, round_at, loaded, done] = [16, 32, 48, 64, 80].map(|flag| world.flag(flag));
-    // A pause may give the host's CPU up: the two would never meet.
-    fn wait_for<O: Os>(world: &World<O>, at: crate::Word, is: impl Fn(u64) -> bool) -> u64 {
-        loop {
-            let value = world.load(at);
-            if is(value) {
-                return value;
-            }
+    // Each stays where it is from now on.
+    world.sleep(20_000_000)?;
+    const CALLS: u64 = 10;
+    let asked = |target: u64, flags: u64| -> Result<[u64; 2], Not> {
+        let count = || -> Result<[u64; 2], Not> {
+            Ok([world.count(cpu, Counter::Barriers)?, world.count(foreign, Counter::Barriers)?])
+        };
+        let before = count()?;
+        for _ in 0..CALLS {
+            world.membarrier(Command::PrivateExpeditedRseq as u64, flags, target).or_fail("membarrier")?;
         }
-    }
-    world.store(round_at, 0);
-    world.store(done, 0);
-    let other = world.spawn(1 << cpu, move |world| {
-        let mut last = 0;
-        loop {
-            last = wait_for(&world, round_at, |round| round != last);
-            if last == OVER {
-                return;
-            }
-            world.store_plain(y, 1);
-            let x = world.load_plain(x);
-            world.store(loaded, x);
-            world.store(done, last);
-        }
-    })?;
-    let end = world.now()? + TIME;
-    let mut missed = 0;
-    for round in 1..=ROUNDS {
-        world.store(x, 0);
-        world.store(y, 0);
-        world.store(round_at, round);
-        // The other CPU needs some moment until it has seen the round.
-        for _ in 0..round % 256 {
-            world.load(x);
-        }
-        world.store_plain(x, 1);
-        if fence == Fence::Membarrier {
-            world.barrier(Command::PrivateExpedited)?;
-        }
-        let y = world.load_plain(y);
-        wait_for(world, done, |done| done == round);
-        missed += u64::from(y == 0 && world.load(loaded) == 0);
-        if missed == ENOUGH || round % 64 == 0 && world.now()? > end {
-            break;
-        }
-    }
-    world.store(round_at, OVER);
-    world.join(other)?;
-    Ok(missed)
-}
-
-/// A CPU leaves the process and comes back to it between membarrier's first barrier and its sample:
-/// it is not interrupted, so what it did on the way must have ordered it. `BAR-4`, `BAR-5`
-pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>) -> Outcome {
-    world.flags()?;
-    world.move_to(0)?;
-    world.barrier(Command::RegisterPrivateExpedited)?;
-    let mut others = world.others();
-    let [Some(cpu), Some(helper)] = [others.next(), others.next()] else {
-        return Err(Not::Skipped("too few CPUs"));
+        let after = count()?;
+        Ok([after[0] - before[0], after[1] - before[1]])
     };
-    let [x, y, saw_x] = [8, 16, 24].map(|flag| world.flag(flag));
-    let traveller = world.spawn(1 << cpu, move |world| {
-        world.store(world.flag(1), 1);
-        world.wait_for(world.flag(0), 1);
-        world.store_plain(y, 1);
-        // To idle and back, whatever the clock makes of a short sleep.
-        let exits = || world.count(cpu, Counter::LazyExits);
-        let away = || -> Outcome {
-            let before = exits()?;
-            while exits()? == before {
-                world.sleep(1_000_000)?;
-            }
-            Ok(())
-        };
-        let failed = u64::from(away().is_err());
-        world.store(saw_x, 1 + world.load_plain(x) + 10 * failed);
-    })?;
-    world.wait_for(world.flag(1), 1);
-    let script = world.spawn(1 << helper, move |world| {
-        let run = || -> Outcome {
-            world.wait_stopped(0)?;
-            let before = world.count(cpu, Counter::Barriers)?;
-            world.store(world.flag(0), 1);
-            world.wait_until(|world| world.load(saw_x) != 0);
-            let barriers = world.count(cpu, Counter::Barriers)? - before;
-            world.store(world.flag(2), barriers);
-            world.release(0)
-        };
-        world.store(world.flag(3), u64::from(run().is_ok()));
-    })?;
-    world.arm(Point::MembarrierBeforeSample, 0, Stop::Serving)?;
-    world.store_plain(x, 1);
-    world.barrier(Command::PrivateExpedited)?;
-    let y = world.load_plain(y);
-    world.join(script)?;
-    world.join(traveller)?;
-    ensure_eq!(world.load(world.flag(3)), 1, "the script");
-    ensure_eq!((y, world.load(saw_x)), (1, 2), "y here, and x (plus 1) there");
-    let barriers = world.load(world.flag(2));
-    ensure!(barriers >= 2, "{barriers} full barriers on a way out and back, not both (d) and (e)");
-    Ok(())
+    let run = || -> Outcome {
+        for (flags, target) in [(FLAG_CPU, cpu), (0, foreign)] {
+            let [there, abroad] = asked(target.into(), flags)?;
+            ensure!(there >= CALLS, "flags {flags}: {there} barriers for {CALLS} calls");
+            ensure_eq!(abroad, 0, "flags {flags}: barriers on a CPU that runs another process");
+        }
+        for target in [0, foreign.into(), 63, 64, 99_999, u64::MAX] {
+            ensure_eq!(asked(target, FLAG_CPU)?, [0, 0], "barriers when CPU {target} was named");
+        }
+        Ok(())
+    };
+    let outcome = run();
+    world.store(world.flag(0), 1);
+    world.kill(child)?;
+    world.wait(child)?;
+    world.join(spinner)?;
+    outcome
 }

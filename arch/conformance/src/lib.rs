@@ -71,6 +71,17 @@ pub enum Order {
     Synchronizes,
 }
 
+/// What a program tells whoever watches from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Announcement {
+    /// It is about to ask for core serialization in its process.
+    AsksForCoreSync,
+    /// It was told that this is done.
+    WasToldOfCoreSync,
+    /// It was refused.
+    WasRefusedCoreSync,
+}
+
 /// What a case stands on.
 pub trait Os: Clone + Send + Sized + 'static {
     /// A thread that was started and is to be waited for.
@@ -111,6 +122,14 @@ pub trait Os: Clone + Send + Sized + 'static {
 
     /// Waits until it has ended.
     fn join(&self, thread: Self::Thread) -> Result<(), abi::Error>;
+
+    /// Tells whoever watches the machine's instructions from outside what the program is about; nobody
+    /// watching, it does nothing.
+    fn announce(&self, _: Announcement) {}
+
+    /// Adds 1 to `turns` for ever, in a restartable sequence of the registered `area`; returns when
+    /// the kernel has started it over.
+    fn endless_sequence(&self, area: Word, turns: Word);
 
     /// Prints a line.
     fn say(&self, line: fmt::Arguments<'_>);

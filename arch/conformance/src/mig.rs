@@ -76,3 +76,47 @@ pub fn mig_2_a_stuck_cpu<O: Os>(world: &World<O>) -> Outcome {
     world.join(waiting)?;
     world.join(sticks)
 }
+
+/// A thread waits in the queue of a CPU that is stuck; another CPU, which runs out of work, takes it
+/// and needs nothing of the stuck one. `MIG-2`
+pub fn mig_2_an_idle_cpu_takes_from_a_stuck_one<O: Os>(world: &World<O>) -> Outcome {
+    /// Nanoseconds, after which it will not be taken any more.
+    const PATIENCE: u64 = 3_000_000_000;
+    world.flags()?;
+    world.move_to(0)?;
+    let [stuck, free] = world.two_others()?;
+    let busy = world.spawn(1 << free, |world| {
+        world.store(world.flag(1), 1);
+        world.wait_for(world.flag(2), 1);
+    })?;
+    world.wait_for(world.flag(1), 1);
+    let turns = |world: &World<O>| world.load(world.flag(3));
+    let waiting = world.spawn(1 << stuck, move |world| {
+        world.wait_until(|world| {
+            world.store(world.flag(3), turns(world) + 1);
+            world.load(world.flag(0)) == 1
+        });
+    })?;
+    // In the queue, since another thread of its CPU is in the kernel and stays there.
+    let sticks = world.spawn(1 << stuck, |world| {
+        let _ = world.stick();
+    })?;
+    world.wait_stopped(stuck)?;
+    let then = turns(world);
+    // The other CPU is busy: it stays where it is.
+    world.let_run(&waiting, 1 << stuck | 1 << free)?;
+    let queued = turns(world) == then;
+    // Waits without a call that would let this CPU look for work itself.
+    world.store(world.flag(2), 1);
+    let last = world.now()? + PATIENCE;
+    while turns(world) == then && world.now()? < last {
+        world.os.pause();
+    }
+    let taken = turns(world) > then;
+    world.release(stuck)?;
+    world.store(world.flag(0), 1);
+    [busy, sticks, waiting].into_iter().try_for_each(|thread| world.join(thread))?;
+    ensure!(queued, "the thread ran though both its CPUs were busy");
+    ensure!(taken, "the thread was not taken from the stuck CPU");
+    Ok(())
+}

@@ -1,9 +1,11 @@
 //! `TLB`: after an unmap has returned, nobody uses what was there.
 
-use crate::outcome::{Outcome, ensure_eq};
+pub use crate::ctx::sleeps_there;
+use crate::ctx::two;
+use crate::outcome::{Outcome, ensure, ensure_eq};
 use crate::world::{Loaded, Stop, Uses, World};
 use crate::{ARENA, Not, Os, Word};
-use abi::testing::Point;
+use abi::testing::{Counter, Point};
 use abi::{Ending, PAGE_BYTES};
 
 /// Where the pages that come and go lie: alone in what one last-level table covers, so that the
@@ -59,10 +61,17 @@ pub fn reads_what_is_unmapped<O: Os>(world: &World<O>, cpu: u64) -> u8 {
     run().map_or_else(|not| not.status(), |()| 0)
 }
 
-/// Puts fresh pages in the place of `pages` pages at `at`.
+/// How far behind a page lies the one that gets its frame when it is replaced.
+const SPARE: u64 = 256 * PAGE_BYTES;
+
+/// Puts fresh pages in the place of `pages` pages at `at`, on other frames: whoever uses the old
+/// translations finds what lies in the old frames.
 fn replace<O: Os>(world: &World<O>, at: Word, pages: u64) -> Outcome {
     world.unmap(at, pages)?;
-    world.map(at, pages)
+    world.map(at.plus(SPARE), pages)?;
+    fill(world, at.plus(SPARE), pages);
+    world.map(at, pages)?;
+    world.unmap(at.plus(SPARE), pages)
 }
 
 /// The first words of `pages` pages, or'ed.
@@ -92,21 +101,18 @@ fn lazy_reader<O: Os>(world: &World<O>, cpu: u32, elsewhere: u32, pages: u64) ->
     Ok(reader)
 }
 
-/// Two CPUs that are not 0.
-fn two<O: Os>(world: &World<O>) -> Result<[u32; 2], Not> {
-    let mut others = world.others();
-    match [others.next(), others.next()] {
-        [Some(first), Some(second)] => Ok([first, second]),
-        _ => Err(Not::Skipped("too few CPUs")),
-    }
-}
-
 /// Whatever `while_lazy` does on CPU 0 while a CPU that has `pages` pages cached is lazy, the reader
 /// there then reads zeroes.
 fn reads_fresh<O: Os>(world: &World<O>, pages: u64, while_lazy: impl FnOnce(u32) -> Outcome) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
+    once(world, pages, while_lazy)
+}
+
+/// As [`reads_fresh`], on CPU 0 and with the flags mapped.
+fn once<O: Os>(world: &World<O>, pages: u64, while_lazy: impl FnOnce(u32) -> Outcome) -> Outcome {
     let [cpu, elsewhere] = two(world)?;
+    (0..3).for_each(|flag| world.store(world.flag(flag), 0));
     world.map(PAGES, pages)?;
     fill(world, PAGES, pages);
     let reader = lazy_reader(world, cpu, elsewhere, pages)?;
@@ -123,6 +129,67 @@ pub fn tlb_4_flushed_while_lazy<O: Os>(world: &World<O>) -> Outcome {
     // A neighbour keeps the table alive.
     world.map(PAGES.plus(PAGE_BYTES), 1)?;
     reads_fresh(world, 1, |_| replace(world, PAGES, 1))
+}
+
+/// Page after page goes while its CPU is lazy, fewer times than the log of flushes is long and more:
+/// all are forgotten, not those of the last flush. `TLB-4`
+pub fn tlb_4_many_flushes_while_lazy<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    for pages in [2, 7, 8, 9, 20] {
+        // A neighbour keeps the table alive.
+        let neighbour = PAGES.plus(pages * PAGE_BYTES);
+        world.map(neighbour, 1)?;
+        once(world, pages, |_| {
+            (0..pages).try_for_each(|page| replace(world, PAGES.plus(page * PAGE_BYTES), 1))
+        })?;
+        world.unmap(PAGES, pages + 1)?;
+    }
+    Ok(())
+}
+
+/// The CPU that unmaps pages does not use them any more itself: one page, as many as are forgotten
+/// one by one, and more. `TLB-2`
+pub fn tlb_2_the_cpu_that_unmaps<O: Os>(world: &World<O>) -> Outcome {
+    world.map(PAGES.plus(200 * PAGE_BYTES), 1)?;
+    for pages in [1, 2, 31, 32, 33, 34, 100] {
+        world.map(PAGES, pages)?;
+        fill(world, PAGES, pages);
+        ensure_eq!(any(world, PAGES, pages), OLD, "what this CPU caches");
+        replace(world, PAGES, pages)?;
+        ensure_eq!(any(world, PAGES, pages), 0, "what it found in {pages} fresh pages");
+        world.unmap(PAGES, pages)?;
+    }
+    Ok(())
+}
+
+/// What one flush of a page costs: an interrupt for a CPU that runs the process, nothing for CPUs
+/// that have it lazily, ran it once or never did. `TLB-3`
+pub fn tlb_3_what_flushes_cost<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [cpu, elsewhere] = two(world)?;
+    world.map(PAGES, 2)?;
+    let sent = |world: &World<O>| world.count(0, Counter::InterruptsSent);
+    fill(world, PAGES, 1);
+    let reader = lazy_reader(world, cpu, elsewhere, 1)?;
+    // One CPU has it lazily, one runs it.
+    let before = sent(world)?;
+    world.unmap(PAGES, 1)?;
+    let cost = sent(world)? - before;
+    world.map(PAGES, 1)?;
+    ensure!(cost <= 1, "{cost} interrupts for one flush, of which one CPU runs the process");
+    world.store(world.flag(0), 1);
+    world.join(reader)?;
+    for cpu in [cpu, elsewhere] {
+        while matches!(world.loaded(cpu)?, Loaded::Active(_)) || !world.idles(cpu)? {
+            world.yield_now();
+        }
+    }
+    let before = sent(world)?;
+    world.unmap(PAGES, 1)?;
+    ensure_eq!(sent(world)? - before, 0, "interrupts for a flush that concerns lazy CPUs only");
+    Ok(())
 }
 
 /// The last page of a table goes while its CPU is lazy: no walk uses the freed table. `TLB-3`
@@ -183,6 +250,75 @@ pub fn tlb_3_a_cpu_in_the_switching_window<O: Os>(world: &World<O>) -> Outcome {
     world.join(script)?;
     ensure_eq!(world.load(world.flag(1)), 1, "the script");
     ensure_eq!(world.load(world.flag(2)), 1, "what the reader found in a fresh page, plus 1");
+    Ok(())
+}
+
+/// A flush comes while a CPU is in a switch to the process, has read the generation of before the
+/// flush, and still has the page cached from an earlier visit: the flush waits for it. `TLB-3`,
+/// `CTX-5`
+pub fn tlb_3_a_flush_waits_for_a_switch<O: Os>(world: &World<O>) -> Outcome {
+    flush_in_a_switch(world, "tlb_3_a_flush_waits_for_a_switch", Enters::Thread)
+}
+
+/// As [`tlb_3_a_flush_waits_for_a_switch`]; what makes the CPU switch is a kernel task that adopts
+/// the process. `TLB-3`, `CTX-8`
+pub fn tlb_3_a_flush_waits_for_a_task_that_adopts<O: Os>(world: &World<O>) -> Outcome {
+    flush_in_a_switch(world, "tlb_3_a_flush_waits_for_a_task_that_adopts", Enters::Task)
+}
+
+/// Who brings a CPU back to the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Enters {
+    Thread,
+    Task,
+}
+
+fn flush_in_a_switch<O: Os>(world: &World<O>, case: &str, enters: Enters) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [cpu, helper] = two(world)?;
+    let [flushing, flushed, script_done] = [4, 5, 6].map(|flag| world.flag(flag));
+    // Then it forgets for that CPU, and need not wait.
+    let broadcasts = world.broadcasts()?;
+    // A neighbour keeps the table alive.
+    world.map(PAGES, 2)?;
+    fill(world, PAGES, 1);
+    let reader = lazy_reader(world, cpu, helper, 1)?;
+    // Something else is loaded there meanwhile.
+    let mine = world.context()?;
+    let child = world.child(case, cpu.into())?;
+    while !matches!(world.loaded(cpu)?, Loaded::Lazy(id) if id > mine) || !world.idles(cpu)? {
+        world.yield_now();
+    }
+    world.arm(Point::SwitchSampled, cpu, Stop::Deaf)?;
+    let thread = match enters {
+        Enters::Thread => Some(world.spawn(1 << cpu, |_| {})?),
+        Enters::Task => world.task(cpu, Uses::MyMm, 1).map(|()| None)?,
+    };
+    world.wait_stopped(cpu)?;
+    ensure_eq!(world.loaded(cpu)?, Loaded::Switching, "what the stopped CPU holds");
+    let script = world.spawn(1 << helper, move |world| {
+        world.wait_for(flushing, 1);
+        // Time for the flush to come back, if it does not wait.
+        let slept = world.sleep(20_000_000);
+        let early = if broadcasts { 0 } else { world.load(flushed) };
+        let released = slept.and_then(|()| world.release(cpu));
+        world.store(script_done, 1 + early + 10 * u64::from(released.is_err()));
+    })?;
+    world.store(flushing, 1);
+    world.unmap(PAGES, 1)?;
+    world.store(flushed, 1);
+    world.map(PAGES.plus(SPARE), 1)?;
+    fill(world, PAGES.plus(SPARE), 1);
+    world.map(PAGES, 1)?;
+    world.store(world.flag(0), 1);
+    world.join(script)?;
+    thread.map_or(Ok(()), |thread| world.join(thread))?;
+    world.join(reader)?;
+    world.kill(child)?;
+    world.wait(child)?;
+    ensure_eq!(world.load(script_done), 1, "the script (2: the flush came back before the switch was over)");
+    ensure_eq!(world.load(world.flag(2)) - 1, 0, "what the reader found in a fresh page");
     Ok(())
 }
 

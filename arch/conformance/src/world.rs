@@ -3,7 +3,7 @@
 
 use crate::outcome::{Not, OrFail, STATUS_FAILED};
 use crate::table::{Case, find};
-use crate::{ARENA, Order, Os, Word};
+use crate::{ARENA, Announcement, Order, Os, Word};
 use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation, Point};
 use abi::{Call, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
 use alloc::format;
@@ -36,6 +36,14 @@ pub enum Stop {
     Serving = 0,
     /// It serves nobody, like a CPU that is busy with interrupts off.
     Deaf = 1,
+}
+
+/// What lies between the store and the load of a litmus test.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fence {
+    /// The positive control.
+    None = 0,
+    Full = 1,
 }
 
 /// What a kernel task uses.
@@ -155,6 +163,13 @@ impl<O: Os> World<O> {
         self.os.join(thread).or_fail("thread_wait")
     }
 
+    /// Says how urgent the calling thread is: at most as it was.
+    pub fn priority(&self, priority: u64) -> Result<(), Not> {
+        self.call(Call::ThreadPriority, [Handle::NONE.0.into(), priority])
+            .map(|_| ())
+            .or_fail("thread_priority")
+    }
+
     /// Moves the calling thread to one CPU; it is there when this returns.
     pub fn move_to(&self, cpu: u32) -> Result<(), Not> {
         self.affinity(1 << cpu).map(|_| ()).or_fail("thread_affinity")
@@ -209,6 +224,26 @@ impl<O: Os> World<O> {
         (1..64).filter(move |cpu| cpus & 1 << cpu != 0)
     }
 
+    /// Two CPUs that are not 0.
+    pub fn two_others(&self) -> Result<[u32; 2], Not> {
+        let mut others = self.others();
+        match [others.next(), others.next()] {
+            [Some(first), Some(second)] => Ok([first, second]),
+            _ => Err(Not::Skipped("too few CPUs")),
+        }
+    }
+
+    /// The same; the first does not have this process loaded. A thread may have begun on a CPU,
+    /// which then has it still: no switch lies before the next one there.
+    pub fn two_others_without_us(&self) -> Result<[u32; 2], Not> {
+        let [first, second] = self.two_others()?;
+        let mine = self.context()?;
+        Ok(match self.loaded(first)? {
+            Loaded::Lazy(id) | Loaded::Active(id) if id == mine => [second, first],
+            _ => [first, second],
+        })
+    }
+
     /// Turns a CPU off (0) or on (1).
     pub fn cpu_power(&self, cpu: u32, on: u64) -> Result<u64, Error> {
         self.call(Call::CpuPower, [initial::MACHINE.0.into(), cpu.into(), on])
@@ -222,7 +257,16 @@ impl<O: Os> World<O> {
     // # membarrier and restartable sequences
 
     pub fn membarrier(&self, command: u64, flags: u64, cpu: u64) -> Result<u64, Error> {
-        self.call(Call::Membarrier, [command, flags, cpu])
+        if command != abi::membarrier::Command::PrivateExpeditedSyncCore as u64 {
+            return self.call(Call::Membarrier, [command, flags, cpu]);
+        }
+        self.os.announce(Announcement::AsksForCoreSync);
+        let answer = self.call(Call::Membarrier, [command, flags, cpu]);
+        self.os.announce(match answer {
+            Ok(_) => Announcement::WasToldOfCoreSync,
+            Err(_) => Announcement::WasRefusedCoreSync,
+        });
+        answer
     }
 
     /// A command that has to work.
@@ -233,6 +277,11 @@ impl<O: Os> World<O> {
     /// Registers an area for the calling thread; its first four bytes say on which CPU it runs.
     pub fn register_area(&self, at: Word) -> Result<(), Not> {
         self.call(Call::RseqRegister, [at.address()]).map(|_| ()).or_fail("rseq_register")
+    }
+
+    /// The writer's part of code modification.
+    pub fn publish_code(&self, at: Word, bytes: u64) -> Result<(), Not> {
+        self.call(Call::CodePublish, [at.address(), bytes]).map(|_| ()).or_fail("code_publish")
     }
 
     /// The CPU that the area of the calling thread names.
@@ -283,6 +332,12 @@ impl<O: Os> World<O> {
         self.test(Operation::Stick, []).map(|_| ())
     }
 
+    /// 64 rounds of store buffering in the kernel, as side 0 or 1: the rounds in which the other's
+    /// store was not seen.
+    pub fn store_buffering(&self, page: Word, side: u64, fence: Fence) -> Result<u64, Not> {
+        self.test(Operation::StoreBuffering, [page.address(), side, fence as u64])
+    }
+
     pub fn limit_ids(&self, count: u64) -> Result<(), Not> {
         self.test(Operation::LimitIds, [count]).map(|_| ())
     }
@@ -290,6 +345,16 @@ impl<O: Os> World<O> {
     /// The id of this address space.
     pub fn context(&self) -> Result<u64, Not> {
         self.test(Operation::Context, [])
+    }
+
+    /// Whether a flush reaches other CPUs without their help.
+    pub fn broadcasts(&self) -> Result<bool, Not> {
+        Ok(self.test(Operation::Broadcasts, [])? == 1)
+    }
+
+    /// The last steps of `cpu`'s memory contexts, in hexadecimal digits.
+    pub fn steps(&self, cpu: u32) -> Result<u64, Not> {
+        self.test(Operation::Steps, [cpu.into()])
     }
 
     pub fn idles(&self, cpu: u32) -> Result<bool, Not> {

@@ -33,6 +33,7 @@ pub mod trap;
 pub mod upcalls;
 pub mod user;
 pub mod vector;
+pub mod watch;
 
 pub use clauses::Clause;
 
@@ -78,6 +79,7 @@ pub trait Arch:
     + trap::Traps
     + user::UserAccess
     + vector::Vector
+    + watch::Watch
 {
 }
 

@@ -22,19 +22,237 @@ macro_rules! mutants {
 
 mutants! {
     M1 "m1" Bar4 "No barrier (d) between user code and the store that says the CPU left its mm." by [
+        Loom("bar_3_message_passing"),
+        Loom("bar_3_message_passing_with_a_switch"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M2 "m2" Bar5 "No barrier (e) after the stores that say a CPU has an mm." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Loom("ret_2_sync_core_against_a_switch"),
+        Loom("bar_2_registration_against_switch"),
+        Loom("tlb_1_switch_against_flush"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
+    M3 "m3" Bar1 "Full barriers order all but a store before a load: `lwsync`." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
+        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
+        Loom("ret_2_sync_core_against_a_switch"),
         Case(Both, "bar_3_store_buffering")];
     M5 "m5" Bar3 "membarrier has no barrier (c) after its last sample." by [
         Loom("bar_3_message_passing")];
     M6 "m6" Bar6 "The handler of a membarrier request has no barrier." by [
         Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    M22 "m22" Ctx1 "A CPU serves requests between the store that says it switches and the load, as if interrupts were on." by [
+        Trace(Both, "tlb_3_a_cpu_in_the_switching_window"),
+        Host("kernel", "tlb_3_a_cpu_in_the_switching_window")];
+    M23 "m23" Ctx3 "A CPU joins the mm's set after it has loaded the tables." by [
+        Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
+        Host("kernel", "ctx_7_an_episode_ends_in_another_process")];
+    M24 "m24" Ctx3 "The barrier (e) lies before the store that says a CPU switches." by [
+        Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
+        Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
+    M25 "m25" Tlb3 "A flusher skips a CPU that is switching to the mm." by [
+        Case(Both, "tlb_3_a_flush_waits_for_a_switch"),
+        Host("kernel", "tlb_3_a_flush_waits_for_a_switch")];
+    M26 "m26" Tlb3 "A flusher skips lazy CPUs though tables are freed." by [
+        Trace(Both, "tlb_3_tables_are_freed_while_lazy"),
+        Host("kernel", "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed")];
+    M27 "m27" Tlb4 "A CPU whose lazy episode ends in the same mm does not compare generations." by [
+        Case(Both, "tlb_4_flushed_while_lazy"),
+        Host("kernel", "tlb_4_flushed_while_lazy")];
+    M28 "m28" Tlb4 "A CPU that missed several generations forgets what the last was raised for." by [
+        Case(Both, "tlb_4_many_flushes_while_lazy"),
+        Host("protocol", "tlb_4_a_gap_is_what_changed_or_everything")];
+    M29 "m29" Ctx9 "A CPU that a teardown asks lets go of an mm that is active there." by [
+        Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")];
+    M30 "m30" Tlb3 "A flush does not wait for the CPUs it asked, so pages are freed before." by [
+        Case(Both, "tlb_3_a_flush_waits_for_a_switch"),
+        Host("kernel", "tlb_3_a_flush_waits_for_a_switch")];
+    M31 "m31" Ctx9 "A teardown misses one CPU that holds the mm." by [
+        Case(Both, "ctx_9_teardown_while_lazy_everywhere"),
+        Host("kernel", "ctx_9_teardown_while_lazy_everywhere")];
+    M32 "m32" Smp3 "A CPU that goes off says so before it has let go of its mm." by [
+        Trace(Both, "ctx_9_a_cpu_goes_off_while_lazy"),
+        Host("kernel", "ctx_9_a_cpu_goes_off_while_lazy")];
+    M33 "m33" Ctx12 "Retired hardware ids are clean without a flush of everything." by [
+        Trace(Ppc64le, "ctx_4_ids_are_reused"),
+        Host("kernel", "ctx_12_ids_roll_over")];
+    M34 "m34" Ctx11 "ppc64le: a process-table entry is not waited for (ptesync; isync) before its id is loaded." by [
+        Stream(Ppc64le, "ctx_4_ids_are_reused")];
+    M35 "m35" Ctx4 "ppc64le: no isync behind mtspr PID." by [
+        Stream(Ppc64le, "ctx_7_an_episode_ends_in_another_process")];
+    M36 "m36" Tlb3 "ppc64le: a broadcast tlbie is not waited for (eieio; tlbsync; ptesync)." by [
+        Stream(Ppc64le, "tlb_3_a_remote_unmap_faults")];
+    M37 "m37" Tlb3 "A flush invalidates on its own CPU only." by [
+        Case(Both, "tlb_3_a_remote_unmap_faults"),
+        Host("kernel", "tlb_3_a_flush_returns_when_every_cpu_has_forgotten")];
+    M38 "m38" Tlb2 "A flush invalidates on other CPUs only." by [
+        Case(Both, "tlb_2_the_cpu_that_unmaps"),
+        Host("kernel", "tlb_2_the_cpu_that_unmaps")];
+    HintIsBelieved "hint-is-believed" Ctx2 "A switch loads nothing if the caller says that it is loaded already." by [
+        Host("arch_model", "ctx_2_what_is_loaded_is_compared")];
+    SameNumberSameMm "same-number-same-mm" Ctx4 "A switch loads nothing if the number of what is loaded is that of what is wanted." by [
+        Case(X86_64, "ctx_4_ids_are_reused"),
+        Host("kernel", "ctx_4_ids_are_reused")];
+    LeftIsFollowed "left-is-followed" Ctx10 "The end of a lazy episode looks up the mm that was left." by [
+        Host("kernel", "ctx_10_what_was_left_may_be_gone")];
+    LocalFlushDoesNothing "local-flush-does-nothing" Tlb2 "A port's flush of some pages does nothing." by [
+        Case(Both, "tlb_2_the_cpu_that_unmaps"),
+        Host("kernel", "tlb_2_the_cpu_that_unmaps")];
+    LocalFlushOnePageFewer "local-flush-one-page-fewer" Tlb2 "A port's flush of some pages leaves one out." by [
+        Case(Both, "tlb_2_the_cpu_that_unmaps"),
+        Host("kernel", "tlb_2_the_cpu_that_unmaps")];
+    SwitchForgetsWhatItLeaves "switch-forgets-what-it-leaves" Ctx5 "A CPU that switches from one mm to another counts as holding the other only." by [
+        Case(Both, "ctx_5_a_switch_holds_what_it_leaves"),
+        Host("kernel", "ctx_5_a_switch_holds_what_it_leaves")];
+    NoSwitchingState "no-switching-state" Ctx5 "`loaded` says active before the tables are loaded." by [
+        Case(Both, "tlb_3_a_cpu_in_the_switching_window"),
+        Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
+    SlotKeepsWhatWasThere "slot-keeps-what-was-there" Ctx4 "A per-CPU number goes to another mm, and what is cached under it stays." by [
+        Host("kernel", "ctx_4_ids_are_reused")];
+    LeaveWhatWasLeft "leave-what-was-left" Ctx6 "A pass from one kernel task to the next leaves the mm once more." by [
+        Case(Both, "ctx_6_kernel_tasks_in_a_row"),
+        Host("kernel", "ctx_6_kernel_tasks_in_a_row")];
+    NeverLazy "never-lazy" Ctx6 "No lazy episode begins when user code is left." by [
+        Host("kernel", "ctx_7_idle_and_back_ends_the_episode_once")];
+    DropSaidTooSoon "drop-said-too-soon" Ctx9 "A CPU says that it holds nothing before it has left the tables." by [
+        Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
+    IdForTwo "id-for-two" Ctx11 "A hardware id is given to a second mm while the first lives." by [
+        Case(Ppc64le, "ctx_4_ids_are_reused"),
+        Host("kernel", "ctx_12_ids_roll_over")];
+    TablesStayCached "tables-stay-cached" Tlb2 "A local flush leaves the way to freed tables cached." by [
+        Host("kernel", "tlb_3_tables_are_freed_while_lazy")];
+    SeenTooSoon "seen-too-soon" Tlb3 "A CPU says that it has forgotten before it does." by [
+        Host("kernel", "tlb_3_forgotten_comes_before_it_is_said")];
+    RewrittenNotes "rewritten-notes" Tlb4 "A note of the flush log that was rewritten is believed." by [
+        Host("protocol", "tlb_4_a_rewritten_note_is_everything")];
+    FlushAsksEveryone "flush-asks-everyone" Tlb3 "A flush interrupts every CPU that ever had the mm." by [
+        Case(Both, "tlb_3_what_flushes_cost"),
+        Host("kernel", "tlb_3_a_lazy_cpu_is_skipped_and_catches_up")];
+    WaitersAreDeaf "waiters-are-deaf" Tlb5 "A CPU that waits for another serves nobody." by [
+        Host("kernel", "tlb_5_whoever_waits_serves")];
+    TeardownStorm "teardown-storm" Ctx9 "A teardown interrupts the CPUs that it waits for at every look." by [
+        Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")];
+    InterruptBeforeRequest "interrupt-before-request" Smp1 "A CPU is interrupted before it can find what is asked of it." by [
+        Host("kernel", "smp_1_a_request_is_there_before_its_interrupt")];
+    InterruptStorm "interrupt-storm" Smp2 "Each request interrupts its target, though one is pending." by [
+        Case(Both, "smp_2_requests_merge"),
+        Host("kernel", "smp_2_requests_merge")];
+    InterruptLost "interrupt-lost" Smp2 "No request interrupts its target." by [
+        Host("kernel", "smp_2_a_thread_goes_where_nothing_runs")];
+    NumberBeforeKinds "number-before-kinds" Smp2 "A request has its number before it can be found." by [
+        Host("protocol", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")];
+    DirtyCpus "dirty-cpus" Smp3 "A CPU that was off comes back with the translations it had." by [
+        Host("kernel", "smp_3_ids_are_reused_while_a_cpu_is_off")];
+    WorkOfTheLastLife "work-of-the-last-life" Smp3 "A CPU that comes up does what it was asked before it went off." by [
+        Host("kernel", "smp_3_a_cpu_that_comes_up_stays")];
     NoBarrierInFlush "flush-no-barrier" Tlb1 "A flusher reads the CPU set without a barrier after it raised the generation." by [
         Loom("tlb_1_switch_against_flush")];
     NoBarrierInRegistration "register-no-barrier" Bar2 "A registration samples CPUs without a barrier after it stored the bit." by [
         Loom("bar_2_registration_against_switch")];
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
         Loom("smp_3_going_off_against_a_request")];
+    TraceLies "trace-lies" Ret2 "A core serialization that is owed before user mode is recorded and not executed." by [
+        Stream(X86_64, "ret_2_the_caller_too")];
+    TraceLiesOfBarriers "trace-lies-barrier" Bar4 "Full barriers are recorded and not executed." by [
+        Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
+    M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
+        Case(X86_64, "ret_2_the_caller_too"),
+        Host("kernel", "ret_2_the_caller_too")];
+    M8 "m8" Ctx7 "A lazy episode that ends in the same mm ends without exit_lazy_tlb." by [
+        Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
+        Host("kernel", "ctx_7_idle_and_back_ends_the_episode_once")];
+    M9 "m9" Ctx8 "A kernel task that adopts the mm that its CPU holds lazily does not end the episode." by [
+        Case(Both, "bar_3_a_task_that_adopted_is_asked"),
+        Host("kernel", "bar_3_a_task_that_adopted_is_asked")];
+    M10 "m10" Ctx7 "The end of a lazy episode takes for granted that the lazy mm is the next one." by [
+        Case(Both, "ctx_7_an_episode_ends_in_another_process"),
+        Host("kernel", "ctx_7_the_episode_ends_with_the_mm_that_was_left")];
+    M11 "m11" Ctx7 "exit_lazy_tlb is told the next mm in place of the one that was left." by [
+        Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
+        Host("kernel", "ctx_7_an_episode_ends_in_another_process")];
+    M12 "m12" Ctx6 "exit_lazy_tlb is called when one kernel task follows another." by [
+        Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
+        Host("kernel", "ctx_7_kernel_tasks_reload_nothing")];
+    M13 "m13" Ret2 "The handler of a sync-core request relies on the interrupt's return." by [
+        Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    M14 "m14" Ret2 "The handler arms nothing if its CPU is about to choose another thread." by [
+        Case(X86_64, "ret_2_a_sibling_that_goes_before"),
+        Host("kernel", "ret_2_a_sibling_that_goes_before")];
+    M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
+        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
+        Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
+    M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
+        Case(X86_64, "ret_2_a_request_before_the_store"),
+        Host("kernel", "ret_2_a_request_before_the_store")];
+    M17 "m17" Ret2 "The sync generation is raised after the sample." by [
+        Case(X86_64, "ret_2_entered_after_the_sample"),
+        Host("kernel", "ret_2_entered_after_the_sample")];
+    M18 "m18" Bar3 "The sampler asks what the MMU holds: a CPU in a switch is left out." by [
+        Case(Both, "bar_3_a_cpu_in_a_switch_is_asked"),
+        Host("kernel", "bar_3_a_cpu_in_a_switch_is_asked")];
+    M19 "m19" Bar3 "No sampler sees that a kernel task uses an mm." by [
+        Case(Both, "bar_3_a_task_that_adopted_is_asked"),
+        Host("kernel", "bar_3_a_task_that_adopted_is_asked")];
+    M20 "m20" Bar2 "A registration returns before the CPUs that run the process know of it." by [
+        Case(Both, "bar_2_a_registration_waits_for_every_cpu"),
+        Host("kernel", "bar_2_a_registration_waits_for_every_cpu")];
+    M21 "m21" Bar2 "A new process has the registrations of its maker." by [
+        Case(Both, "bar_2_a_new_process_starts_unregistered"),
+        Host("kernel", "bar_2_a_new_process_starts_unregistered")];
+    M40 "m40" Bar3 "Sync-core returns success and does nothing." by [
+        Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Case(Both, "bar_2_errors_are_those_of_linux"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    M41 "m41" Code2 "Code is written back to memory, and the instruction caches keep what they have." by [
+        Stream(Ppc64le, "code_2_code_that_is_written_again")];
+    M42 "m42" Ret2 "The end of a lazy episode takes the core for serialized." by [
+        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
+        Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
+    M43 "m43" Mig2 "A CPU that takes a thread waits until the CPU it takes it from agrees." by [
+        Case(Both, "mig_2_an_idle_cpu_takes_from_a_stuck_one"),
+        Host("kernel", "mig_2_an_idle_cpu_takes_from_a_stuck_one")];
+    M44 "m44" Bar1 "A full barrier keeps only the compiler from reordering." by [
+        Case(Both, "bar_1_store_buffering_in_the_kernel")];
+    SuccessForUnknown "membarrier-unknown-succeeds" Bar2 "membarrier answers a command that does not exist with success." by [
+        Case(Both, "bar_2_errors_are_those_of_linux"),
+        Host("kernel", "bar_2_errors_are_those_of_linux")];
+    FlagsTakenForNothing "membarrier-flags-ignored" Bar2 "membarrier ignores flags that it does not know." by [
+        Case(Both, "bar_2_errors_are_those_of_linux"),
+        Host("kernel", "bar_2_errors_are_those_of_linux")];
+    RegistrationNotAsked "membarrier-unregistered-works" Bar2 "A private command works without its registration." by [
+        Case(Both, "bar_2_each_registration_allows_one_command"),
+        Host("kernel", "bar_2_each_registration_allows_one_command")];
+    QueryHidesSyncCore "membarrier-query-lies" Bar2 "The answer to QUERY leaves a command out that works." by [
+        Case(Both, "bar_2_the_query_mask_is_the_truth"),
+        Host("kernel", "bar_2_the_query_mask_is_the_truth")];
+    RegistrationSkipsSelf "register-not-here" Bar2 "A registration is told to all CPUs that run the process but the caller's own." by [
+        Case(Both, "bar_3_global_expedited_reaches_the_registered"),
+        Host("kernel", "bar_3_global_expedited_reaches_the_registered")];
+    AsksNobody "membarrier-is-a-fence" Bar3 "membarrier is a barrier of the caller's CPU alone." by [
+        Case(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
+    RseqToAll "rseq-flag-ignored" Bar3 "The restart command asks every CPU of the process, though one was named." by [
+        Case(Both, "bar_3_one_cpu_and_no_other"),
+        Host("kernel", "bar_3_one_cpu_and_no_other")];
+    RseqNotRestarted "rseq-no-restart" Bar3 "The handler of the restart command has a barrier, and restarts nothing." by [
+        Case(Both, "bar_3_a_sequence_is_started_over"),
+        Host("kernel", "bar_3_a_sequence_is_started_over")];
+    AcknowledgesFirst "handler-acknowledges-first" Bar6 "The handler acknowledges a request before its barrier." by [
+        Host("kernel", "bar_6_the_barrier_comes_before_the_acknowledgement")];
+    HookOnlySometimes "return-without-hook" Ret1 "A call that goes straight back passes no return_to_user." by [
+        Host("kernel", "ret_1_every_call_passes_the_return_hook")];
+    LooksAgain "return-served-late" Ret3 "Requests are served after the last look at what is owed." by [
+        Host("kernel", "ret_3_nothing_is_served_after_the_last_look")];
+    ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
+        Case(X86_64, "ret_2_the_caller_too"),
+        Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
+        Stream(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
+        Host("kernel", "code_2_what_can_be_executed_is_published")];
 }

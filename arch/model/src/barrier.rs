@@ -5,6 +5,7 @@ use crate::host::atomic::{Ordering, fence};
 use crate::{Cpu, Event, Model};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use core::ptr::NonNull;
 
 impl Barriers for Model {
@@ -17,7 +18,9 @@ impl Barriers for Model {
     }
 
     fn core_sync(cpu: &Cpu, _irq: &IrqsOff) {
-        cpu.machine.log(Some(cpu), Event::CoreSync);
+        if !mutant::is(Mutant::CoreSyncEmpty) {
+            cpu.machine.log(Some(cpu), Event::CoreSync);
+        }
     }
 
     unsafe fn publish_code(cpu: &Cpu, _start: NonNull<u8>, len: usize) {

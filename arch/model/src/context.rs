@@ -12,6 +12,7 @@ use arch_contract::context::{
     Tags,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use hashbrown::HashMap;
 
 /// The port's part of an address space.
@@ -95,7 +96,13 @@ impl Contexts for Model {
         assert_eq!(fence, Fence::Entered, "CTX-3: no full barrier (e) before the switch to {id:?}");
         let tag = machine.tag(to.mm(), to.slot());
         // `from` is a hint; what is held decides. `CTX-2`
-        let reload = cpu.loaded() != Loaded::Mm(id) || cpu.tag.get() != tag;
+        let reload = match () {
+            () if mutant::is(Mutant::HintIsBelieved) => from != Previously::Mm(id),
+            () if mutant::is(Mutant::SameNumberSameMm) && cpu.loaded() != Loaded::Kernel => {
+                cpu.tag.get() != tag
+            }
+            () => cpu.loaded() != Loaded::Mm(id) || cpu.tag.get() != tag,
+        };
         // Without tags a load forgets what was there before.
         let flush = to.stale() == Stale::Everything
             || reload && matches!(Self::tags(machine), Tags::PerCpu { slots: 1 });
@@ -130,6 +137,9 @@ impl Contexts for Model {
         _irq: &IrqsOff,
     ) -> CoreSync {
         cpu.machine.log(Some(cpu), Event::ExitLazy { left: left.0, now: now.id });
+        if mutant::is(Mutant::LeftIsFollowed) {
+            assert!(cpu.machine.live().contains_key(&left.0), "CTX-10: {left:?} leads nowhere");
+        }
         assert_eq!(cpu.lazy.take(), Some(left.0), "CTX-7: not the episode that was begun");
         assert_eq!(cpu.loaded(), Loaded::Mm(now.id), "CTX-7: before the switch");
         assert_ne!(cpu.fence.take(), Fence::None, "BAR-5: no full barrier (e) since the episode began");

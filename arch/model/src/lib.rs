@@ -43,11 +43,12 @@ mod tlb;
 mod trap;
 mod user;
 mod vector;
+mod watch;
 
 use std::sync::atomic::Ordering;
 
 pub use context::Mm;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Loaded};
 pub use events::Event;
 pub use halt::Ended;
 pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};

@@ -58,13 +58,13 @@ impl Smp for Model {
         &machine.cpus()[index]
     }
 
-    /// As a reset leaves a CPU: nothing cached, nothing armed, nothing pending.
+    /// As a reset leaves a CPU: nothing armed, nothing pending. What it had cached may still be there:
+    /// it is the kernel's to forget it (`SMP-3`).
     fn start_cpu(cpu: &Cpu, target: &'static Cpu, _irq: &IrqsOff) -> Result<(), StartError> {
         let machine = cpu.machine;
         machine.log(Some(cpu), Event::StartCpu { target: target.number });
         assert!(!target.is_started(), "CPU {} is started twice", target.number);
         assert!(!target.upper().is_null(), "CPU {} is started unbound", target.number);
-        target.translations().forget_everything();
         target.deadline.set(None);
         target.fence.set(Fence::None);
         let shared = machine.shared(target.number);

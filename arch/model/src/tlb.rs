@@ -10,6 +10,7 @@ use crate::{Cpu, Event, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::context::{Cached, ContextId, Contexts, Slot, Tags};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Protection;
 use arch_contract::tlb::{Freed, Tlb};
 use hashbrown::HashMap;
@@ -122,6 +123,11 @@ impl Tlb for Model {
         _irq: &IrqsOff,
     ) {
         cpu.machine.log(Some(cpu), Event::Flush { id: target.mm.id, start, pages, freed });
+        let pages = match () {
+            () if mutant::is(Mutant::LocalFlushDoesNothing) => return,
+            () if mutant::is(Mutant::LocalFlushOnePageFewer) => pages.saturating_sub(1),
+            () => pages,
+        };
         cpu.translations().forget(cpu.machine.tag(target.mm, target.slot), start, pages, freed);
     }
 

@@ -354,9 +354,10 @@ fn smp_2_ipis_stay_pending() {
     assert_eq!(seen(), [Interrupt::Ipi]);
 }
 
-/// `SMP-3`: a CPU that comes up has nothing cached and nothing pending, and can stop and come again.
+/// `SMP-3`: a CPU that comes up has nothing pending, and can stop and come again. What it had cached
+/// is there until the kernel forgets it.
 #[test]
-fn smp_3_cpus_start_clean_and_stop() {
+fn smp_3_cpus_start_and_stop() {
     let (machine, cpus) = machine(Config { cpus: 2, ..Config::default() });
     let [boot, cpu] = [cpus[0], cpus[1]];
     let mut irq = irqs_off();
@@ -379,7 +380,24 @@ fn smp_3_cpus_start_clean_and_stop() {
     }
     Model::start_cpu(boot, cpu, &irq).unwrap();
     let _ = switch(cpu, &mm, id);
+    assert!(cpu.user_load(PC, PAGE).is_ok(), "a reset has flushed");
+    Model::flush_local_all(cpu, &irq);
     assert!(cpu.user_load(PC, PAGE).is_err(), "a translation survived");
+}
+
+/// `CTX-2`: what is loaded decides whether there is anything to load, not what the caller says of it.
+#[test]
+fn ctx_2_what_is_loaded_is_compared() {
+    let (machine, cpus) = machine(Config::default());
+    let (mm, id) = space(machine, 1);
+    Model::full_barrier(cpus[0], Site::EnterUserMm);
+    // SAFETY: `mm` lives; the id is its own; nothing is cached.
+    let to = unsafe { Loadable::new(&mm, id, Slot(0), Stale::Nothing) };
+    // SAFETY: as above.
+    let switched = unsafe { Model::switch_mm(cpus[0], Previously::Mm(id), &to, &irqs_off()) };
+    assert_eq!(switched.reloaded, Did::Yes);
+    assert_eq!(cpus[0].loaded(), arch_model::Loaded::Mm(id));
+    assert!(cpus[0].user_load(PC, PAGE).is_ok());
 }
 
 #[test]

@@ -4,36 +4,68 @@ use crate::cpu::Cpu;
 use crate::{Ppc64le, spr};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use core::arch::asm;
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, compiler_fence, fence};
+
+/// Does something to each block of a range that is not empty, of the smallest size that any
+/// implementation has.
+#[inline(always)]
+fn each_block(start: NonNull<u8>, len: usize, mut act: impl FnMut(usize)) {
+    const BLOCK: usize = 32;
+    let last = start.as_ptr() as usize + len - 1;
+    let mut block = start.as_ptr() as usize & !(BLOCK - 1);
+    // The first is there, so nothing is skipped: the sequence has one shape only.
+    loop {
+        act(block);
+        if last - block < BLOCK {
+            return;
+        }
+        block += BLOCK;
+    }
+}
 
 impl Barriers for Ppc64le {
     #[inline(always)]
     fn full_barrier(_cpu: &Cpu, _site: Site) {
+        if mutant::is(Mutant::M44) {
+            return compiler_fence(Ordering::SeqCst);
+        }
+        if mutant::is(Mutant::M3) {
+            return fence(Ordering::AcqRel);
+        }
         // Heavyweight: `lwsync` lets loads pass stores.
         spr::sync();
     }
 
     #[inline(always)]
     fn core_sync(_cpu: &Cpu, _irq: &IrqsOff) {
-        spr::isync();
+        if !mutant::is(Mutant::CoreSyncEmpty) {
+            spr::isync();
+        }
     }
 
+    // Never inlined: the image has the sequence once and whole, as `instructions.toml` does.
+    #[inline(never)]
     unsafe fn publish_code(_cpu: &Cpu, start: NonNull<u8>, len: usize) {
-        // Book II §4.4.1 with the smallest block any implementation has. `dcbst` needs no effect
-        // where the instruction cache is coherent, and then costs little.
-        const BLOCK: usize = 32;
-        let first = start.as_ptr() as usize & !(BLOCK - 1);
-        let last = start.as_ptr() as usize + len;
-        for block in (first..last).step_by(BLOCK) {
+        if len == 0 {
+            return;
+        }
+        // Book II §4.4.1. `dcbst` needs no effect where the instruction cache is coherent, and then
+        // costs little.
+        each_block(start, len, |block| {
             // SAFETY: 1. the block holds bytes of the caller's range, mapped and readable.
             unsafe { asm!("dcbst 0, {}", in(reg) block, options(nostack, preserves_flags)) };
-        }
+        });
         spr::sync();
-        for block in (first..last).step_by(BLOCK) {
+        if mutant::is(Mutant::M41) {
+            return;
+        }
+        each_block(start, len, |block| {
             // SAFETY: as above.
             unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };
-        }
+        });
         // The invalidations are complete on all CPUs before anything later here.
         spr::sync();
         spr::isync();

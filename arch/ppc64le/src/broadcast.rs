@@ -13,6 +13,7 @@ use crate::spr::{self, number};
 use crate::tlb::{BY_PID, FLUSH_CEILING};
 use crate::tree::{Grant, Hypervisor, Invalidation};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Broadcasts, Freed};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -119,10 +120,16 @@ fn by_instruction(pid: Pid, start: VirtAddr, pages: Option<u64>) {
         }
     }
     again_on_power9(page, rs);
-    // All CPUs have obeyed, before anything later here (Book III §5.9.3.3).
+    if !mutant::is(Mutant::M36) {
+        complete();
+    }
+    spr::isync();
+}
+
+/// All CPUs have obeyed, before anything later here (Book III §5.9.3.3).
+fn complete() {
     // SAFETY: orders, and changes nothing.
     unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
-    spr::isync();
 }
 
 /// A POWER9 may order an invalidation wrongly with stores, and may leave an entry of its

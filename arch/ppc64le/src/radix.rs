@@ -14,6 +14,7 @@ use crate::stack;
 use crate::tree::Grant;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{MAX_RANGES, PhysRange};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Leaf};
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -212,6 +213,8 @@ pub(crate) fn set_process_root(pid: Pid, root: Option<PhysAddr>) {
     unsafe { slot(table, 2 * pid.get() as usize).write_volatile(entry_bits::process_entry(root)) };
     // The tree's contents and this entry, before any `mtspr PID` that follows, on any CPU that
     // learns of the PID after this.
-    spr::ptesync();
-    spr::isync();
+    if !mutant::is(Mutant::M34) {
+        spr::ptesync();
+        spr::isync();
+    }
 }

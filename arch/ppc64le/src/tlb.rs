@@ -13,6 +13,7 @@ use crate::{Ppc64le, broadcast, spr};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Broadcasts, Freed, Tlb};
 use core::arch::asm;
 
@@ -40,6 +41,9 @@ fn tlbiel<const RIC: u32>(rb: u64, rs: u64) {
 }
 
 /// Forgets everything of `pid` on this CPU, cached process-table entry included.
+///
+/// Never inlined: the image has the sequence once and whole, as `instructions.toml` does.
+#[inline(never)]
 pub(crate) fn forget_pid(pid: Pid) {
     let rs = pid.get() << 32;
     spr::ptesync();
@@ -51,7 +55,8 @@ pub(crate) fn forget_pid(pid: Pid) {
     spr::isync();
 }
 
-/// Forgets everything of every process on this CPU.
+/// Forgets everything of every process on this CPU. Never inlined, as above.
+#[inline(never)]
 pub(crate) fn forget_all() {
     // RB[IS] = 3: every process of this partition. Class 0 with RIC 2 takes the process-table
     // cache and the page-walk cache along.
@@ -81,9 +86,12 @@ impl Tlb for Ppc64le {
         if pages > Self::FLUSH_CEILING || freed == Freed::Tables {
             return Self::flush_local_mm(cpu, target, irq);
         }
+        if mutant::is(Mutant::LocalFlushDoesNothing) {
+            return;
+        }
         let rs = target.mm.pid.get() << 32;
         spr::ptesync();
-        for page in 0..pages {
+        for page in u64::from(mutant::is(Mutant::LocalFlushOnePageFewer))..pages {
             // IS = 0, AP = 0 (4 KiB), effective page number.
             let rb = (start.0 & !(PAGE_SIZE - 1)).wrapping_add(page * PAGE_SIZE);
             tlbiel::<0>(rb, rs);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 const SEEDS: u64 = 3_000;
 
+/// What a thread does with three words, and what it has read.
+type Body<const N: usize> = fn(&[AtomicU64; 3]) -> [u64; N];
+
 /// The runs in which `seen` holds of what the threads have read.
-fn count<const N: usize, const T: usize>(
-    threads: [fn(&[AtomicU64; 3]) -> [u64; N]; T],
-    seen: impl Fn([[u64; N]; T]) -> bool,
-) -> u64 {
+fn count<const N: usize, const T: usize>(threads: [Body<N>; T], seen: impl Fn([[u64; N]; T]) -> bool) -> u64 {
     let one = |seed| {
         run(Setting::seed(seed), || {
             let words = Arc::new([const { AtomicU64::new(0) }; 3]);
@@ -91,23 +91,23 @@ fn bar_1_store_buffering_with_one_fence_happens() {
     assert!(missed > 0);
 }
 
-fn message_passing(write: fn(&[AtomicU64; 3]) -> [u64; 2], read: fn(&[AtomicU64; 3]) -> [u64; 2]) -> u64 {
+fn message_passing(write: Body<2>, read: Body<2>) -> u64 {
     count([write, read], |read| read[1] == [1, 0])
 }
 
 #[test]
 fn bar_3_message_passing_needs_both_sides() {
-    let release: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, y, _]| {
+    let release: Body<2> = |[x, y, _]| {
         x.store(1, RELAXED);
         y.store(1, Release);
         [0; 2]
     };
-    let relaxed: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, y, _]| {
+    let relaxed: Body<2> = |[x, y, _]| {
         x.store(1, RELAXED);
         y.store(1, RELAXED);
         [0; 2]
     };
-    let fenced: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, y, _]| {
+    let fenced: Body<2> = |[x, y, _]| {
         x.store(1, RELAXED);
         fence(Release);
         y.store(1, RELAXED);
@@ -117,7 +117,7 @@ fn bar_3_message_passing_needs_both_sides() {
     assert!(message_passing(release, |[x, y, _]| [y.load(RELAXED), x.load(RELAXED)]) > 0);
     for write in [release, fenced] {
         assert_eq!(message_passing(write, |[x, y, _]| [y.load(Acquire), x.load(RELAXED)]), 0);
-        let fence_after: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, y, _]| {
+        let fence_after: Body<2> = |[x, y, _]| {
             let y = y.load(RELAXED);
             fence(Acquire);
             [y, x.load(RELAXED)]
@@ -129,18 +129,18 @@ fn bar_3_message_passing_needs_both_sides() {
 /// A release goes on through read-modify-writes of others, and not through their stores.
 #[test]
 fn release_sequences() {
-    let first: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, y, _]| {
+    let first: Body<2> = |[x, y, _]| {
         x.store(1, RELAXED);
         y.store(1, Release);
         [0; 2]
     };
-    let add: fn(&[AtomicU64; 3]) -> [u64; 2] = |[_, y, _]| {
+    let add: Body<2> = |[_, y, _]| {
         y.fetch_add(1, RELAXED);
         [0; 2]
     };
-    let read: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, y, _]| [y.load(Acquire), x.load(RELAXED)];
+    let read: Body<2> = |[x, y, _]| [y.load(Acquire), x.load(RELAXED)];
     assert_eq!(count([first, add, read], |read| read[2] == [2, 0]), 0);
-    let store: fn(&[AtomicU64; 3]) -> [u64; 2] = |[_, y, _]| {
+    let store: Body<2> = |[_, y, _]| {
         let seen = y.load(RELAXED);
         y.store(seen + 1, RELAXED);
         [0; 2]
@@ -168,7 +168,7 @@ fn coherence() {
 /// What a third thread has acquired from a second, which acquired it from a first, is known.
 #[test]
 fn write_to_read_causality() {
-    let chain: [fn(&[AtomicU64; 3]) -> [u64; 3]; 3] = [
+    let chain: [Body<3>; 3] = [
         |[x, ..]| {
             x.store(1, RELAXED);
             [0; 3]
@@ -189,21 +189,21 @@ fn write_to_read_causality() {
 /// Two readers may disagree on the order of two independent stores, unless they have full fences.
 #[test]
 fn independent_reads_of_independent_writes() {
-    let write_x: fn(&[AtomicU64; 3]) -> [u64; 2] = |[x, ..]| {
+    let write_x: Body<2> = |[x, ..]| {
         x.store(1, Release);
         [0; 2]
     };
-    let write_y: fn(&[AtomicU64; 3]) -> [u64; 2] = |[_, y, _]| {
+    let write_y: Body<2> = |[_, y, _]| {
         y.store(1, Release);
         [0; 2]
     };
-    let acquire: [fn(&[AtomicU64; 3]) -> [u64; 2]; 4] = [
+    let acquire: [Body<2>; 4] = [
         write_x,
         write_y,
         |[x, y, _]| [x.load(Acquire), y.load(Acquire)],
         |[x, y, _]| [y.load(Acquire), x.load(Acquire)],
     ];
-    let fenced: [fn(&[AtomicU64; 3]) -> [u64; 2]; 4] = [
+    let fenced: [Body<2>; 4] = [
         write_x,
         write_y,
         |[x, y, _]| {
@@ -274,7 +274,9 @@ fn a_spin_lock_passes_messages() {
                     }
                 })
             });
-            adders.map(|adder| adder.join().expect("it does not panic"));
+            for adder in adders {
+                adder.join().expect("it does not panic");
+            }
             act_as(1);
             let _guard = count.0.lock();
             assert_eq!(count.1.load(Relaxed), 15, "seed {seed}");

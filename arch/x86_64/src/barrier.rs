@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::gdt::KERNEL_CODE;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -39,6 +40,9 @@ fn serialize_by_iret() {
 impl Barriers for X86_64 {
     #[inline(always)]
     fn full_barrier(_: &Cpu, _: Site) {
+        if mutant::is(Mutant::M44) {
+            return compiler_fence(Ordering::SeqCst);
+        }
         // A locked operation on the top of the stack: the only reordering x86 has, a store with a
         // later load, does not cross it (SDM vol. 3 §9.2.2), and it is cheaper than `mfence`.
         // SAFETY: adds nothing to a word of this stack.
@@ -46,6 +50,9 @@ impl Barriers for X86_64 {
     }
 
     fn core_sync(cpu: &Cpu, _: &IrqsOff) {
+        if mutant::is(Mutant::CoreSyncEmpty) {
+            return;
+        }
         if cpu.try_machine().is_some_and(|machine| machine.features.serialize) {
             // SAFETY: CPUID has SERIALIZE; it changes no register and no memory. `0f 01 e8` for
             // assemblers that do not know it.

@@ -15,6 +15,7 @@ use arch_contract::context::{
     Tags,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 
 /// The port's part of an address space.
 pub struct Mm {
@@ -46,7 +47,7 @@ impl Contexts for X86_64 {
     }
 
     #[inline(always)]
-    unsafe fn switch_mm(cpu: &Cpu, _: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
+    unsafe fn switch_mm(cpu: &Cpu, from: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
         let slots = cpu.stale_slots.get();
         let mut stale = to.stale();
         if slots.has(to.slot()) {
@@ -54,6 +55,12 @@ impl Contexts for X86_64 {
             cpu.stale_slots.set(slots.without(to.slot()));
         }
         let value = Cr3::user(cpu.pcids.get(), to.mm().root, to.slot(), stale);
+        if mutant::is(Mutant::SameNumberSameMm)
+            && from != Previously::Kernel
+            && paging::loaded().bits() & !paging::loaded().root().0 == value.bits() & !value.root().0
+        {
+            return Switched::NOTHING;
+        }
         // Always a write, even of the same root: a root page may have been freed and be another
         // mm's now, and equal addresses prove nothing about what is cached (CTX-2).
         // SAFETY: `to` is loadable: its root is complete and stays so while it is loaded, and what

@@ -67,6 +67,8 @@ mod trap;
 mod user;
 #[cfg(target_os = "none")]
 mod vector;
+#[cfg(target_os = "none")]
+mod watch;
 
 /// The architecture.
 pub struct X86_64;

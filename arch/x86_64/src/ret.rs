@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::trap::Frame;
 use arch_contract::barrier::Barriers;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use core::ptr::NonNull;
 
@@ -13,7 +14,7 @@ impl Return for X86_64 {
     /// the frame's business.
     #[inline(always)]
     fn user_return_serializes(_: &Cpu) -> bool {
-        false
+        mutant::is(Mutant::ReturnsTrusted)
     }
 
     #[inline(always)]

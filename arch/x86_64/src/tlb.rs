@@ -11,6 +11,7 @@ use crate::{X86_64, paging};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Freed, Tlb};
 use x86::controlregs::{Cr4, cr4, cr4_write};
 
@@ -32,13 +33,16 @@ impl Tlb for X86_64 {
         if pages > Self::FLUSH_CEILING || paging::loaded() != Mm::flushing(cpu, &target) {
             return Self::flush_local_mm(cpu, target, irq);
         }
+        if mutant::is(Mutant::LocalFlushDoesNothing) {
+            return;
+        }
         // INVLPG also forgets every cached paging structure of the loaded PCID, for all addresses
         // (SDM vol. 3 §4.10.4.1), so freed tables need nothing more, as long as there is one of them.
         let pages = match freed {
             Freed::PagesOnly => pages,
             Freed::Tables => pages.max(1),
         };
-        for page in 0..pages {
+        for page in u64::from(mutant::is(Mutant::LocalFlushOnePageFewer))..pages {
             // SAFETY: ring 0; forgetting a translation is always sound.
             unsafe { x86::tlb::flush(start.0.wrapping_add(page * PAGE_SIZE) as usize) };
         }

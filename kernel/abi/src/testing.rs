@@ -8,7 +8,7 @@ crate::numbers! {
     Operation:
     /// `(point, cpu, how)`: the next time CPU `cpu` passes [`Point`] `point`, it stops there until
     /// released. `how`: 0 stops and serves the requests of other CPUs meanwhile, 1 stops deaf, with
-    /// interrupts off. At `Switching` only 1. One point per CPU is armed at a time.
+    /// interrupts off. In a switch only 1. One point per CPU is armed at a time.
     Arm = 0,
     /// `(cpu) -> 1` if it stands at a point.
     Stopped = 1,
@@ -33,12 +33,40 @@ crate::numbers! {
     Loaded = 9,
     /// `(cpu) -> 1` if it idles.
     Idle = 10,
+    /// `(page, side, barrier) -> rounds`: 64 rounds of store buffering, in the kernel, against the CPU
+    /// that makes the same call as the other side (0 or 1), for which it waits deaf. `page`: the
+    /// address of a page of the caller's, zeroed before the first call. `barrier`: 1 for a full
+    /// barrier between store and load, 0 for nothing. Bit n of the answer: in round n the other's
+    /// store was not seen.
+    StoreBuffering = 11,
+    /// `(cpu) -> steps`: the last sixteen [`Step`](crate::testing::Step)s of its memory contexts, one
+    /// hexadecimal digit each, the latest lowest.
+    Steps = 20,
+    /// `() -> 1` if flushes may reach other CPUs without their help.
+    Broadcasts = 21,
 }
 
 /// In what `Loaded` returns.
 pub const LOADED_LAZILY: u64 = 1 << 62;
 /// In what `Loaded` returns.
 pub const LOADED_SWITCHING: u64 = 1 << 63;
+
+crate::numbers! {
+    /// What a CPU does to its memory contexts, as far as it is the same on every machine.
+    Step:
+    /// A lazy episode begins.
+    LazyEnter = 1,
+    /// It ends in a user of an mm.
+    LazyExit = 2,
+    /// It ends in the kernel's own tables.
+    Drop = 3,
+    /// A switch from one mm to another is over.
+    Switch = 4,
+    /// The barrier (d), on the way out of an mm.
+    Left = 13,
+    /// The barrier (e), on the way into one.
+    Entered = 14,
+}
 
 crate::numbers! {
     /// Where a CPU can be stopped.
@@ -59,6 +87,13 @@ crate::numbers! {
     BecameLazy = 6,
     /// A teardown, before it looks which CPUs hold the mm.
     TeardownScan = 7,
+    /// On the way to a user of an mm that is not active here, before anything says so.
+    Entering = 8,
+    /// In a switch, after the generations were read, before the tables are loaded. Deaf only.
+    SwitchSampled = 20,
+    /// In a switch out of a lazy episode, after the tables were loaded, before `exit_lazy_tlb`. Deaf
+    /// only.
+    EpisodeEnds = 21,
 }
 
 crate::numbers! {
@@ -84,4 +119,8 @@ crate::numbers! {
     Rollovers = 8,
     /// Interrupts sent for a teardown, on all CPUs together.
     TeardownInterrupts = 9,
+    /// Interrupts sent to other CPUs.
+    InterruptsSent = 20,
+    /// Slices of kernel tasks; those of teardowns and of the balancing are not among them.
+    Slices = 21,
 }

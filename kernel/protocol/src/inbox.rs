@@ -2,6 +2,7 @@
 //! two counts that tell an asker when a request is served.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use arch_contract::mutant::{self, Mutant};
 
 /// What can be asked of a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +64,7 @@ impl Inbox {
         // Release: what this CPU wrote comes before the request. Pairs with the acquire in
         // `serve_up_to`.
         match self.kinds.fetch_or(kinds.0, Ordering::AcqRel) {
+            _ if mutant::is(Mutant::InterruptStorm) => Pending::No,
             0 => Pending::No,
             _ => Pending::Yes,
         }
@@ -81,6 +83,9 @@ impl Inbox {
     /// its own CPU.
     #[inline(always)]
     pub fn serve_up_to(&self, number: u64, act: impl FnOnce(Kinds)) {
+        if mutant::is(Mutant::AcknowledgesFirst) {
+            self.served.store(number, Ordering::Release);
+        }
         act(Kinds(self.kinds.swap(0, Ordering::AcqRel)));
         // Release: all of the above comes before the asker goes on. Pairs with the acquire in
         // `has_served`. Only this CPU writes it, and `number` never falls.
@@ -112,12 +117,13 @@ pub enum Pending {
 pub fn post<'a>(
     inboxes: impl Iterator<Item = &'a Inbox> + Clone,
     kinds: Kinds,
-    next: impl FnOnce() -> u64,
+    mut next: impl FnMut() -> u64,
 ) -> u64 {
+    let early = mutant::is(Mutant::NumberBeforeKinds).then(&mut next);
     for inbox in inboxes.clone() {
         inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
     }
-    let number = next();
+    let number = early.unwrap_or_else(next);
     for inbox in inboxes {
         // Release: who reads this number, or a larger one, also reads the kinds.
         inbox.asked.fetch_max(number, Ordering::AcqRel);
@@ -133,6 +139,7 @@ mod tests {
     /// is served with the larger number answers both, so it must hold what both asked for.
     #[test]
     fn smp_2_a_number_that_is_served_was_served_with_all_smaller_ones() {
+        crate::select_mutant();
         let inbox = Inbox::new();
         let mut served = Kinds::NONE;
         let slow = post(core::iter::once(&inbox), Kinds::FLUSH_ALL, || {

@@ -35,6 +35,7 @@ pub mod words;
 
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
+use arch_contract::mutant::{self, Mutant};
 use cpuset::CpuId;
 
 /// The CPU that takes the steps.
@@ -46,4 +47,42 @@ pub trait ThisCpu {
 
     /// Records, in kernels built for testing, that it happened.
     fn event(&self, kind: Kind, a: u64, b: u64);
+}
+
+/// What a barrier is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strength {
+    Full,
+    /// Of a mutant: everything but store before load.
+    AcquireRelease,
+    /// Of a mutant.
+    None,
+}
+
+/// What the barriers of `site` are: full, but for the selected mutant.
+#[inline(always)]
+pub fn strength(site: Site) -> Strength {
+    if mutant::is(Mutant::M3) && matches!(site, Site::MembarrierEnter | Site::EnterUserMm) {
+        return Strength::AcquireRelease;
+    }
+    let left_out = mutant::is(match site {
+        Site::LeaveUserMm => Mutant::M1,
+        Site::EnterUserMm => Mutant::M2,
+        Site::MembarrierEnter => Mutant::M4,
+        Site::MembarrierExit => Mutant::M5,
+        Site::IpiHandler => Mutant::M6,
+        Site::FlushSample => Mutant::NoBarrierInFlush,
+        Site::Register => Mutant::NoBarrierInRegistration,
+        Site::Offline => Mutant::NoBarrierGoingOff,
+    });
+    if left_out { Strength::None } else { Strength::Full }
+}
+
+/// Selects the mutant that the environment names: for tests that make no machine.
+#[cfg(all(test, not(loom)))]
+fn select_mutant() {
+    use arch_contract::mutant;
+    if let Ok(id) = std::env::var(mutant::VARIABLE) {
+        assert!(mutant::select(&id).is_some(), "{id}: no such mutant");
+    }
 }

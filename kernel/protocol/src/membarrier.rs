@@ -6,11 +6,12 @@
 use crate::ThisCpu;
 use crate::cpuset::{CpuId, CpuSet};
 use crate::shared::Shared;
-use crate::words::{CurrentMm, Words};
+use crate::words::{CurrentMm, Loaded, Words};
 use abi::membarrier::Command;
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::CoreSyncOwed;
 use core::cell::Cell;
 
@@ -20,9 +21,11 @@ use core::cell::Cell;
 pub fn begin(cpu: &impl ThisCpu, shared: &Shared, id: ContextId, command: Command, owe: impl FnOnce()) {
     cpu.event(Kind::MembarrierEnter, command as u64, id.get());
     if command == Command::PrivateExpeditedSyncCore {
-        // Before (a), so that whoever is not sampled compares with it. Scenario H.
-        let generation = shared.raise_sync_generation();
-        cpu.event(Kind::SyncGeneration, id.get(), generation);
+        if !mutant::is(Mutant::M17) {
+            // Before (a), so that whoever is not sampled compares with it. Scenario H.
+            let generation = shared.raise_sync_generation();
+            cpu.event(Kind::SyncGeneration, id.get(), generation);
+        }
         // The caller's own CPU. Scenario J.
         owe();
     }
@@ -37,7 +40,10 @@ pub fn sample<'a>(
     among: impl Iterator<Item = (CpuId, &'a Words)>,
     concerned: impl Fn(CurrentMm) -> bool,
 ) -> CpuSet {
-    let runs = |(_, words): &(CpuId, &Words)| words.current_mm().is_some_and(&concerned);
+    let runs = |(_, words): &(CpuId, &Words)| {
+        let hidden = mutant::is(Mutant::M18) && matches!(words.loaded(), Loaded::Switching { .. });
+        !hidden && words.current_mm().is_some_and(&concerned)
+    };
     among.filter(runs).fold(CpuSet::NONE, |set, (number, _)| set.with(number))
 }
 

@@ -5,7 +5,8 @@
 //! last look. So either the asker sees that it is off, or it sees the request (`SMP-3`).
 
 use crate::ThisCpu;
-use crate::cpuset::SharedSet;
+use crate::cpuset::{CpuId, SharedSet};
+use crate::sync::{Ordering, atomic};
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 
@@ -19,4 +20,15 @@ pub fn go_off(cpu: &impl ThisCpu, online: &SharedSet, serve: impl FnOnce()) {
     // before it looks at who is on. `SMP-3`
     cpu.full_barrier(Site::Offline);
     serve();
+}
+
+/// Whether `number` is off. If it is, all that it did before comes before what the caller does next.
+#[inline(always)]
+pub fn is_off(online: &SharedSet, number: CpuId) -> bool {
+    if online.load().has(number) {
+        return false;
+    }
+    // Acquire: pairs with the release in [`SharedSet::leave`].
+    atomic::fence(Ordering::Acquire);
+    true
 }

@@ -31,6 +31,7 @@ use crate::sync::{AtomicU64, Ordering};
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::Freed;
 
 /// The words of one CPU that others read, on a cache line of their own (128 bytes covers every
@@ -173,6 +174,7 @@ impl Words {
         match self.loaded() {
             Loaded::Kernel => false,
             Loaded::Active(held) | Loaded::Lazy(held) => held == id,
+            Loaded::Switching { to, .. } if mutant::is(Mutant::SwitchForgetsWhatItLeaves) => to == id,
             Loaded::Switching { from, to } => to == id || from == Some(id),
         }
     }
@@ -182,13 +184,13 @@ impl Words {
     pub fn may_use_older(&self, id: ContextId, wanted: u64, freed: Freed) -> bool {
         // What a CPU holds without a user is used by the walker alone, and only tables matter to
         // that; it compares generations before it has a user again.
-        let walked = freed == Freed::Tables;
+        let walked = freed == Freed::Tables && !mutant::is(Mutant::M26);
         match self.loaded() {
             Loaded::Active(held) if held == id => self.seen.load(Ordering::Acquire) < wanted,
             Loaded::Lazy(held) if held == id => walked && self.seen.load(Ordering::Acquire) < wanted,
             // It may have read the generation before it was raised, or be about to read it: that
             // is decided when the switch is over.
-            Loaded::Switching { to, .. } if to == id => true,
+            Loaded::Switching { to, .. } if to == id => !mutant::is(Mutant::M25),
             Loaded::Switching { from, .. } if from == Some(id) => walked,
             _ => false,
         }
@@ -286,10 +288,18 @@ impl Words {
         to: ContextId,
         shared: &Shared,
     ) -> bool {
-        let new_here = shared.join(cpu, to);
+        let new_here = !mutant::is(Mutant::M23) && shared.join(cpu, to);
         cpu.event(Kind::SwitchBegin, from.map_or(0, ContextId::get), to.get());
-        self.set_loaded(Loaded::Switching { from, to });
-        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        if mutant::is(Mutant::M24) {
+            cpu.full_barrier(Site::EnterUserMm);
+        }
+        self.set_loaded(match mutant::is(Mutant::NoSwitchingState) {
+            true => Loaded::Active(to),
+            false => Loaded::Switching { from, to },
+        });
+        if !mutant::is(Mutant::M24) {
+            cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        }
         new_here
     }
 

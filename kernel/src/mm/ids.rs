@@ -19,6 +19,7 @@ use crate::trace;
 use abi::trace::Kind;
 use arch_contract::context::{HardwareId, Tags};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
 
@@ -106,9 +107,11 @@ impl HardwareIds {
         if !self.sets.lock().begin_rollover() {
             return Err(NoMemory);
         }
-        Current::flush_local_all(cpu.arch(), irq);
-        trace::event(cpu, Kind::FlushAll, 0, 0);
-        cpu.kernel.ask_all_others(cpu, Kinds::FLUSH_ALL, irq);
+        if !mutant::is(Mutant::M33) {
+            Current::flush_local_all(cpu.arch(), irq);
+            trace::event(cpu, Kind::FlushAll, 0, 0);
+            cpu.kernel.ask_all_others(cpu, Kinds::FLUSH_ALL, irq);
+        }
         self.sets.lock().end_rollover();
         self.rollovers.fetch_add(1, Ordering::Relaxed);
         trace::event(cpu, Kind::Rollover, 0, 0);
@@ -146,7 +149,9 @@ impl Sets {
                 if id >= limit {
                     return None;
                 }
-                *word &= *word - 1;
+                if !mutant::is(Mutant::IdForTwo) {
+                    *word &= *word - 1;
+                }
                 return Some(id);
             }
         }

@@ -33,6 +33,7 @@ use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::barrier::Barriers;
 use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
 use protocol::shared::Shared;
@@ -215,7 +216,7 @@ impl Space {
     /// Makes what was written to a frame visible as instructions, where it can be executed: what
     /// was fetched from the frame in its earlier use is stale. `CODE-2`
     fn publish(&self, cpu: &Cpu, at: PhysAddr, len: usize, protection: Protection) {
-        if protection == Protection::ReadExecute {
+        if protection == Protection::ReadExecute && !mutant::is(Mutant::CodeUnpublished) {
             let start = Current::phys(self.memory.machine(), at);
             // SAFETY: RAM of a frame that is held, in the physical map.
             unsafe { Current::publish_code(cpu.arch(), start, len) };

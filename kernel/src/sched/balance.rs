@@ -13,9 +13,12 @@
 
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
+use crate::request::{Kinds, wait_until};
 use crate::sched::ready::{Entry, Gate, Load, Place, Runnable};
 use crate::sched::{ending, place};
 use crate::thread::{Fate, Standing};
+use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 
 /// Nanoseconds between two looks of a CPU that has more than it runs.
 pub const PERIOD: u64 = 4_000_000;
@@ -45,6 +48,9 @@ pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
         let victim =
             victims.filter(|other| other.ready.spare() > 0).max_by_key(|other| other.ready.spare())?;
         left = left.without(victim.number);
+        if mutant::is(Mutant::M43) {
+            ask_first(cpu, victim);
+        }
         let item = victim.ready.lock().pop_for(cpu.number);
         if let Some(Runnable::Thread(thread)) = &item
             && thread.stand(Standing::On(cpu.number)) == Fate::Doomed
@@ -61,6 +67,14 @@ pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
             return Some(item);
         }
     }
+}
+
+/// A mutant's: has `victim` agree before anything is taken from it.
+fn ask_first(cpu: &Cpu, victim: &Cpu) {
+    // SAFETY: interrupts are off in the kernel but in windows, and none is open here.
+    let irq = unsafe { IrqsOff::assume() };
+    let ticket = cpu.ask_and_tell(CpuSet::of(victim.number), Kinds::BARRIER, &irq);
+    wait_until(cpu, || ticket.is_served(cpu.kernel));
 }
 
 /// Arms the timer of [`step`] if something is ready here that may go elsewhere.

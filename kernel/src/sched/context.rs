@@ -24,8 +24,9 @@ use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
 };
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Return};
-use arch_contract::tlb::Tlb;
+use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
 use core::cell::Cell;
 use core::ptr;
@@ -147,7 +148,7 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(
     };
     let cached = cpu.cached(space);
     let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
-    let stale = match remembered.get().id == to.get() {
+    let stale = match remembered.get().id == to.get() || mutant::is(Mutant::SlotKeepsWhatWasThere) {
         true => Stale::Nothing,
         false if cpu.kernel.ids.are_per_cpu() => Stale::Everything,
         false => return Err(Rest::All),
@@ -156,10 +157,11 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(
     let registrations = shared.registrations();
     words.claim(cpu, to, registrations);
     words.begin_switch(cpu, Some(from), to, shared);
-    rendezvous::point(cpu, Point::Switching);
+    switching(cpu);
     // What changes after this read finds this CPU in the space's set and in `loaded`.
     let generation = shared.flushes().generation();
     let sync = shared.sync_generation();
+    rendezvous::point(cpu, Point::SwitchSampled);
     match stale {
         Stale::Nothing if remembered.get().seen < generation => return Err(Rest::Load),
         Stale::Nothing => {}
@@ -172,7 +174,7 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(
         cpu.held.synced.settle(to, sync);
     }
     arrive(cpu, space, &cached, generation, switched);
-    settle(cpu, space, registrations);
+    settle(cpu, space, registrations, None);
     Ok(())
 }
 
@@ -192,7 +194,7 @@ pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
             let registrations = current.map_or(Registrations::NONE, |current| current.registrations);
             // SAFETY: the caller's obligation.
             let _: Switched = unsafe { load(cpu, space, from, false, irq) };
-            settle(cpu, space, registrations);
+            settle(cpu, space, registrations, None);
         }
     }
 }
@@ -203,6 +205,8 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     let words = &cpu.words;
     let to = space.id();
     let shared = space.shared();
+    let early = mutant::is(Mutant::M16).then(|| cpu.held.synced.compare(to, shared));
+    rendezvous::point(cpu, Point::Entering);
     let registrations = shared.registrations();
     words.claim(cpu, to, registrations);
 
@@ -213,38 +217,56 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
     };
     let switched = if from == Some(to) {
         words.resume(cpu, to);
-        if words.seen() < shared.flushes().generation() {
+        if words.seen() < shared.flushes().generation() && !mutant::is(Mutant::M27) {
             catch_up(cpu, irq);
         }
         Switched::NOTHING
     } else {
         let new_here = words.begin_switch(cpu, from, to, shared);
-        rendezvous::point(cpu, Point::Switching);
+        switching(cpu);
         // SAFETY: the caller's obligation.
         unsafe { load(cpu, space, from, new_here, irq) }
     };
-    if let Some(left) = left {
-        let user = NowUser { mm: space.mm(), id: to };
-        let sync = space.shared().sync_generation();
-        let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
-        if serialized == CoreSync::Done && switched.core_serialized == Did::No {
-            // By the hook itself, hence after the generation was read.
-            cpu.held.synced.settle(to, sync);
-        }
-        trace::event(cpu, Kind::LazyExit, left.get(), to.get());
-        trace::count(cpu, Counter::LazyExits);
-        lifetime::episode_ended(cpu);
+    if let Some(left) = left.filter(|left| !(mutant::is(Mutant::M8) && *left == to)) {
+        rendezvous::point(cpu, Point::EpisodeEnds);
+        end_episode(cpu, space, left, switched, irq);
     }
-    settle(cpu, space, registrations);
+    settle(cpu, space, registrations, early);
+}
+
+/// `loaded` says switching, and (e) is done.
+#[inline(always)]
+fn switching(cpu: &Cpu) {
+    rendezvous::point(cpu, Point::Switching);
+    if mutant::is(Mutant::M22) {
+        cpu.serve();
+    }
 }
 
 /// `space` is entered, and `current_mm` says so with `registrations`: what may have changed before
 /// (e) is looked at after it.
 #[inline(always)]
-fn settle(cpu: &Cpu, space: &Space, registrations: Registrations) {
+fn settle(cpu: &Cpu, space: &Space, registrations: Registrations, early: Option<CoreSyncOwed>) {
     cpu.words.look_again(cpu, space.id(), registrations, space.shared());
-    compare_sync_generation(cpu, space);
+    compare_sync_generation(cpu, space, early);
     cpu.held.drop_wanted.set(false);
+}
+
+/// The lazy episode of `left` ends in a user of `space`, which is loaded.
+fn end_episode(cpu: &Cpu, space: &Space, left: ContextId, switched: Switched, irq: &IrqsOff) {
+    let to = space.id();
+    assert!(!mutant::is(Mutant::M10) || left == to, "the lazy mm is not the next one");
+    let left = if mutant::is(Mutant::M11) { to } else { left };
+    let user = NowUser { mm: space.mm(), id: to };
+    let sync = space.shared().sync_generation();
+    let serialized = Current::exit_lazy_tlb(cpu.arch(), LeftLazy(left), user, switched, irq);
+    if serialized == CoreSync::Done && switched.core_serialized == Did::No || mutant::is(Mutant::M42) {
+        // By the hook itself, hence after the generation was read.
+        cpu.held.synced.settle(to, sync);
+    }
+    trace::event(cpu, Kind::LazyExit, left.get(), to.get());
+    trace::count(cpu, Counter::LazyExits);
+    lifetime::episode_ended(cpu);
 }
 
 /// Loads `space`: `loaded` says switching and (e) is done.
@@ -258,7 +280,8 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     // What changes after this read finds this CPU in the space's set and in `loaded`.
     let generation = space.shared().flushes().generation();
     let sync = space.shared().sync_generation();
-    let missed = match known.id == to.get() {
+    rendezvous::point(cpu, Point::SwitchSampled);
+    let missed = match known.id == to.get() || mutant::is(Mutant::SlotKeepsWhatWasThere) {
         true => space.shared().flushes().since(known.seen, generation, Current::FLUSH_CEILING),
         // It was never loaded here since its hardware id was clean everywhere, so nothing is cached.
         false if new_here && !cpu.kernel.ids.are_per_cpu() => Missed::Nothing,
@@ -326,6 +349,9 @@ fn arrive(
         did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4) | slot << 16;
     trace::event(cpu, Kind::SwitchEnd, to.get(), bits);
     cpu.words.end_switch(to, generation);
+    if mutant::is(Mutant::M23) {
+        space.shared().join(cpu, to);
+    }
     if switched.reloaded == Did::Yes {
         trace::count(cpu, Counter::Reloads);
     }
@@ -334,11 +360,11 @@ fn arrive(
 /// Arms the debt of core serialization if a request was made that this core has not serialized for
 /// since. After (e): pairs with (a). `RET-2`
 #[inline]
-fn compare_sync_generation(cpu: &Cpu, space: &Space) {
+fn compare_sync_generation(cpu: &Cpu, space: &Space, early: Option<CoreSyncOwed>) {
     if Current::user_return_serializes(cpu.arch()) {
         return;
     }
-    if cpu.held.synced.compare(space.id(), space.shared()) == CoreSyncOwed::Yes {
+    if early.unwrap_or_else(|| cpu.held.synced.compare(space.id(), space.shared())) == CoreSyncOwed::Yes {
         cpu.owe_core_sync();
     }
 }
@@ -351,6 +377,9 @@ pub fn catch_up(cpu: &Cpu, irq: &IrqsOff) {
     let seen = cpu.words.seen();
     let cached = Cached { mm: space.mm(), slot: cpu.held.slot.get() };
     let missed = space.shared().flushes().since(seen, generation, Current::FLUSH_CEILING);
+    if mutant::is(Mutant::SeenTooSoon) {
+        cpu.words.set_seen(generation);
+    }
     forget(cpu, &cached, &missed, irq);
     cpu.held.slots[usize::from(cached.slot.0)].set(Remembered { id: space.id().get(), seen: generation });
     trace::event(cpu, Kind::Seen, space.id().get(), generation);
@@ -363,7 +392,11 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
         Missed::Nothing => return,
         Missed::Ranges(ranges) => {
             for range in ranges {
-                Current::flush_local(cpu.arch(), cached(), range.start, range.pages, range.freed, irq);
+                let freed = match mutant::is(Mutant::TablesStayCached) {
+                    true => Freed::PagesOnly,
+                    false => range.freed,
+                };
+                Current::flush_local(cpu.arch(), cached(), range.start, range.pages, freed, irq);
             }
         }
         Missed::Everything => Current::flush_local_mm(cpu.arch(), cached(), irq),
@@ -376,11 +409,18 @@ fn forget(cpu: &Cpu, cached: &Cached<'_, <Current as Contexts>::Mm>, missed: &Mi
 #[inline]
 pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
     let words = &cpu.words;
-    if words.current_mm().is_none() {
+    if words.current_mm().is_none() && !mutant::is(Mutant::LeaveWhatWasLeft) {
+        if mutant::is(Mutant::M12)
+            && let (Loaded::Lazy(held), Some(space)) = (words.own_loaded(), cpu.loaded_space())
+        {
+            end_episode(cpu, space, held, Switched::NOTHING, irq);
+        }
         return;
     }
     words.leave(cpu);
-    if let Loaded::Active(held) = words.own_loaded() {
+    if let Loaded::Active(held) = words.own_loaded()
+        && !mutant::is(Mutant::NeverLazy)
+    {
         if let Some(space) = cpu.loaded_space() {
             lifetime::episode_begins(cpu, space);
         }
@@ -398,15 +438,18 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
 /// of a CPU, and what a CPU does before it goes off.
 pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
     match cpu.words.loaded() {
-        Loaded::Lazy(id) => {
+        Loaded::Active(_) if !mutant::is(Mutant::M29) => cpu.held.drop_wanted.set(true),
+        Loaded::Active(id) | Loaded::Lazy(id) => {
             cpu.held.drop_wanted.set(false);
+            if mutant::is(Mutant::DropSaidTooSoon) {
+                cpu.words.let_go();
+            }
             Current::drop_lazy(cpu.arch(), LeftLazy(id), irq);
             cpu.held.space.set(ptr::null());
             trace::event(cpu, Kind::Drop, id.get(), 0);
             cpu.words.let_go();
             lifetime::episode_ended(cpu);
         }
-        Loaded::Active(_) => cpu.held.drop_wanted.set(true),
         Loaded::Kernel | Loaded::Switching { .. } => {}
     }
 }

@@ -24,6 +24,7 @@ use crate::mm::space::Space;
 use crate::request::Kinds;
 use crate::sched::context;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::Nanos;
 use core::ptr;
 
@@ -115,7 +116,9 @@ pub fn is_loaded_nowhere(cpu: &Cpu, space: &Space, state: &mut Option<Teardown>,
         }
     };
     if !patient {
-        for target in holders.iter().filter(|target| !state.asked.has(*target)) {
+        for target in
+            holders.iter().filter(|target| !state.asked.has(*target) || mutant::is(Mutant::TeardownStorm))
+        {
             if let Some(other) = cpu.kernel.cpu(target) {
                 cpu.ask(other, Kinds::DROP, irq);
                 cpu.kernel.count_teardown_interrupt();
@@ -136,6 +139,9 @@ fn holders(cpu: &Cpu, space: &Space) -> CpuSet {
         if kernel.cpu(number).is_some_and(|other| other.words.holds(space.id())) {
             found = found.with(number);
         }
+    }
+    if mutant::is(Mutant::M31) {
+        return CpuSet(found.0 & found.0.wrapping_sub(1));
     }
     found
 }

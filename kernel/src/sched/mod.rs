@@ -45,7 +45,8 @@ use crate::trace;
 use abi::Error;
 use abi::trace::Kind;
 use arch_contract::irq::{Interrupts, IrqsOff};
-use arch_contract::ret::{Owed, Reload, Resume};
+use arch_contract::mutant::{self, Mutant};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::time::{Nanos, Ticks, Time};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
@@ -226,7 +227,13 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
     if cpu.take_rseq() {
         rseq::settle(cpu);
     }
-    let owed = Owed { core_sync: cpu.take_core_sync() };
+    let owed = match mutant::is(Mutant::M15) {
+        true => Owed { core_sync: CoreSyncOwed::No },
+        false => Owed { core_sync: cpu.take_core_sync() },
+    };
+    if mutant::is(Mutant::LooksAgain) {
+        cpu.serve();
+    }
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
     Some(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })

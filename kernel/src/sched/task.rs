@@ -19,9 +19,11 @@ use crate::sched::{context, place};
 use crate::sync::{AtomicU8, Leaf, Ordering};
 use crate::trace;
 use abi::Error;
+use abi::testing::Counter;
 use abi::trace::Kind;
 use allocator_api2::boxed::Box;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::Nanos;
 use core::cell::Cell;
 use core::future::Future;
@@ -161,8 +163,13 @@ impl Task {
         match &self.uses {
             None => context::leave(cpu, irq),
             Some(process) => {
-                // SAFETY: the job of this task keeps the teardown from starting.
-                unsafe { context::enter(cpu, &process.space, irq) };
+                if !(mutant::is(Mutant::M9) && cpu.words.holds(process.space.id())) {
+                    // SAFETY: the job of this task keeps the teardown from starting.
+                    unsafe { context::enter(cpu, &process.space, irq) };
+                }
+                if mutant::is(Mutant::M19) {
+                    cpu.words.leave(cpu);
+                }
                 rendezvous::point(cpu, Point::TaskUsesMm);
             }
         }
@@ -176,6 +183,7 @@ impl Task {
         trace::event(cpu, Kind::Poll, mm, 0);
         let again = Self::poll_here(task, cpu, irq);
         trace::event(cpu, Kind::Polled, 0, 0);
+        trace::count(cpu, Counter::Slices);
         again
     }
 

@@ -12,10 +12,12 @@ use crate::sched::{
     self,
     task::{Task, slices},
 };
+use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::{
     Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights, SpawnRequest,
 };
+use arch_contract::mutant::{self, Mutant};
 use arrayvec::ArrayVec;
 use core::task::Poll;
 use zerocopy::{FromZeros, IntoBytes};
@@ -85,6 +87,10 @@ fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, first: Ref<Thread>) -> Resul
     };
     match inserted {
         Ok(handle) => {
+            if mutant::is(Mutant::M21) {
+                let commands = maker.process().space.shared().commands().load(Ordering::Relaxed);
+                child.space.shared().commands().store(commands, Ordering::Relaxed);
+            }
             program::start(cpu, first);
             Ok(handle.0 as u64)
         }

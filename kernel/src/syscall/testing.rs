@@ -3,6 +3,7 @@
 use super::{Caller, Outcome};
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
+use crate::litmus::{self, Between};
 use crate::rendezvous::{Point, Stop};
 use crate::sched::context::Loaded;
 use crate::sched::task::{Task, slices};
@@ -10,6 +11,9 @@ use crate::trace;
 use abi::Error;
 use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation};
 use abi::trace::Kind;
+use arch_contract::addr::VirtAddr;
+use arch_contract::tlb::Tlb;
+use arch_current::Current;
 use core::task::Poll;
 
 /// Makes the call.
@@ -45,7 +49,10 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
                 Loaded::Lazy(id) => id.get() | LOADED_LAZILY,
                 Loaded::Switching { to, .. } => to.get() | LOADED_SWITCHING,
             }),
+            Operation::StoreBuffering => store_buffering(caller, a, b, c),
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
+            Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),
+            Operation::Steps => Ok(of(a)?.trace.steps()),
         });
     Outcome::Done(result)
 }
@@ -54,12 +61,25 @@ fn arm(point: u64, cpu: &Cpu, how: u64) -> Result<u64, Error> {
     let point = Point::from_number(point).ok_or(Error::BadArgument)?;
     let stop = match how {
         // Nothing is served in the middle of a switch.
-        0 if point != Point::Switching => Stop::Serving,
+        0 if !matches!(point, Point::Switching | Point::SwitchSampled | Point::EpisodeEnds) => Stop::Serving,
         1 => Stop::Deaf,
         _ => return Err(Error::BadArgument),
     };
     cpu.rendezvous.arm(point, stop);
     Ok(0)
+}
+
+fn store_buffering(caller: &Caller<'_>, page: u64, side: u64, barrier: u64) -> Result<u64, Error> {
+    let between = match (side, barrier) {
+        (0 | 1, 0) => Between::Nothing,
+        (0 | 1, 1) => Between::FullBarrier,
+        _ => return Err(Error::BadArgument),
+    };
+    let (cpu, space) = (caller.cpu, &caller.process().space);
+    let page = space.pin(cpu, VirtAddr(page)).map_err(|_| Error::BadAddress)?;
+    let missed = litmus::store_buffering(cpu, page, side, between);
+    space.unpin(cpu, page);
+    Ok(missed)
 }
 
 fn count(cpu: &Cpu, counter: Counter) -> u64 {

@@ -1,16 +1,23 @@
 //! The conformance suite on the simulated machine: every case under every profile, with the policies
-//! for lazily loaded address spaces in turn.
+//! for lazily loaded address spaces in turn. In builds for schedules, every case under many of them:
+//! see [`schedules`](super::schedules).
 
+#[cfg(spandrel_schedule)]
+use super::schedules::everywhere;
+#[cfg(not(spandrel_schedule))]
 use super::threads::run;
 use crate::sched::lifetime::Policy;
+#[cfg(not(spandrel_schedule))]
 use arch_model::profile::Profile;
+#[cfg(not(spandrel_schedule))]
 use std::string::String;
 
 /// CPUs of the machine.
-const CPUS: u32 = 4;
-const POLICIES: [Policy; 3] = [Policy::Hazard, Policy::Refcount, Policy::Shootdown];
+pub(super) const CPUS: u32 = 4;
+pub(super) const POLICIES: [Policy; 3] = [Policy::Hazard, Policy::Refcount, Policy::Shootdown];
 
 /// Runs a case everywhere. It has to pass; to be skipped is to say why.
+#[cfg(not(spandrel_schedule))]
 fn everywhere(id: &str) {
     for (profile, policy) in Profile::ALL.into_iter().zip(POLICIES.into_iter().cycle()) {
         let lines = match run(id, profile, policy, CPUS) {
@@ -38,27 +45,61 @@ macro_rules! cases {
 cases! {
     bar_2_errors_are_those_of_linux
     bar_2_a_new_process_starts_unregistered
+    bar_2_the_query_mask_is_the_truth
+    bar_2_each_registration_allows_one_command
     bar_2_registering_under_switches
+    bar_2_a_registration_waits_for_every_cpu
+    bar_1_store_buffering_in_the_kernel
     bar_3_commands_reach_the_cpus_that_run_the_process
     bar_3_global_expedited_reaches_the_registered
+    bar_3_one_cpu_and_no_other
+    bar_3_a_sequence_is_started_over
+    bar_3_a_task_that_adopted_is_asked
+    bar_3_a_cpu_in_a_switch_is_asked
+    bar_3_sampling_while_threads_end
     bar_3_store_buffering
+    bar_3_message_passing
+    bar_4_bar_5_every_edge
+    bar_4_a_thread_ends_before_the_sample
+    bar_4_a_task_is_through_before_the_sample
     bar_4_bar_5_a_round_trip_between_sample_and_start
     ret_2_an_adopted_mm_hides_no_request
     ret_2_a_sibling_that_left_by_a_call
     ret_2_the_caller_too
+    ret_2_a_sibling_that_goes_before
+    ret_2_a_request_before_the_store
+    ret_2_entered_after_the_sample
+    ret_2_a_caller_that_is_moved
+    ret_2_a_writer_that_moves
     ctx_7_an_episode_ends_in_another_process
     ctx_7_kernel_tasks_reload_nothing
+    ctx_7_the_same_steps_everywhere
+    ctx_7_random_steps_keep_the_grammar
+    ctx_6_kernel_tasks_in_a_row
+    ctx_5_a_switch_holds_what_it_leaves
+    ctx_10_what_was_left_may_be_gone
+    ctx_9_several_end_at_once
     ctx_9_teardown_while_lazy_everywhere
     ctx_9_a_cpu_goes_off_while_lazy
+    tlb_2_the_cpu_that_unmaps
     tlb_3_a_remote_unmap_faults
     tlb_3_tables_are_freed_while_lazy
     tlb_3_a_task_that_adopted
     tlb_3_a_cpu_in_the_switching_window
+    tlb_3_a_flush_waits_for_a_switch
+    tlb_3_a_flush_waits_for_a_task_that_adopts
+    tlb_3_what_flushes_cost
     tlb_4_flushed_while_lazy
+    tlb_4_many_flushes_while_lazy
     tlb_4_two_flushers
     smp_2_wake_ups
+    smp_2_requests_merge
+    smp_2_everyone_asks_everyone
+    smp_2_alone_nobody_is_interrupted
     smp_3_off_and_on
     mig_1_forced_migrations
     mig_2_a_stuck_cpu
+    smp_3_ids_are_reused_while_a_cpu_is_off
+    mig_2_an_idle_cpu_takes_from_a_stuck_one
     ctx_4_ids_are_reused
 }

@@ -9,9 +9,12 @@
 //! | `calls` | system calls that went from user mode back to user mode |
 //! | `call_min`, `call_median` | kernel instructions of such a call |
 //!
-//! and of each [window](mark) that the guest opened, on each CPU: the kernel's instructions, those
+//! and of each [window](stream::Mark) that the guest opened, on each CPU: the kernel's instructions, those
 //! that the contracts speak of ([`instruction::Event`]) by address, and the cache lines that one CPU
 //! stored to and another touched ([`window`]). [`report`] has the format.
+//!
+//! With `write=stream` it counts nothing, and writes the [`stream`] of executed instructions instead, as
+//! they come ([`recorder`]).
 //!
 //! QEMU tells a plugin every instruction's address before it runs, and nothing about privilege.
 //! The address is enough: user programs are linked in a range that the kernel executes nothing
@@ -22,9 +25,9 @@
 
 pub mod count;
 pub mod instruction;
-pub mod mark;
 pub mod options;
 #[cfg(not(test))]
 mod plugin;
+pub mod recorder;
 pub mod report;
 pub mod window;

@@ -1,9 +1,18 @@
-//! What the plugin is told: `arch=…,entry=…,user=START-END,out=FILE`.
+//! What the plugin is told: `arch=…,entry=…,user=START-END,out=FILE[,write=counts|stream]`.
 
 use crate::count::Kind;
-use crate::instruction::Arch;
 use std::ops::Range;
 use std::path::PathBuf;
+use stream::{Arch, Instruction};
+
+/// What it writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// At the end, what was counted.
+    Counts,
+    /// All the while, the records of [`stream`].
+    Stream,
+}
 
 /// The plugin's arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +23,14 @@ pub struct Options {
     /// Where user programs are linked.
     pub user: Range<u64>,
     pub out: PathBuf,
+    pub write: Write,
 }
 
 impl Options {
     /// Reads `name=value` arguments, each of them once.
     pub fn parse<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let (mut arch, mut entry, mut user, mut out) = (None, None, None, None);
+        let mut write = Write::Counts;
         for argument in arguments {
             let (name, value) =
                 argument.split_once('=').ok_or_else(|| format!("`{argument}` is not NAME=VALUE"))?;
@@ -38,7 +49,14 @@ impl Options {
                     user = Some(number(start)?..number(end)?);
                 }
                 "out" => out = Some(PathBuf::from(value)),
-                _ => return Err(format!("unknown argument `{name}`; known: arch, entry, user, out")),
+                "write" => {
+                    write = match value {
+                        "counts" => Write::Counts,
+                        "stream" => Write::Stream,
+                        other => return Err(format!("write `{other}` is not counts or stream")),
+                    };
+                }
+                _ => return Err(format!("unknown argument `{name}`; known: arch, entry, user, out, write")),
             }
         }
         Ok(Self {
@@ -46,7 +64,14 @@ impl Options {
             entry: entry.ok_or("entry= is missing")?,
             user: user.ok_or("user= is missing")?,
             out: out.ok_or("out= is missing")?,
+            write,
         })
+    }
+
+    /// Whether user code may lie at an address: in the programs, or above them, where they can map
+    /// memory and write code themselves.
+    pub fn may_be_user(&self, address: u64) -> bool {
+        address >= self.user.start && address < self.arch.kernel_from()
     }
 
     /// What the instruction at this address, with these bytes, is.
@@ -57,7 +82,7 @@ impl Options {
             Kind::Kernel
         } else if !self.user.contains(&address) {
             Kind::Other
-        } else if self.arch.is_call(bytes) {
+        } else if self.arch.instruction(bytes).is_some_and(Instruction::is_call) {
             Kind::LowCall
         } else {
             Kind::Low
@@ -86,6 +111,17 @@ mod tests {
         let options = parse("arch=x86_64,entry=0x100000,user=0x400000-0x500000,out=f").unwrap();
         assert_eq!(options.entry, 0x10_0000);
         assert_eq!(options.user, 0x40_0000..0x50_0000);
+        assert_eq!(options.write, Write::Counts);
+        let options = parse("arch=x86_64,entry=0x100000,user=0x400000-0x500000,out=f,write=stream").unwrap();
+        assert_eq!(options.write, Write::Stream);
+    }
+
+    #[test]
+    fn user_code_lies_in_the_programs_or_above() {
+        let options = parse("arch=x86_64,entry=0x100000,user=0x400000-0x500000,out=f").unwrap();
+        assert!(!options.may_be_user(0x8000) && !options.may_be_user(0x10_0000));
+        assert!(options.may_be_user(0x40_0000) && options.may_be_user(0x2000_0000_0000));
+        assert!(!options.may_be_user(0xffff_ffff_8010_0000));
     }
 
     #[test]

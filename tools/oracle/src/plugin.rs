@@ -10,13 +10,15 @@
 
 use crate::count::{Counter, Kind};
 use crate::instruction::Event;
-use crate::mark::{Edge, Mark, Scope};
-use crate::options::Options;
+use crate::options::{Options, Write};
+use crate::recorder::{Place as Mode, Recorder};
 use crate::report;
 use crate::window::{Access, Windows};
+use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
+use stream::{Edge, Event as Recorded, Instruction as Known, Mark, Scope};
 
 /// `qemu_plugin_id_t`.
 type Id = u64;
@@ -59,6 +61,7 @@ unsafe extern "C" {
     fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
     fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
+    fn qemu_plugin_insn_haddr(instruction: *const Instruction) -> *const c_void;
     #[cfg(not(feature = "interface3"))]
     fn qemu_plugin_insn_data(instruction: *const Instruction) -> *const u8;
     #[cfg(feature = "interface3")]
@@ -83,6 +86,8 @@ unsafe extern "C" {
     fn qemu_plugin_hwaddr_phys_addr(place: *const Place) -> u64;
 }
 
+/// Tells pages of the host's memory apart as finely as any guest has pages.
+const PAGE_SHIFT: u32 = 12;
 /// Most CPUs that are watched.
 const CPUS: usize = 64;
 
@@ -91,6 +96,28 @@ struct State {
     cpus: [Cpu; CPUS],
     /// The windows of all CPUs that are open, bit n for window n.
     open: AtomicU32,
+    /// The stream, if one is written.
+    recorder: Option<Recorder>,
+    /// What callbacks of the stream are given: one for each instruction, for ever.
+    sites: Mutex<HashMap<Site, &'static Site>>,
+}
+
+/// An instruction, and what its execution is in the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Site {
+    at: u64,
+    what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    Kernel,
+    User {
+        page: u64,
+    },
+    Executes(Known),
+    /// By its code.
+    Mark(u32),
 }
 
 /// What is kept of one CPU.
@@ -98,6 +125,7 @@ struct State {
 struct Cpu {
     /// Its own windows that are open.
     open: AtomicU32,
+    mode: Mode,
     watched: Mutex<Watched>,
 }
 
@@ -142,8 +170,19 @@ pub unsafe extern "C" fn qemu_plugin_install(
             return -1;
         }
     };
+    let recorder = match options.write {
+        Write::Counts => None,
+        Write::Stream => match Recorder::create(&options.out) {
+            Ok(recorder) => Some(recorder),
+            Err(error) => {
+                eprintln!("oracle: cannot make {}: {error}", options.out.display());
+                return -1;
+            }
+        },
+    };
     let cpus = std::array::from_fn(|_| Cpu::default());
-    let state = State { options, cpus, open: AtomicU32::new(0) };
+    let translated = if recorder.is_some() { translated_for_stream } else { translated };
+    let state = State { options, cpus, open: AtomicU32::new(0), recorder, sites: Mutex::default() };
     if STATE.set(state).is_err() {
         eprintln!("oracle: loaded twice");
         return -1;
@@ -202,7 +241,7 @@ extern "C" fn translated(_: Id, block: *mut Block) {
             if kind != Kind::Kernel {
                 continue;
             }
-            match arch.event(bytes) {
+            match arch.instruction(bytes).and_then(Event::of) {
                 Some(Event::Reload) => on_execution(happened::<{ Event::Reload as u8 }>, at),
                 Some(Event::Barrier) => on_execution(happened::<{ Event::Barrier as u8 }>, at),
                 Some(Event::Serialize) => on_execution(happened::<{ Event::Serialize as u8 }>, at),
@@ -217,6 +256,65 @@ extern "C" fn translated(_: Id, block: *mut Block) {
             qemu_plugin_register_vcpu_mem_cb(instruction, touched, NO_REGISTERS, ALL_ACCESSES, data);
         }
     }
+}
+
+/// The same, where the stream is written: few instructions are watched.
+extern "C" fn translated_for_stream(_: Id, block: *mut Block) {
+    let Some(state) = STATE.get() else { return };
+    let arch = state.options.arch;
+    // SAFETY: as in `translated`.
+    unsafe {
+        for index in 0..qemu_plugin_tb_n_insns(block) {
+            let instruction = qemu_plugin_tb_get_insn(block, index);
+            let at = qemu_plugin_insn_vaddr(instruction);
+            let watch = |what: What| {
+                let Some(site) = state.site(Site { at, what }) else { return };
+                let data = std::ptr::from_ref(site).cast_mut().cast();
+                qemu_plugin_register_vcpu_insn_exec_cb(instruction, recorded, NO_REGISTERS, data);
+            };
+            let in_kernel = at >= arch.kernel_from();
+            if index == 0 && in_kernel {
+                watch(What::Kernel);
+            } else if index == 0 && state.options.may_be_user(at) {
+                let page = qemu_plugin_insn_haddr(instruction).addr() as u64 >> PAGE_SHIFT;
+                watch(What::User { page });
+            }
+            let mut room = [0; 16];
+            let bytes = bytes_of(instruction, &mut room);
+            if let Some(mark) = Mark::of(arch, bytes) {
+                watch(What::Mark(mark.code()));
+            } else if in_kernel && let Some(known) = arch.instruction(bytes) {
+                watch(What::Executes(known));
+            }
+        }
+    }
+}
+
+impl State {
+    /// The one value for a site, made the first time.
+    fn site(&self, site: Site) -> Option<&'static Site> {
+        let mut sites = self.sites.lock().ok()?;
+        Some(sites.entry(site).or_insert_with(|| Box::leak(Box::new(site))))
+    }
+}
+
+/// A CPU is about to execute the instruction whose [`Site`] is at `data`.
+extern "C" fn recorded(number: c_uint, data: *mut c_void) {
+    let Some((state, cpu)) = find(number) else { return };
+    let Some(recorder) = &state.recorder else { return };
+    // SAFETY: the callback was registered with a site, which lives for ever and is never written.
+    let site = unsafe { &*data.cast::<Site>() };
+    let event = match site.what {
+        What::Kernel if cpu.mode.enters_kernel() => Recorded::EntersKernel,
+        What::User { page } if cpu.mode.enters_user() => Recorded::EntersUser { page },
+        What::Kernel | What::User { .. } => return,
+        What::Executes(instruction) => Recorded::Executes(instruction),
+        What::Mark(code) => match Mark::from_code(code) {
+            Some(mark) => Recorded::Marks(mark),
+            None => return,
+        },
+    };
+    recorder.add(number as u8, event, site.at);
 }
 
 /// A CPU is about to execute the kernel instruction at `data`.
@@ -314,6 +412,12 @@ fn find(cpu: c_uint) -> Option<(&'static State, &'static Cpu)> {
 /// QEMU ends: write what was seen.
 extern "C" fn ended(_: Id, _: *mut c_void) {
     let Some(state) = STATE.get() else { return };
+    if let Some(recorder) = &state.recorder {
+        if let Err(error) = recorder.finish() {
+            eprintln!("oracle: cannot write {}: {error}", state.options.out.display());
+        }
+        return;
+    }
     let (mut counters, mut windows) = (Vec::new(), Vec::new());
     for cpu in &state.cpus {
         if let Ok(mut watched) = cpu.watched.lock() {

@@ -9,10 +9,9 @@
 //! | `line window=N cpu=N physical=ADDRESS bytes=SIZE at=ADDRESS loads=COUNT stores=COUNT writers=A,B,…` | a shared line and one of the CPUs that touched it |
 
 use crate::count::{Counter, calls};
-use crate::instruction::Arch;
-use crate::mark::WINDOWS;
 use crate::window::{Windows, shared};
 use std::fmt::Write as _;
+use stream::{Arch, WINDOWS};
 
 /// All of it.
 pub fn text(arch: Arch, counters: &[Counter], cpus: &[Windows]) -> String {

@@ -1,12 +1,12 @@
-//! What one CPU does inside the windows that [marks](crate::mark) open: which kernel instructions it
+//! What one CPU does inside the windows that [marks](stream::Mark) open: which kernel instructions it
 //! executes, which of them the contracts speak of, and which cache lines the kernel touches.
 //!
 //! One value per CPU, and only that CPU's thread writes it; [`shared`] compares them at the end. So
 //! nothing is locked or shared while the guest runs, and watching orders nothing between its CPUs.
 
 use crate::instruction::Event;
-use crate::mark::WINDOWS;
 use std::collections::{BTreeMap, HashMap};
+use stream::WINDOWS;
 
 /// How an access touches memory. An atomic update is a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

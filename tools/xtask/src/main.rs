@@ -12,7 +12,9 @@ mod build;
 mod check;
 mod doctor;
 mod error;
+mod executed;
 mod guest;
+mod matrix;
 mod mutants;
 mod newer_qemu;
 mod observed;
@@ -21,6 +23,7 @@ mod pool;
 mod protocol;
 mod qemu;
 mod run;
+mod sites;
 mod symbols;
 mod terminal;
 mod test;
@@ -48,8 +51,12 @@ enum Command {
     Test(test::Arguments),
     /// Break each promise, and see that its killers notice.
     Mutants(mutants::Arguments),
+    /// Show which tests say that each clause holds, or take that over.
+    Matrix(matrix::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
+    /// Run a conformance case, and check what its CPUs executed.
+    Stream(executed::Arguments),
     /// Formatting, lints and the gates that keep the tree honest.
     Check(check::Arguments),
     /// Count instructions and bytes.
@@ -64,8 +71,10 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::main(arguments),
         Command::Test(arguments) => test::main(arguments),
+        Command::Matrix(arguments) => matrix::main(arguments),
         Command::Mutants(arguments) => mutants::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
+        Command::Stream(arguments) => executed::main(arguments),
         Command::Check(arguments) => check::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),
         Command::Doctor(arguments) => doctor::main(arguments),

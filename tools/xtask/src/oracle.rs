@@ -47,6 +47,24 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// What the plugin writes into its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// At the end, counts: [`read_observed`].
+    Counts,
+    /// The executed instructions, for [`crate::executed`].
+    Stream,
+}
+
+impl Writes {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Counts => "counts",
+            Self::Stream => "stream",
+        }
+    }
+}
+
 /// A QEMU and the plugin built for its interface.
 pub struct Oracle {
     qemu: PathBuf,
@@ -76,6 +94,11 @@ impl Oracle {
         Ok(Self { qemu, version, plugin })
     }
 
+    /// The QEMU that it is for.
+    pub fn qemu(&self) -> &Path {
+        &self.qemu
+    }
+
     /// Boots a program under the plugin and returns its counts.
     pub fn count(&self, built: &Built, program: &[&str], extra: &[&str]) -> Result<Counts> {
         Ok(self.watch(built, program, extra)?.counts)
@@ -84,24 +107,25 @@ impl Oracle {
     /// Boots a program under the plugin and returns all that it saw.
     pub fn watch(&self, built: &Built, program: &[&str], extra: &[&str]) -> Result<Observed> {
         let out = root().join(format!("target/counts-{}", built.arch));
-        let plugin = self.argument(built, &out)?;
+        let plugin = self.argument(built, &out, Writes::Counts)?;
         self.run_to_the_end(built, program, &[extra, &["-plugin", &plugin]].concat(), "")?;
         read_observed(&out)
     }
 
     /// What QEMU is told behind `-plugin`, for a guest whose findings go to `out`. What lay there
     /// is gone.
-    pub fn argument(&self, built: &Built, out: &Path) -> Result<String> {
+    pub fn argument(&self, built: &Built, out: &Path, writes: Writes) -> Result<String> {
         let _ = std::fs::remove_file(out);
         let entry = entry_address(built.arch, &built.kernel)?;
         let user = user_range(built)?;
         Ok(format!(
-            "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={}",
+            "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={},write={}",
             self.plugin.display(),
             user.start,
             user.end,
             built.arch,
-            out.display()
+            out.display(),
+            writes.name(),
         ))
     }
 

@@ -52,6 +52,59 @@ fn describe(loader: &Loader, address: u64) -> Vec<String> {
     places
 }
 
+/// A function that an instruction belongs to, and where it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    pub function: String,
+    /// As [`short`] has it; nothing for assembly, which has no line table.
+    file: String,
+    /// 0: none.
+    pub line: u32,
+}
+
+impl Frame {
+    fn parse(place: &str) -> Self {
+        let (function, place) = place.split_once(" at ").unwrap_or((place, ""));
+        let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
+        Self { function: function.into(), file: file.into(), line: line.parse().unwrap_or(0) }
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The function's path without its type arguments.
+    pub fn path(&self) -> &str {
+        let end = self.function.char_indices().skip(1).find(|(_, letter)| *letter == '<').map(|(at, _)| at);
+        let of_a_type = self.function.starts_with('<');
+        match end.filter(|_| !of_a_type) {
+            Some(end) => self.function[..end].trim_end_matches("::"),
+            None => &self.function,
+        }
+    }
+
+    /// The last word of it.
+    pub fn name(&self) -> &str {
+        self.path().rsplit("::").next().unwrap_or(self.path())
+    }
+
+    /// Whether it was written in this file of a port or of the kernel.
+    pub fn is_in(&self, file: &str) -> bool {
+        let ours = self.file.starts_with("arch/") || self.file.starts_with("kernel/");
+        ours && self.file.ends_with(file) && self.file[..self.file.len() - file.len()].ends_with('/')
+    }
+
+    /// Whether it has a line in some file.
+    pub fn has_line(&self) -> bool {
+        !self.file.is_empty()
+    }
+
+    /// Whether that is where there is no assembly: in the generic kernel or in a library.
+    pub fn is_plain_rust(&self) -> bool {
+        self.has_line() && !self.file.starts_with("arch/")
+    }
+}
+
 /// The names of a kernel's code and data.
 pub struct Names {
     loader: Loader,
@@ -84,7 +137,12 @@ impl Names {
         (!names.is_empty()).then(|| names.join(", "))
     }
 
-    /// The functions that an instruction belongs to, innermost first: it may have been inlined.
+    /// The functions that an instruction belongs to, innermost first.
+    pub fn frames(&self, at: u64) -> Vec<Frame> {
+        describe(&self.loader, at).iter().map(|place| Frame::parse(place)).collect()
+    }
+
+    /// The same for a person: it may have been inlined.
     pub fn functions(&self, at: u64) -> Vec<String> {
         describe(&self.loader, at)
     }

@@ -139,6 +139,16 @@ impl Toolchain {
         command.current_dir(root()).arg(subcommand);
         command
     }
+
+    /// The tests that run the protocols of CPUs against loom's atomics. Other flags build everything
+    /// anew, so they have a folder of their own; optimized, since they run often and are small.
+    pub fn loom_tests() -> Command {
+        let mut command = Self::host_cargo("test");
+        command.env("RUSTFLAGS", "--cfg loom");
+        command.args(["-p", "protocol", "--test", "loom", "--profile", "fuzz", "--target-dir"]);
+        command.arg(root().join("target/loom"));
+        command
+    }
 }
 
 /// What boots is built apart from the host tools: another compiler, other flags.

@@ -15,9 +15,11 @@ use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_current::Current;
 use protocol::flush::Range;
+use protocol::offline;
 
 impl Space {
     /// Makes every CPU forget what was removed, and waits until all have.
@@ -25,7 +27,7 @@ impl Space {
         let Some(freed) = removed.freed() else { return };
         let wanted = self.shared.begin_flush(cpu, self.id, Range { start, pages, freed });
         rendezvous::point(cpu, Point::FlushBeforeSample);
-        if cpu.words.holds(self.id) {
+        if cpu.words.holds(self.id) && !mutant::is(Mutant::M38) {
             context::catch_up(cpu, irq);
         }
         let kernel = cpu.kernel;
@@ -33,7 +35,8 @@ impl Space {
         let others = self.shared.set().and(kernel.online()).without(cpu.number);
         let mut concerned = CpuSet::NONE;
         for number in others.iter() {
-            if kernel.cpu(number).is_some_and(behind) {
+            let asked = kernel.cpu(number).is_some_and(behind) || mutant::is(Mutant::FlushAsksEveryone);
+            if asked && !mutant::is(Mutant::M37) {
                 concerned = concerned.with(number);
             }
         }
@@ -47,8 +50,8 @@ impl Space {
                 targets().for_each(|other| cpu.ask(other, Kinds::FLUSH, irq));
                 targets().for_each(|other| {
                     // A CPU that goes off meanwhile has let go of everything by then.
-                    let on = || kernel.online().has(other.number);
-                    request::wait_until(cpu, || !behind(other) || !on());
+                    let off = || offline::is_off(&kernel.online, other.number);
+                    request::wait_until(cpu, || !behind(other) || off() || mutant::is(Mutant::M30));
                 });
             }
         }

@@ -11,6 +11,7 @@ use crate::tests::worker::Worker;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::context::ContextId;
 use arch_contract::pte::Protection;
+use arch_contract::tlb::Freed;
 use arch_model::profile::Profile;
 use arch_model::{Config, Event};
 use std::boxed::Box;
@@ -114,7 +115,7 @@ fn tlb_3_a_flush_waits_for_a_cpu_that_is_deaf() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let silence = deaf.start(move |_| released.recv().is_ok());
     let flushed = flusher.start(|cpu| unmap(cpu, space, HERE, 1));
-    for _ in 0..1000 {
+    for _ in 0..20_000 {
         assert_eq!(flushed.try_recv(), Err(TryRecvError::Empty), "the flush did not wait");
         std::thread::yield_now();
     }
@@ -122,6 +123,33 @@ fn tlb_3_a_flush_waits_for_a_cpu_that_is_deaf() {
     assert!(silence.recv().expect("no panic"));
     flushed.recv().expect("the flush returns");
     assert!(deaf.run(|cpu| !reads(cpu, HERE)));
+}
+
+/// `TLB-3`: when a CPU says that it has forgotten, it has: at the moment of the flush it says so not
+/// yet.
+#[test]
+fn tlb_3_forgotten_comes_before_it_is_said() {
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        if let Event::Flush { id, .. } = event {
+            // SAFETY: the kernel has bound it.
+            let words = unsafe { &Cpu::of(cpu).words };
+            assert!(words.may_use_older(id, 1, Freed::PagesOnly), "said too soon");
+        }
+    }
+    for profile in Profile::ALL {
+        let w = world(config(profile, 2));
+        let space = w.space(1);
+        w.map(space, HERE, 2);
+        w.cpu.machine().watch(look);
+        let (other, worker) = &w.others[0];
+        worker.run(|cpu| {
+            enter(cpu, space);
+            unmap(cpu, space, HERE, 1);
+        });
+        let events = w.cpu.machine().events();
+        assert!(events.iter().any(|logged| matches!(logged.event, Event::Flush { .. })), "{profile:?}");
+        assert!(!other.words.may_use_older(space.id(), 1, Freed::PagesOnly), "{profile:?}");
+    }
 }
 
 /// `TLB-3`: a CPU that holds the space lazily is not asked while only pages go; before its next

@@ -23,8 +23,9 @@ struct Open {
 
 #[derive(Clone, Copy, Default)]
 struct Cpu {
-    /// Where it last serialized, and executed the handler's barrier and (c).
+    /// Where it last serialized, and executed (e), the handler's barrier and (c).
     serialized: usize,
+    entered: usize,
     handler: usize,
     exit: usize,
 }
@@ -65,6 +66,7 @@ impl Membarriers {
             Kind::CoreSync => cpu.serialized = index,
             Kind::SwitchEnd if at.event.switch(Switch::CoreSerialized) => cpu.serialized = index,
             Kind::UserReturn => self.user_return(at, found),
+            Kind::Barrier if a == Site::EnterUserMm as u64 => cpu.entered = index,
             Kind::Barrier if a == Site::IpiHandler as u64 => cpu.handler = index,
             Kind::Barrier if a == Site::MembarrierExit as u64 => cpu.exit = index,
             Kind::Barrier if a == Site::MembarrierEnter as u64 => {
@@ -98,7 +100,10 @@ impl Membarriers {
             return;
         }
         for (other, state) in at.state.each() {
-            let ran = state.current == Some(mm) && state.current_since < enter && state.known_from < enter;
+            // What it has stored is sure to be seen when its (e) comes before (a).
+            let entered = self.cpus[usize::from(other)].entered;
+            let stored = state.current == Some(mm) && state.current_since < entered && entered < enter;
+            let ran = stored && state.known_from < enter;
             if ran && other != at.event.cpu && set >> other & 1 == 0 {
                 found.add(
                     Invariant::I12,

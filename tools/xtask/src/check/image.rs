@@ -1,12 +1,13 @@
 //! The gates that read what was linked.
 
+use super::ledger::{self, Ledger};
 use super::returns::{self, Table};
-use super::{Finding, calls, vector};
+use super::{Finding, barriers, calls, vector};
 use crate::arch::Arch;
 use crate::budgets::Budgets;
 use crate::build::Built;
 use crate::error::{Context, Result};
-use crate::symbols::short;
+use crate::symbols::{Names, short};
 use crate::toolchain::{read, root};
 use addr2line::Loader;
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -31,6 +32,11 @@ pub fn check(built: &Built) -> Result<Finding> {
     complaints.extend(infallible_allocation(built.arch, &name, &bytes, &places)?);
     complaints.extend(vector_instructions(built.arch, &name, &bytes, &places)?);
     complaints.extend(returns::compare(built.arch, &name, &bytes, &Table::read(built.arch)?, &places)?);
+    let (ledger, names) = (Ledger::read(built.arch)?, Names::read(&built.kernel)?);
+    let found = ledger::find(built.arch, &ledger, &bytes, &|at| names.frames(at))?;
+    let barriers = ledger.barriers(&found);
+    complaints.extend(barriers::compare(&name, &barriers::Table::read()?, barriers, &|at| names.frames(at)));
+    complaints.extend(ledger::compare(built.arch, &name, &ledger, &found, &names));
     complaints.extend(too_large(built.arch, &name, loaded_bytes(&bytes)?, &Budgets::read()?));
     for program in &built.programs {
         complaints.extend(write_and_execute(&format!("program {}", program.name), &read(&program.file)?)?);
@@ -42,7 +48,7 @@ fn name(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>> {
+pub fn parse(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>> {
     ElfFile64::parse(bytes).context(|| "the image is no ELF file".into())
 }
 
@@ -112,10 +118,7 @@ fn infallible_allocation(
 }
 
 /// The executable sections: their bytes, and where they are linked.
-pub(super) fn code_sections<'a>(
-    file: &ElfFile64<'a, Endianness>,
-    name: &str,
-) -> Result<Vec<(&'a [u8], u64)>> {
+pub fn code_sections<'a>(file: &ElfFile64<'a, Endianness>, name: &str) -> Result<Vec<(&'a [u8], u64)>> {
     let mut sections = Vec::new();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
@@ -172,7 +175,7 @@ fn apart(file: &ElfFile64<'_, Endianness>) -> Range<u64> {
 
 /// Where an instruction was written, as far as the image tells.
 #[derive(Default)]
-pub(super) struct Place {
+pub struct Place {
     /// Where it stands, and where what that was inlined into stands, innermost first: `file:line`.
     lines: Vec<String>,
     /// The symbol it lies behind; assembly has one and may have no line.
@@ -180,7 +183,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn of(loader: &Loader, at: u64) -> Self {
+    pub fn of(loader: &Loader, at: u64) -> Self {
         let mut lines = Vec::new();
         if let Ok(mut frames) = loader.find_frames(at) {
             while let Ok(Some(frame)) = frames.next() {
@@ -196,7 +199,7 @@ impl Place {
     }
 
     /// Whether it was written in `what`: a function's path or a file's.
-    pub(super) fn is_in(&self, what: &str) -> bool {
+    pub fn is_in(&self, what: &str) -> bool {
         let in_file = self.lines.first().is_some_and(|line| line.starts_with(&format!("{what}:")));
         let in_function = self.symbol.as_deref().is_some_and(|symbol| {
             symbol == what

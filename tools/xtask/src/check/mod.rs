@@ -3,13 +3,15 @@
 //! A gate is a rule the compiler does not know. Each is a function from text or bytes to
 //! complaints, so that a test can show it a bad sample and see it bite; each complaint says where.
 
+mod barriers;
 mod calls;
 mod clauses;
 pub mod image;
+pub mod ledger;
 mod licences;
 mod lints;
 mod ppc_opcodes;
-mod returns;
+pub mod returns;
 mod source;
 mod vector;
 

@@ -9,6 +9,7 @@ use crate::error::{Context, Result};
 use crate::toolchain::root;
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use serde::Deserialize;
+use stream::UserReturn;
 
 /// The declared table.
 #[derive(Deserialize)]
@@ -20,18 +21,42 @@ pub struct Table {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+pub struct Row {
     instruction: String,
     at: String,
-    to: To,
+    pub to: To,
     serializes: Serializes,
+    /// Whether it may go to the thread that made the call that it ends.
+    #[serde(default)]
+    thread: Thread,
     why: String,
 }
 
-/// Where a return goes.
-#[derive(Deserialize)]
+/// To whom a return to user mode goes.
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum To {
+enum Thread {
+    /// The thread that entered the kernel, or another.
+    #[serde(rename = "maybe the same")]
+    MaybeTheSame,
+    #[default]
+    Any,
+}
+
+impl Row {
+    /// What the rules of the instruction stream make of it.
+    pub fn user_return(&self) -> UserReturn {
+        match self.thread {
+            Thread::MaybeTheSame => UserReturn::MaybeToTheCaller,
+            Thread::Any => UserReturn::ToAnyThread,
+        }
+    }
+}
+
+/// Where a return goes.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum To {
     User,
     Kernel,
     Firmware,
@@ -50,6 +75,11 @@ impl Table {
         let path = root().join(format!("arch/{arch}/returns.toml"));
         let text = std::fs::read_to_string(&path).context(|| path.display().to_string())?;
         Self::parse(&text).context(|| path.display().to_string())
+    }
+
+    /// The row of an instruction at a place.
+    pub fn find(&self, instruction: &str, place: &Place) -> Option<&Row> {
+        self.rows.iter().find(|row| row.instruction == instruction && place.is_in(&row.at))
     }
 
     fn parse(text: &str) -> std::result::Result<Self, toml::de::Error> {
@@ -81,7 +111,7 @@ pub fn compare(
         }
     }
     complaints.extend(open.into_iter().map(|row| {
-        let Row { instruction, at, to, serializes, why } = row;
+        let Row { instruction, at, to, serializes, why, thread: _ } = row;
         let to = match to {
             To::User => "user mode",
             To::Kernel => "the kernel",

@@ -4,15 +4,18 @@ use super::probe::{Finding, Probe};
 use crate::arch::Arch;
 use crate::build::{self, Built};
 use crate::error::{Error, Result};
+use crate::executed;
 use crate::guest::{self, Ending, Input, Output, Report};
+use crate::oracle::Oracle;
 use crate::qemu::{self, Machine};
 use crate::run::describe;
 use crate::test::conformance;
 use crate::test::report::Verdict;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Toolchain, root};
 use crate::trace::rules;
 use crate::variant::Variant;
 use ::trace::{Trace, check};
+use arch_contract::mutant::ALL;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +25,8 @@ use std::time::Duration;
 pub struct Guests {
     built: BTreeMap<Arch, Result<Built>>,
     qemu: BTreeMap<Arch, std::path::PathBuf>,
+    /// The plugin that records executed instructions, where a probe wants it.
+    oracles: BTreeMap<Arch, Result<Oracle>>,
 }
 
 impl Guests {
@@ -32,9 +37,14 @@ impl Guests {
         let toolchain = Toolchain::find()?;
         let kernel = Variant::default().for_testing();
         let build = |arch| (arch, build::variant(&toolchain, arch, kernel));
+        let recorded = |arch: &Arch| {
+            probes.iter().any(|probe| matches!(probe, Probe::Stream(machine, _) if machine == arch))
+        };
+        let oracle = |arch| (arch, Oracle::build(qemu::program(qemu, arch)));
         Ok(Self {
             built: Arch::ALL.into_iter().filter(needed).map(build).collect(),
             qemu: Arch::ALL.into_iter().map(|arch| (arch, qemu::program(qemu, arch))).collect(),
+            oracles: Arch::ALL.into_iter().filter(recorded).map(oracle).collect(),
         })
     }
 
@@ -70,8 +80,15 @@ impl Guests {
             }
             Probe::Test(..) => Vec::new(),
         };
-        if matches!(probe, Probe::Stream(..)) {
-            return Ok(Finding::Unable("this tree has no rules for executed instructions".into()));
+        if let Probe::Stream(_, id) = probe {
+            let oracle = match self.oracles.get(&arch) {
+                Some(Ok(oracle)) => oracle,
+                Some(Err(error)) => return Err(Error::new(error.to_string())),
+                None => return Err(Error::new(format!("no plugin was built for {arch}"))),
+            };
+            let out = root().join(format!("target/stream-{arch}-{id}-{}", mutant.unwrap_or("none")));
+            let (report, verdict) = executed::watch(oracle, built, machine, &out, limit, stop)?;
+            return Ok(stream(id, mutant, &report, verdict));
         }
         let report = guest::run(&machine, Input::None, Output::Keep, Some(limit), stop)?;
         Ok(match probe {
@@ -109,6 +126,15 @@ fn trace(arch: Arch, id: &str, report: &Report) -> Finding {
         Finding::Green if events.events.is_empty() => Finding::Unable("the kernel printed no events".into()),
         other => other,
     }
+}
+
+/// The same with the rules for executed instructions: what they say comes first. Of several that are
+/// broken, the one about the mutant's own clause is named, or else the first by name.
+fn stream(id: &str, mutant: Option<&str>, report: &Report, verdict: Option<executed::Verdict>) -> Finding {
+    let Some(executed::Verdict::Broken { clauses, why }) = verdict else { return case(id, report) };
+    let own = ALL.iter().find(|row| Some(row.id) == mutant).map(|row| row.clause.id());
+    let named = own.filter(|own| clauses.contains(own)).or(clauses.first().copied());
+    Finding::red(format!("breaks {}", named.unwrap_or_default()), why)
 }
 
 /// What the way a guest ended says.

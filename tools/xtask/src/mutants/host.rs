@@ -68,25 +68,21 @@ impl Tests {
 
 /// Builds the tests of a suite and lists them.
 fn programs(suite: Suite) -> Result<Vec<Program>> {
-    let mut cargo = Toolchain::host_cargo("test");
-    cargo.args(["--no-run", "-p"]);
-    let own_folder = |name: &str| root().join("target").join(name);
-    let what = match suite {
+    let (mut cargo, what) = match suite {
         Suite::Host(package) => {
-            cargo.arg(package);
-            package
+            let mut cargo = Toolchain::host_cargo("test");
+            cargo.args(["-p", package]);
+            (cargo, package)
         }
-        Suite::Loom => {
-            cargo.args(["protocol", "--release", "--target-dir"]).arg(own_folder("loom"));
-            cargo.env("RUSTFLAGS", "--cfg loom");
-            "loom"
-        }
+        Suite::Loom => (Toolchain::loom_tests(), "loom"),
         Suite::Schedules => {
-            cargo.args(["kernel", "--release", "--target-dir"]).arg(own_folder("schedules"));
+            let mut cargo = Toolchain::host_cargo("test");
+            cargo.args(["-p", "kernel", "--release", "--target-dir"]).arg(root().join("target/schedules"));
             cargo.env("RUSTFLAGS", "--cfg spandrel_schedule");
-            "schedules"
+            (cargo, "schedules")
         }
     };
+    cargo.arg("--no-run");
     let artifacts = build::artifacts(cargo, &format!("building the tests of {what}"))?;
     let mut programs = Vec::new();
     for artifact in artifacts.into_iter().filter(|artifact| artifact.profile.test) {

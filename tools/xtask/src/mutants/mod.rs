@@ -6,25 +6,34 @@
 //! sets the limit after which a mutant counts as one that hangs. Then each mutant runs against each of
 //! its killers. One that is not noticed has survived; one that is noticed otherwise than the golden
 //! matrix ([`golden`]) says is a difference; both fail the run.
+//!
+//! Then come the images in which one instruction that a contract speaks of does nothing ([`patched`]).
 
 mod golden;
 mod guests;
 mod host;
+mod patched;
 mod probe;
 mod table;
 
 use crate::arch::Arch;
+use crate::build;
 use crate::error::Result;
 use crate::guest;
+use crate::oracle::Oracle;
 use crate::pool;
+use crate::qemu;
 use crate::test::glob;
+use crate::toolchain::Toolchain;
 use crate::ui::{self, Colour, Progress};
+use crate::variant::Variant;
 use arch_contract::mutant::{ALL, Row};
 use clap::ValueEnum;
 use golden::{Difference, Kills};
+use patched::Patch;
 use probe::{Finding, Probe};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -133,6 +142,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     };
     let chosen: Vec<Pair> = all.iter().filter(wanted).copied().collect();
     if arguments.list {
+        for patch in arguments.patches()? {
+            ui::line(format_args!("{patch}"));
+        }
         for Pair { row, probe } in &chosen {
             ui::line(format_args!("{} {} {probe}", row.id, row.clause.id()));
         }
@@ -140,7 +152,8 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     let whole = chosen.len() == all.len();
     let mut outcome = Outcome { killed: 0, bad: 0, seen: BTreeMap::new() };
-    if chosen.is_empty() {
+    let patches = arguments.patches()?;
+    if chosen.is_empty() && patches.is_empty() {
         ui::error(&"no mutant has such an id, and no killer such a name; `--list` shows them");
         return Ok(ExitCode::FAILURE);
     }
@@ -163,6 +176,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         ui::line(format_args!("interrupted"));
         return Ok(ExitCode::from(crate::run::INTERRUPTED));
     }
+    outcome.patched(&patches, arguments.qemu.as_deref(), &stop)?;
     let stale = if whole { kills.beyond(&all.iter().map(Pair::names).collect()) } else { Vec::new() };
     if arguments.update {
         outcome.seen.iter().for_each(|((mutant, killer), how)| kills.add(mutant, killer, how));
@@ -188,6 +202,17 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
 impl Arguments {
     fn scope_has(&self, probe: Probe) -> bool {
         self.arch.has(probe.arch())
+    }
+
+    /// The images with one instruction less that are wanted.
+    fn patches(&self) -> Result<Vec<Patch>> {
+        let mut patches = Vec::new();
+        for arch in Arch::ALL.into_iter().filter(|arch| self.arch.has(Some(*arch))) {
+            patches.extend(patched::all(arch)?);
+        }
+        let filter = self.filter.as_ref();
+        patches.retain(|patch| filter.is_none_or(|filter| glob::matches(filter, &patch.to_string())));
+        Ok(patches)
     }
 }
 
@@ -255,6 +280,39 @@ impl Outcome {
                 }
             },
         );
+    }
+
+    /// Runs the images in which one instruction does nothing.
+    fn patched(&mut self, patches: &[Patch], qemu: Option<&Path>, stop: &AtomicBool) -> Result<()> {
+        for arch in Arch::ALL {
+            let patches: Vec<_> = patches.iter().filter(|patch| patch.arch == arch).collect();
+            if patches.is_empty() {
+                continue;
+            }
+            let toolchain = Toolchain::find()?;
+            let image = |kernel| patched::Image::read(build::variant(&toolchain, arch, kernel)?);
+            let compared = image(Variant::default())?;
+            let watched = image(Variant::default().for_testing())?;
+            let oracle = Oracle::build(qemu::program(qemu, arch))?;
+            for patch in patches {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                let finding = match &patch.stream {
+                    None => compared.compare_without(patch),
+                    Some(case) => watched.watch_without(patch, case, &oracle, HEALTHY_LIMIT, stop),
+                };
+                match finding? {
+                    Finding::Red { how, .. } => {
+                        self.killed += 1;
+                        let killed = ui::on_stdout(Colour::Green, "killed");
+                        ui::line(format_args!("{killed} {patch}: {how}"));
+                    }
+                    other => self.complain(&format!("{patch} SURVIVED: {}", other.says())),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn judge(&mut self, pair: &Pair, finding: Finding, took: Duration, golden: Option<&Kills>, left: usize) {

@@ -1,5 +1,5 @@
 //! The tests that run here: unit tests of the generic kernel over the simulated machine, of the
-//! archive readers, of these tools. Built once by cargo, then each test program is run and its
+//! archive readers, of these tools; and the protocols of CPUs against loom's atomics. Built once by cargo, then each test program is run and its
 //! lines read, so that every test is a case.
 
 use super::report::{Case, Results, Verdict};
@@ -15,12 +15,23 @@ use std::time::Instant;
 
 /// Runs them.
 pub fn run(wanted: &dyn Fn(&str) -> bool, stop: &AtomicBool, results: &mut Results) -> Result<()> {
-    let mut cargo = Toolchain::host_cargo("test");
+    built(Toolchain::host_cargo("test"), "the host tests", wanted, stop, results)?;
+    built(Toolchain::loom_tests(), "the loom tests", wanted, stop, results)
+}
+
+/// Builds the tests of `cargo` and runs them.
+fn built(
+    mut cargo: Command,
+    what: &str,
+    wanted: &dyn Fn(&str) -> bool,
+    stop: &AtomicBool,
+    results: &mut Results,
+) -> Result<()> {
     cargo.arg("--no-run");
-    let artifacts = match build::artifacts(cargo, "building the host tests") {
+    let artifacts = match build::artifacts(cargo, &format!("building {what}")) {
         Ok(artifacts) => artifacts,
         Err(error) => {
-            results.add(Case::failed("host/build".into(), error.to_string()), None);
+            results.add(Case::failed(format!("host/build {what}"), error.to_string()), None);
             return Ok(());
         }
     };

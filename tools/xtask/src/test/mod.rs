@@ -1,9 +1,10 @@
 //! `tools/x test`: the host tests, and the guest cases on both machines.
 //!
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
-//! console. [`cases`] has those of one CPU, [`matrix`] many CPUs and the kernels that are built in
-//! other ways, [`watched`] what the plugin must have seen, [`bad_boot`] what must be refused. Two
-//! guests run at a time. Every case ends in one line; the last line counts them.
+//! console. [`cases`] has those of one CPU, [`many`] many CPUs and the kernels that are built in
+//! other ways, [`watched`] what the plugin must have seen, [`streams`] what CPUs must have executed,
+//! [`bad_boot`] what must be refused. Two guests run at a time. Every case ends in one line; the last
+//! line counts them.
 
 mod bad_boot;
 mod bad_elf;
@@ -12,14 +13,16 @@ pub mod conformance;
 pub mod glob;
 mod host;
 pub mod known;
-mod matrix;
+mod many;
 pub mod report;
 mod runner;
+mod streams;
 mod watched;
 
 use crate::arch::Arch;
 use crate::error::Result;
 use crate::guest;
+use crate::matrix::{self, Matrix};
 use crate::qemu::{self, Threads};
 use crate::ui;
 use crate::variant::Lifetime;
@@ -98,8 +101,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     for &arch in arguments.arch.machines() {
         let mut rows = cases::all(arch);
-        rows.extend(matrix::all(arch));
+        rows.extend(many::all(arch));
         rows.extend(watched::all(arch));
+        rows.extend(streams::all(arch));
         rows.extend(bad_boot::all(arch));
         rows.retain(|case| wanted(&case.name));
         if let Some(lifetime) = arguments.lifetime {
@@ -135,11 +139,12 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     let interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
     results.finish();
-    if arguments.arch == Scope::All && arguments.filter.is_none() && !interrupted {
-        results.unused();
+    if arguments.filter.is_none() && !interrupted {
+        whole(arguments.arch, &mut results)?;
     }
     if let Some(folder) = &arguments.report {
         results.write(folder)?;
+        Matrix::of(&results.cases).write(folder)?;
     }
     if interrupted {
         ui::line(format_args!("interrupted"));
@@ -147,4 +152,23 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     ui::line(format_args!("{}", results.summary()));
     Ok(if results.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a run of everything that a scope has is also held against: the known failures, and the matrix
+/// in the tree.
+fn whole(scope: Scope, results: &mut report::Results) -> Result<()> {
+    let matrix = Matrix::of(&results.cases);
+    if scope == Scope::All {
+        results.unused();
+        matrix.write(&matrix::report_folder())?;
+    }
+    let ran = |column: &str| match scope {
+        Scope::All => true,
+        Scope::Model => !Arch::ALL.iter().any(|arch| column.starts_with(arch.name())),
+        _ => scope.machines().iter().any(|arch| column.starts_with(arch.name())),
+    };
+    for complaint in matrix.against_the_tree(&ran)? {
+        results.tell(report::Case::failed("ci/matrix.toml".into(), complaint));
+    }
+    Ok(())
 }

@@ -1,13 +1,14 @@
 //! Runs guest cases, two at a time, and judges them.
 
-use super::cases::{Case, Expect, Initrd};
+use super::cases::{Case, Expect, Initrd, Judge};
 use super::known::Platform;
 use super::report::{self, Results, Verdict};
 use crate::arch::Arch;
 use crate::build::{self, Built};
 use crate::error::{Context, Error, Result};
+use crate::executed;
 use crate::guest::{self, Ending, Input, Output, Report};
-use crate::oracle::{self, Oracle};
+use crate::oracle::{self, Oracle, Writes};
 use crate::pool;
 use crate::qemu::{Machine, Threads};
 use crate::run::describe;
@@ -120,8 +121,12 @@ fn one(
     machine.kernel = built.kernel.clone();
     machine.initrd = initrd(built, case, files)?;
     let seen = files.with_extension("seen");
-    if case.judge.is_some() {
-        let plugin = common.oracle()?.argument(built, &seen)?;
+    if let Some(judge) = &case.judge {
+        let writes = match judge {
+            Judge::Counts(_) => Writes::Counts,
+            Judge::Stream => Writes::Stream,
+        };
+        let plugin = common.oracle()?.argument(built, &seen, writes)?;
         machine.extra.extend(["-plugin".into(), plugin.into()]);
     }
     let script = Mutex::new(case.script.clone());
@@ -142,8 +147,18 @@ fn one(
     if let Some(complaint) = complaint(case, &report) {
         return Ok(Verdict::Failed(format!("{complaint}\n{}", evidence(built, &report))));
     }
-    let Some(judge) = &case.judge else { return Ok(Verdict::Passed) };
-    let judged = judge(&oracle::read_observed(&seen)?, &Names::read(&built.kernel)?);
+    let judged = match &case.judge {
+        None => return Ok(Verdict::Passed),
+        Some(Judge::Counts(judge)) => judge(&oracle::read_observed(&seen)?, &Names::read(&built.kernel)?),
+        Some(Judge::Stream) => {
+            let verdict = executed::judge(built.arch, &built.kernel, &seen);
+            let _ = std::fs::remove_file(&seen);
+            match verdict? {
+                executed::Verdict::Kept(_) => Ok(()),
+                executed::Verdict::Broken { why, .. } => Err(why),
+            }
+        }
+    };
     Ok(judged.map_or_else(Verdict::Failed, |()| Verdict::Passed))
 }
 

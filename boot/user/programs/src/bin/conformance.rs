@@ -6,10 +6,14 @@
 #![no_std]
 #![no_main]
 
-use conformance::{Case, Order, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED, Word, table};
+use conformance::{
+    Announcement, Case, Order, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED, Word, table,
+};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use user_programs::sequence;
+use user_programs::watch;
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, CURRENT, JoinHandle};
@@ -185,6 +189,15 @@ impl Os for User {
 
     fn join(&self, thread: JoinHandle<()>) -> Result<(), Error> {
         thread.join()
+    }
+
+    fn announce(&self, what: Announcement) {
+        watch::announce(what);
+    }
+
+    fn endless_sequence(&self, area: Word, turns: Word) {
+        // SAFETY: the case has registered the area; both lie in the arena, where nothing of Rust's is.
+        unsafe { sequence::endless(word(area).cast(), word(turns)) };
     }
 
     fn say(&self, line: fmt::Arguments<'_>) {

@@ -11,8 +11,11 @@
 //!
 //! where `code` is 4 × window, plus 1 for an end, plus 2 for all CPUs; on ppc64le the four
 //! instructions, in that order, are the low two bits of it. No compiler writes either.
+//!
+//! The last windows are not counted: their marks tell the [rules](crate::rules) what they could not
+//! see from instructions alone ([`Watched`]).
 
-use crate::instruction::{Arch, words};
+use crate::{Arch, words};
 
 /// How many windows there are.
 pub const WINDOWS: usize = 16;
@@ -40,7 +43,34 @@ pub struct Mark {
     pub edge: Edge,
 }
 
+/// What a mark says to the rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Watched {
+    /// A user program is about to ask for core serialization in its process.
+    AsksForCoreSync,
+    /// It was told that this is done.
+    WasToldOfCoreSync,
+    /// It was refused.
+    WasRefusedCoreSync,
+    /// The kernel is about to store whose user code may run on this CPU, which membarrier samples.
+    EntersMm,
+    /// The kernel is about to store that nobody's may.
+    LeavesMm,
+}
+
 impl Mark {
+    /// What the rules make of it, if anything.
+    pub const fn watched(self) -> Option<Watched> {
+        match (self.window, self.scope, self.edge) {
+            (15, Scope::ThisCpu, Edge::Begin) => Some(Watched::AsksForCoreSync),
+            (15, Scope::ThisCpu, Edge::End) => Some(Watched::WasToldOfCoreSync),
+            (15, Scope::AllCpus, Edge::End) => Some(Watched::WasRefusedCoreSync),
+            (14, Scope::ThisCpu, Edge::Begin) => Some(Watched::EntersMm),
+            (14, Scope::ThisCpu, Edge::End) => Some(Watched::LeavesMm),
+            _ => None,
+        }
+    }
+
     /// The mark with this code, the inverse of [`code`](Self::code). `None` for what is no code.
     pub const fn from_code(code: u32) -> Option<Self> {
         if code >= 4 * WINDOWS as u32 {

@@ -1,0 +1,306 @@
+//! The rules, one for each promise that shows in the order of instructions, and what holds a stream
+//! against them.
+//!
+//! All rules look at one state per CPU, which follows the stream record by record. A rule never takes
+//! the kernel's word for what it did; it takes the image's tables for what an instruction at an
+//! address is there for ([`Image`]), and the instruction's bytes for what it does.
+
+mod invalidation;
+mod returns;
+mod windows;
+
+use crate::processes::{Process, Processes};
+use crate::{Arch, Event, Instruction, Record, Watched};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What the tables of a linked image say of addresses.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub arch: Arch,
+    /// The declared return instructions that lead to user mode, and what their table says of each.
+    pub returns: BTreeMap<u64, UserReturn>,
+    /// Where a full barrier stands for its own sake. A lock's instruction is one, too, but one that
+    /// nobody may rely on.
+    pub barriers: BTreeSet<u64>,
+    /// Instructions after which interrupts may be taken: on ppc64le, where the kernel gives the CPU up.
+    pub enables_interrupts: BTreeSet<u64>,
+}
+
+/// What is said of a return to user mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UserReturn {
+    /// Also to whoever made the call that it ends.
+    MaybeToTheCaller,
+    /// To any thread.
+    ToAnyThread,
+}
+
+/// A rule: the clause, and what it demands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rule {
+    pub clause: &'static str,
+    pub law: &'static str,
+}
+
+macro_rules! rules {
+    ($($name:ident $clause:literal $law:literal;)*) => {
+        $(pub(crate) const $name: Rule = Rule { clause: $clause, law: $law };)*
+        /// All of them.
+        pub const RULES: &[Rule] = &[$($name),*];
+    };
+}
+
+rules! {
+    DECLARED_RETURN "RET-1" "User mode is entered by a return instruction of the declared table.";
+    SERIALIZED "RET-2" "After a core-sync request returned, no CPU executes user code of that process that has not serialized since the request was made.";
+    INTERRUPTS_OFF "RET-3" "Interrupts are off when a return instruction to user mode is executed.";
+    RETURN_SERIALIZES "RET-4" "Where returns are said to serialize, the one that was executed does.";
+    LEAVES_ORDERED "BAR-4" "Between user code and the store that says the CPU left its address space lies a full barrier.";
+    ENTERS_ORDERED "BAR-5" "Between the store that says whose user code may run and that user code lies a full barrier.";
+    JOINS_ORDERED "CTX-3" "Between that store and the load of an address space lies a full barrier.";
+    LOAD_SYNCHRONIZED "CTX-4" "A write of the PID register is followed by isync, then by ptesync, before anything else.";
+    LOCAL_FLUSH "TLB-2" "tlbiel lies between two ptesync, and is followed by isync.";
+    BROADCAST_FLUSH "TLB-3" "tlbie lies behind a ptesync and is followed by eieio, tlbsync, ptesync.";
+    RESERVATION_CLEARED "MIG-3" "A return to another thread comes after a conditional store since the kernel was entered.";
+    CODE_PUBLISHED "CODE-2" "dcbst is followed by sync, icbi by sync and isync.";
+    WINDOW_CLOSED "USR-1" "The window to user memory is closed before user mode, and its register is written between two isync.";
+}
+
+/// A broken rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    pub rule: Rule,
+    /// The number of the record that shows it.
+    pub record: usize,
+    pub cpu: u8,
+    /// The instruction that shows it.
+    pub at: u64,
+    /// What was missing, in words.
+    pub why: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, record, cpu, at, why } = self;
+        write!(f, "{}: CPU {cpu}, {at:#x} (record {record}): {why}. {}", rule.clause, rule.law)
+    }
+}
+
+/// When something happened: the number of its record, plus one; 0 is before all of them.
+type Time = usize;
+
+/// Where a CPU is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Mode {
+    #[default]
+    Kernel,
+    User(Process),
+}
+
+/// What is known of one CPU.
+#[derive(Clone, Debug, Default)]
+struct Cpu {
+    mode: Mode,
+    /// The process that it was in when it entered the kernel.
+    left: Option<Process>,
+    /// The last instruction of the kernel that was recorded, since it entered.
+    last: Option<(Instruction, u64)>,
+    entered_kernel: Time,
+    serialized: Time,
+    /// A full barrier for its own sake.
+    barrier: Time,
+    /// The last store of whose user code may run, and of that nobody's may.
+    entered_mm: Time,
+    left_mm: Time,
+    left_user: Time,
+    conditional_store: Time,
+    interrupts: Interrupts,
+    invalidation: invalidation::State,
+    window: windows::State,
+}
+
+impl Cpu {
+    /// Whether the last store of whose user code may run is that of an address space, made since user
+    /// mode, and no full barrier came after it.
+    fn owes_barrier_after_entering(&self) -> bool {
+        self.entered_mm > self.left_mm.max(self.left_user) && self.barrier < self.entered_mm
+    }
+}
+
+/// What user mode is entered for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ProcessIs {
+    TheOneThatLeft,
+    Another,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Interrupts {
+    #[default]
+    Off,
+    On,
+}
+
+/// A core-sync request that has returned.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    process: Process,
+    made: Time,
+}
+
+/// Everything, and what is broken so far.
+struct Checker<'a> {
+    image: &'a Image,
+    cpus: BTreeMap<u8, Cpu>,
+    processes: Processes,
+    /// Requests that were made and have not returned.
+    made: Vec<Request>,
+    /// The last one of each process that has returned.
+    returned: Vec<Request>,
+    violations: Vec<Violation>,
+}
+
+/// Holds a stream against all rules.
+pub fn check(image: &Image, stream: &[Record]) -> Vec<Violation> {
+    let mut checker = Checker {
+        image,
+        cpus: BTreeMap::new(),
+        processes: Processes::default(),
+        made: Vec::new(),
+        returned: Vec::new(),
+        violations: Vec::new(),
+    };
+    for (number, record) in stream.iter().enumerate() {
+        checker.follow(number + 1, record);
+    }
+    checker.violations
+}
+
+impl Checker<'_> {
+    fn follow(&mut self, now: Time, record: &Record) {
+        let mut cpu = self.cpus.remove(&record.cpu).unwrap_or_default();
+        let mut broken = Vec::new();
+        match record.event {
+            Event::Executes(instruction) => self.executes(&mut cpu, now, instruction, record, &mut broken),
+            Event::EntersKernel => {
+                cpu.left = if let Mode::User(process) = cpu.mode { Some(process) } else { None };
+                (cpu.mode, cpu.last) = (Mode::Kernel, None);
+                (cpu.entered_kernel, cpu.left_user) = (now, now);
+                cpu.interrupts = Interrupts::Off;
+            }
+            Event::EntersUser { page } => {
+                let process = self.processes.enters(record.cpu, page);
+                let same = cpu.left.is_some_and(|left| self.processes.same(left, process));
+                let process_is = if same { ProcessIs::TheOneThatLeft } else { ProcessIs::Another };
+                returns::enters_user(self.image, &cpu, process_is, &mut broken);
+                windows::enters_user(&cpu.window, &mut broken);
+                if cpu.owes_barrier_after_entering() {
+                    broken.push((ENTERS_ORDERED, "no full barrier since the store".into()));
+                }
+                self.must_have_serialized(&cpu, process, &mut broken);
+                cpu.mode = Mode::User(process);
+            }
+            Event::Marks(mark) => match mark.watched() {
+                Some(watched @ (Watched::EntersMm | Watched::LeavesMm)) => {
+                    let last = cpu.entered_mm.max(cpu.left_mm);
+                    if cpu.left_user > last && cpu.barrier < cpu.left_user {
+                        broken.push((LEAVES_ORDERED, "no full barrier since user mode".into()));
+                    }
+                    let store =
+                        if watched == Watched::EntersMm { &mut cpu.entered_mm } else { &mut cpu.left_mm };
+                    *store = now;
+                }
+                Some(Watched::AsksForCoreSync) => {
+                    if let Mode::User(process) = cpu.mode {
+                        self.made.push(Request { process, made: now });
+                    }
+                }
+                Some(Watched::WasToldOfCoreSync) => {
+                    if let Mode::User(process) = cpu.mode {
+                        self.was_told(&cpu, process, &mut broken);
+                    }
+                }
+                Some(Watched::WasRefusedCoreSync) => {
+                    if let Mode::User(process) = cpu.mode {
+                        self.take_request(process);
+                    }
+                }
+                None => {}
+            },
+        }
+        let violation =
+            |(rule, why)| Violation { rule, record: now - 1, cpu: record.cpu, at: record.at, why };
+        self.violations.extend(broken.into_iter().map(violation));
+        self.cpus.insert(record.cpu, cpu);
+    }
+
+    fn executes(
+        &mut self,
+        cpu: &mut Cpu,
+        now: Time,
+        instruction: Instruction,
+        record: &Record,
+        broken: &mut Vec<Broken>,
+    ) {
+        invalidation::executes(&mut cpu.invalidation, instruction, broken);
+        windows::executes(&mut cpu.window, instruction, broken);
+        if instruction.loads_address_space() {
+            self.processes.loaded(record.cpu);
+            if cpu.owes_barrier_after_entering() {
+                broken.push((JOINS_ORDERED, "no full barrier since the store".into()));
+            }
+        }
+        if instruction.serializes() {
+            cpu.serialized = now;
+        }
+        if instruction.is_full_barrier() && self.image.barriers.contains(&record.at) {
+            cpu.barrier = now;
+        }
+        match instruction {
+            Instruction::Stcx => cpu.conditional_store = now,
+            Instruction::Sti => cpu.interrupts = Interrupts::On,
+            Instruction::Cli | Instruction::Mtmsrd => cpu.interrupts = Interrupts::Off,
+            _ if self.image.enables_interrupts.contains(&record.at) => cpu.interrupts = Interrupts::On,
+            _ => {}
+        }
+        cpu.last = Some((instruction, record.at));
+    }
+
+    /// The first request of `process` that has not returned: of several, nobody can tell which was
+    /// made first by whom, and the first demands least.
+    fn take_request(&mut self, process: Process) -> Option<Request> {
+        let same = |request: &Request| self.processes.same(request.process, process);
+        let index = self.made.iter().position(same)?;
+        Some(self.made.remove(index))
+    }
+
+    /// A request of `process` has returned, on the CPU `asker`, which stands in user mode.
+    fn was_told(&mut self, asker: &Cpu, process: Process, broken: &mut Vec<Broken>) {
+        let Some(request) = self.take_request(process) else { return };
+        if asker.serialized < request.made {
+            broken.push((SERIALIZED, "the caller's own CPU has not serialized".into()));
+        }
+        // Whoever is in user mode all the while is looked at now, the others when they come back.
+        for (number, cpu) in &self.cpus {
+            if let Mode::User(other) = cpu.mode
+                && self.processes.same(other, process)
+                && cpu.serialized < request.made
+            {
+                broken.push((SERIALIZED, format!("CPU {number} runs on without having serialized")));
+            }
+        }
+        self.returned.push(request);
+    }
+
+    /// A CPU comes to user code of `process`.
+    fn must_have_serialized(&self, cpu: &Cpu, process: Process, broken: &mut Vec<Broken>) {
+        let late = self.returned.iter().rev().find(|request| self.processes.same(request.process, process));
+        if late.is_some_and(|request| cpu.serialized < request.made) {
+            broken.push((SERIALIZED, "it has not serialized since the request".into()));
+        }
+    }
+}
+
+/// A rule, and what was missing.
+type Broken = (Rule, String);

@@ -1,0 +1,285 @@
+//! Recorded streams that break each rule, and their right twins.
+
+use crate::Instruction::*;
+use crate::{Arch, Event, Image, Instruction, Mark, RULES, Record, UserReturn, check};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Addresses that the image's tables know.
+const QUICK_RETURN: u64 = 0x100;
+const FULL_RETURN: u64 = 0x104;
+const BARRIER: u64 = 0x200;
+const CEDE: u64 = 0x300;
+/// One that they do not.
+const ELSEWHERE: u64 = 0x900;
+
+fn image(arch: Arch) -> Image {
+    Image {
+        arch,
+        returns: BTreeMap::from([
+            (QUICK_RETURN, UserReturn::MaybeToTheCaller),
+            (FULL_RETURN, UserReturn::ToAnyThread),
+        ]),
+        barriers: BTreeSet::from([BARRIER]),
+        enables_interrupts: BTreeSet::from([CEDE]),
+    }
+}
+
+/// The stream of a guest, event by event.
+#[derive(Clone, Default)]
+struct Stream(Vec<Record>);
+
+impl Stream {
+    fn event(mut self, cpu: u8, event: Event, at: u64) -> Self {
+        self.0.push(Record { cpu, event, at });
+        self
+    }
+    /// Kernel instructions, at an address that no table knows.
+    fn runs(self, cpu: u8, instructions: &[Instruction]) -> Self {
+        let run = |stream: Self, &instruction| stream.event(cpu, Event::Executes(instruction), ELSEWHERE);
+        instructions.iter().fold(self, run)
+    }
+    fn at(self, cpu: u8, instruction: Instruction, at: u64) -> Self {
+        self.event(cpu, Event::Executes(instruction), at)
+    }
+    /// A full barrier for its own sake.
+    fn barrier(self, cpu: u8, instruction: Instruction) -> Self {
+        self.at(cpu, instruction, BARRIER)
+    }
+    fn enters_kernel(self, cpu: u8) -> Self {
+        self.event(cpu, Event::EntersKernel, ELSEWHERE)
+    }
+    /// User code of the process whose page this is.
+    fn user(self, cpu: u8, page: u64) -> Self {
+        self.event(cpu, Event::EntersUser { page }, 0x40_0000)
+    }
+    fn mark(self, cpu: u8, code: u32) -> Self {
+        self.event(cpu, Event::Marks(Mark::from_code(code).unwrap()), ELSEWHERE)
+    }
+    fn enters_mm(self, cpu: u8) -> Self {
+        self.mark(cpu, 56)
+    }
+    fn leaves_mm(self, cpu: u8) -> Self {
+        self.mark(cpu, 57)
+    }
+    fn asks(self, cpu: u8) -> Self {
+        self.mark(cpu, 60)
+    }
+    fn was_told(self, cpu: u8) -> Self {
+        self.mark(cpu, 61)
+    }
+    /// By the return that is not serializing on x86_64.
+    fn quick(self, cpu: u8, page: u64) -> Self {
+        self.at(cpu, Sysretq, QUICK_RETURN).user(cpu, page)
+    }
+    /// By the one that is.
+    fn full(self, cpu: u8, page: u64) -> Self {
+        self.at(cpu, Iretq, FULL_RETURN).user(cpu, page)
+    }
+    fn broken(&self, arch: Arch) -> Vec<&'static str> {
+        check(&image(arch), &self.0).into_iter().map(|violation| violation.rule.clause).collect()
+    }
+}
+
+/// This stream breaks this rule, once, and its twin breaks none.
+#[track_caller]
+fn breaks(arch: Arch, clause: &str, wrong: Stream, right: Stream) {
+    assert!(RULES.iter().any(|rule| rule.clause == clause), "{clause} is no rule");
+    assert_eq!(wrong.broken(arch), [clause]);
+    assert_eq!(right.broken(arch), [""; 0]);
+}
+
+fn x86(clause: &str, wrong: Stream, right: Stream) {
+    breaks(Arch::X86_64, clause, wrong, right);
+}
+
+/// A process on two CPUs asks, on CPU 0, for core serialization; `other` is what CPU 1 does from its
+/// request to its next user instruction, if there is one.
+fn request(other: impl Fn(Stream) -> Stream) -> Stream {
+    let asked = Stream::default().full(0, 1).full(1, 1).asks(0).enters_kernel(0).enters_kernel(1);
+    other(asked.runs(0, &[Cpuid])).quick(0, 1).was_told(0)
+}
+
+#[test]
+fn ret_2_the_other_cpu_comes_back_without_having_serialized() {
+    x86(
+        "RET-2",
+        request(|stream| stream.quick(1, 1)),
+        request(|stream| stream.runs(1, &[Cpuid]).quick(1, 1)),
+    );
+}
+
+#[test]
+fn ret_2_the_other_cpu_comes_back_later() {
+    let later = |instructions: &[Instruction]| request(|stream| stream).runs(1, instructions).quick(1, 1);
+    x86("RET-2", later(&[Wrmsr]), later(&[Serialize]));
+}
+
+#[test]
+fn ret_2_the_other_cpu_was_never_interrupted() {
+    let asks = |other: Stream| other.asks(0).enters_kernel(0).runs(0, &[Cpuid]).quick(0, 1).was_told(0);
+    let same_process = Stream::default().full(0, 1).full(1, 1);
+    let another = Stream::default().full(0, 1).full(1, 2);
+    x86("RET-2", asks(same_process), asks(another));
+}
+
+#[test]
+fn ret_2_the_callers_own_cpu() {
+    let own = |instructions: &[Instruction]| {
+        Stream::default().full(0, 1).asks(0).enters_kernel(0).runs(0, instructions).quick(0, 1).was_told(0)
+    };
+    // Something that serialized before the request is no help.
+    let before = Stream::default().full(0, 1).enters_kernel(0).runs(0, &[Cpuid]).quick(0, 1);
+    let before = before.asks(0).enters_kernel(0).quick(0, 1).was_told(0);
+    x86("RET-2", own(&[Mfence, Wrmsr]), own(&[Iretq]));
+    x86("RET-2", before, own(&[MovToCr3]));
+}
+
+/// The seed of the whole suite: a CPU that holds the process lazily comes back without a switch.
+#[test]
+fn ret_2_a_lazy_cpu_comes_back() {
+    let lazy = |instructions: &[Instruction]| {
+        let left = Stream::default().full(0, 1).full(1, 1).enters_kernel(1).barrier(1, Locked).leaves_mm(1);
+        let asked = left.asks(0).enters_kernel(0).runs(0, &[Cpuid]).quick(0, 1).was_told(0);
+        asked.enters_mm(1).barrier(1, Locked).runs(1, instructions).quick(1, 1)
+    };
+    x86("RET-2", lazy(&[]), lazy(&[Iretq]));
+}
+
+/// Power's returns serialize: the evidence is that they were executed.
+#[test]
+fn ret_2_ret_4_on_power_the_return_does() {
+    let stream = |back: Instruction| {
+        let asked = Stream::default().runs(0, &[Stcx]).at(0, Rfid, FULL_RETURN).user(0, 1);
+        asked.asks(0).enters_kernel(0).at(0, back, QUICK_RETURN).user(0, 1).was_told(0)
+    };
+    assert_eq!(stream(Rfscv).broken(Arch::Ppc64le), [""; 0]);
+    // No such return exists; a port that had one would not be one whose returns serialize.
+    assert_eq!(stream(Rfebb).broken(Arch::Ppc64le), ["RET-4", "RET-2"]);
+}
+
+#[test]
+fn ret_1_an_undeclared_way() {
+    let back = |at| Stream::default().full(0, 1).enters_kernel(0).at(0, Sysretq, at).user(0, 1);
+    x86("RET-1", back(ELSEWHERE), back(QUICK_RETURN));
+    let nothing = Stream::default().full(0, 1).enters_kernel(0).user(0, 1);
+    x86("RET-1", nothing, Stream::default());
+    let after_more = Stream::default().at(0, Sysretq, QUICK_RETURN).runs(0, &[Cli]).user(0, 1);
+    x86("RET-1", after_more, Stream::default());
+}
+
+#[test]
+fn ret_3_interrupts_on() {
+    let back = |instructions: &[Instruction]| Stream::default().runs(0, instructions).full(0, 1);
+    x86("RET-3", back(&[Sti]), back(&[Sti, Cli]));
+    let cede = |after: &[Instruction]| {
+        Stream::default()
+            .runs(0, &[Stcx])
+            .at(0, Hcall, CEDE)
+            .runs(0, after)
+            .at(0, Rfid, FULL_RETURN)
+            .user(0, 1)
+    };
+    breaks(Arch::Ppc64le, "RET-3", cede(&[]), cede(&[Mtmsrd]));
+}
+
+#[test]
+fn bar_4_user_code_then_the_store() {
+    let leaves = |stream: Stream| stream.leaves_mm(0);
+    let left = Stream::default().full(0, 1).enters_kernel(0);
+    x86("BAR-4", leaves(left.clone()), leaves(left.clone().barrier(0, Locked)));
+    // A lock is a barrier that nobody may rely on.
+    x86("BAR-4", leaves(left.clone().runs(0, &[Locked])), leaves(left.clone().barrier(0, Mfence)));
+    let light = leaves(left.clone().barrier(0, Lwsync));
+    breaks(Arch::X86_64, "BAR-4", light, leaves(left.barrier(0, Sync)));
+}
+
+#[test]
+fn bar_5_the_store_then_user_code() {
+    let enters = |stream: Stream| stream.full(0, 1);
+    let stored = Stream::default().barrier(0, Locked).enters_mm(0);
+    x86("BAR-5", enters(stored.clone()), enters(stored.barrier(0, Locked)));
+}
+
+#[test]
+fn ctx_3_the_store_then_the_load() {
+    let loads = |stream: Stream| stream.runs(0, &[MovToCr3]).barrier(0, Locked).full(0, 1);
+    let stored = Stream::default().enters_mm(0);
+    x86("CTX-3", loads(stored.clone()), loads(stored.barrier(0, Locked)));
+    // The kernel's own tables are nobody's.
+    assert_eq!(Stream::default().leaves_mm(0).runs(0, &[MovToCr3]).broken(Arch::X86_64), [""; 0]);
+}
+
+/// Sequences of ppc64le: what is wrong, and what is right.
+#[track_caller]
+fn sequence(clause: &str, wrong: &[Instruction], right: &[Instruction]) {
+    let run = |instructions: &[Instruction]| Stream::default().runs(0, instructions).runs(0, &[Hcall]);
+    breaks(Arch::Ppc64le, clause, run(wrong), run(right));
+}
+
+#[test]
+fn ctx_4_a_load_is_synchronized() {
+    sequence("CTX-4", &[MtPidr], &[MtPidr, Isync, Ptesync]);
+    sequence("CTX-4", &[MtPidr, Ptesync], &[MtPidr, Isync, Ptesync]);
+    sequence("CTX-4", &[MtPidr, Isync], &[MtPidr, Isync, Ptesync]);
+    sequence("CTX-4", &[MtPidr, Isync, Sync], &[MtPidr, Isync, Ptesync, Sync]);
+}
+
+#[test]
+fn tlb_2_a_local_flush_is_fenced() {
+    let right = &[Ptesync, Tlbiel, Tlbiel, Ptesync, Isync];
+    sequence("TLB-2", &[Tlbiel, Ptesync, Isync], right);
+    sequence("TLB-2", &[Ptesync, Tlbiel], right);
+    sequence("TLB-2", &[Ptesync, Tlbiel, Isync], right);
+    sequence("TLB-2", &[Ptesync, Tlbiel, Ptesync], right);
+}
+
+#[test]
+fn tlb_3_a_broadcast_is_completed() {
+    let right = &[Ptesync, Tlbie, Tlbie, Ptesync, Tlbie, Eieio, Tlbsync, Ptesync, Isync];
+    sequence("TLB-3", &[Tlbie, Eieio, Tlbsync, Ptesync], right);
+    sequence("TLB-3", &[Ptesync, Tlbie], right);
+    sequence("TLB-3", &[Ptesync, Tlbie, Ptesync], right);
+    sequence("TLB-3", &[Ptesync, Tlbie, Tlbsync], right);
+    sequence("TLB-3", &[Ptesync, Tlbie, Eieio, Ptesync], right);
+    sequence("TLB-3", &[Ptesync, Tlbie, Eieio, Tlbsync, Isync], right);
+}
+
+#[test]
+fn code_2_code_is_published() {
+    let right = &[Dcbst, Dcbst, Sync, Icbi, Icbi, Sync, Isync];
+    sequence("CODE-2", &[Dcbst, Icbi, Sync, Isync], right);
+    sequence("CODE-2", &[Dcbst, Sync], right);
+    sequence("CODE-2", &[Dcbst, Sync, Icbi, Isync], right);
+    sequence("CODE-2", &[Dcbst, Sync, Icbi, Sync], right);
+}
+
+#[test]
+fn mig_3_a_reservation_is_cleared() {
+    let back = |instructions: &[Instruction], at| {
+        let away = Stream::default().runs(0, &[Stcx]).at(0, Rfid, FULL_RETURN).user(0, 1).enters_kernel(0);
+        away.runs(0, instructions).at(0, Rfid, at).user(0, 1)
+    };
+    breaks(Arch::Ppc64le, "MIG-3", back(&[], FULL_RETURN), back(&[Larx, Stcx], FULL_RETURN));
+    breaks(Arch::Ppc64le, "MIG-3", back(&[Larx], FULL_RETURN), back(&[], QUICK_RETURN));
+    // By the quick way to another process.
+    let switched = |instructions: &[Instruction]| {
+        let away = Stream::default().runs(0, &[Stcx]).at(0, Rfid, FULL_RETURN).user(0, 1).enters_kernel(0);
+        let loaded = away.runs(0, &[MtPidr, Isync, Ptesync]).runs(0, instructions);
+        loaded.at(0, Rfscv, QUICK_RETURN).user(0, 2)
+    };
+    breaks(Arch::Ppc64le, "MIG-3", switched(&[]), switched(&[Stcx]));
+}
+
+#[test]
+fn usr_1_the_window_is_closed() {
+    let back = |instructions: &[Instruction]| Stream::default().runs(0, instructions).full(0, 1);
+    x86("USR-1", back(&[Stac]), back(&[Stac, Clac]));
+    sequence("USR-1", &[Isync, MtAmr], &[Isync, MtAmr, Isync]);
+}
+
+#[test]
+fn every_rule_has_its_own_name() {
+    for (index, rule) in RULES.iter().enumerate() {
+        assert!(RULES[..index].iter().all(|other| other.clause != rule.clause), "{}", rule.clause);
+    }
+}

@@ -1,0 +1,186 @@
+//! The ledger: every instruction of the image that a contract speaks of, by where it is written.
+//!
+//! An emulator hides most of what these instructions are for, so no run of it misses one that was
+//! deleted. The table `arch/<arch>/instructions.toml` and the image are therefore compared both ways:
+//! an instruction that no row has is new and must be argued for; a row whose instructions are not
+//! there was weakened. Inlining does not matter: the line table knows the functions that each
+//! instruction was inlined from, and a row is about one of them, in every place that it got to.
+//!
+//! What the compiler makes of Rust's atomic operations needs no row.
+
+use crate::arch::Arch;
+use crate::check::image::{code_sections, parse};
+use crate::error::{Context, Result};
+use crate::sites::{self, Site};
+use crate::symbols::{Frame, Names};
+use crate::toolchain::root;
+use serde::Deserialize;
+use stream::Instruction;
+
+/// The declared table.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    #[serde(rename = "site")]
+    pub rows: Vec<Row>,
+}
+
+/// One place in the source.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// A file of the port and a function in it, `context.rs load`, or `*` for those of the file that
+    /// have no row; or a symbol of assembly, with as much of its path as it takes.
+    pub at: String,
+    /// What stands there, in this order, wherever the function was inlined: names of instructions.
+    #[serde(default)]
+    pub sequence: Vec<Name>,
+    /// Or what may stand there, in any order and number, each of it at least once.
+    #[serde(default)]
+    pub any: Vec<Name>,
+    /// What the sequence keeps.
+    pub keeps: String,
+    /// The case that notices, in the executed instructions, if one of them is missing. Without one,
+    /// this comparison does.
+    #[serde(default)]
+    pub stream: Option<String>,
+}
+
+/// An instruction, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(pub Instruction);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        let known = Instruction::from_name(&name).map(Self);
+        known.ok_or_else(|| format!("`{name}` is no instruction that is known"))
+    }
+}
+
+impl Ledger {
+    pub fn read(arch: Arch) -> Result<Self> {
+        let path = root().join(format!("arch/{arch}/instructions.toml"));
+        let text = std::fs::read_to_string(&path).context(|| path.display().to_string())?;
+        Self::parse(&text).context(|| path.display().to_string())
+    }
+
+    fn parse(text: &str) -> std::result::Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// The full barriers that stand for their own sake.
+    pub fn barriers<'a>(&self, found: &'a Found) -> &'a [Site] {
+        let row = self.rows.iter().position(|row| row.at == "barrier.rs full_barrier");
+        row.map_or(&[], |row| &found.of_rows[row])
+    }
+
+    /// The row about an instruction with these frames: that of the innermost function that has one.
+    fn row_of(&self, frames: &[Frame]) -> Option<usize> {
+        let find = |about: &dyn Fn(&Row) -> bool| self.rows.iter().position(about);
+        frames.iter().find_map(|frame| {
+            find(&|row| row.is_about(frame)).or_else(|| find(&|row| row.is_about_the_file_of(frame)))
+        })
+    }
+}
+
+impl Row {
+    fn is_about(&self, frame: &Frame) -> bool {
+        match self.at.split_once(' ') {
+            Some((file, function)) => frame.name() == function && frame.is_in(file),
+            None => {
+                let path = frame.path();
+                path.strip_suffix(self.at.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+            }
+        }
+    }
+
+    fn is_about_the_file_of(&self, frame: &Frame) -> bool {
+        self.at.strip_suffix(" *").is_some_and(|file| frame.is_in(file))
+    }
+
+    /// What is wrong with what was found, in the order of addresses.
+    pub fn complaint(&self, found: &[Site]) -> Option<String> {
+        if found.is_empty() {
+            return Some("nothing of it is in the image".into());
+        }
+        if self.sequence.is_empty() {
+            let missing = self.any.iter().find(|name| found.iter().all(|site| site.instruction != name.0));
+            let other = found.iter().find(|site| !self.any.contains(&Name(site.instruction)));
+            return match (missing, other) {
+                (Some(Name(missing)), _) => Some(format!("{} is missing", missing.name())),
+                (_, Some(site)) => Some(format!("{:#x}: {} is new", site.at, site.instruction.name())),
+                _ => None,
+            };
+        }
+        let mut wanted = self.sequence.iter().cycle();
+        for (site, Name(wanted)) in found.iter().zip(wanted.by_ref()) {
+            if site.instruction != *wanted {
+                let (name, wanted) = (site.instruction.name(), wanted.name());
+                return Some(format!("{:#x}: {name}, where {wanted} should be", site.at));
+            }
+        }
+        let over = found.len() % self.sequence.len();
+        (over != 0).then(|| format!("{} is missing at its end", self.sequence[over].0.name()))
+    }
+}
+
+/// What the compiler makes of atomic operations and fences: only ports have assembly.
+fn is_generated(site: &Site, frames: &[Frame]) -> bool {
+    use Instruction::*;
+    let by_atomics = matches!(site.instruction, Locked | Mfence | Sync | Lwsync | Isync | Larx | Stcx);
+    by_atomics && frames.iter().find(|frame| frame.has_line()).is_some_and(Frame::is_plain_rust)
+}
+
+/// The instructions of an image by the rows that they belong to, and those that no row has.
+pub struct Found {
+    pub of_rows: Vec<Vec<Site>>,
+    pub others: Vec<Site>,
+}
+
+/// Sorts the instructions of an image.
+pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> Vec<Frame>) -> Result<Found> {
+    let file = parse(bytes)?;
+    let mut found = Found { of_rows: vec![Vec::new(); ledger.rows.len()], others: Vec::new() };
+    for (code, base) in code_sections(&file, "the image")? {
+        for site in sites::instructions(arch, code, base) {
+            let frames = frames(site.at);
+            if is_generated(&site, &frames) {
+                continue;
+            }
+            match ledger.row_of(&frames) {
+                Some(row) => found.of_rows[row].push(site),
+                None => found.others.push(site),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Compares the table with an image, each against the other.
+pub fn compare(arch: Arch, name: &str, ledger: &Ledger, found: &Found, names: &Names) -> Vec<String> {
+    let table = format!("arch/{arch}/instructions.toml");
+    let mut complaints = Vec::new();
+    for site in &found.others {
+        let (what, place) = (site.instruction.name(), names.place(site.at));
+        complaints.push(format!(
+            "{name}: {:#x}: {what} in {place}: not in {table}: add it to the row of its function, or a row",
+            site.at
+        ));
+    }
+    for (row, sites) in ledger.rows.iter().zip(&found.of_rows) {
+        if let Some(complaint) = row.complaint(sites) {
+            let wanted: Vec<_> = row.sequence.iter().chain(&row.any).map(|name| name.0.name()).collect();
+            complaints.push(format!(
+                "{name}: {}: {complaint}. {table} has there: {}, which keeps: {}",
+                row.at,
+                wanted.join("; "),
+                row.keeps
+            ));
+        }
+    }
+    complaints
+}

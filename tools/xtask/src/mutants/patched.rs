@@ -1,0 +1,194 @@
+//! Images in which one instruction was replaced by nothing.
+//!
+//! The ledger of a port (`arch/<arch>/instructions.toml`) lists the instructions that the contracts
+//! speak of. For each of them this makes an image in which it does nothing, wherever its function was
+//! inlined, from the linked kernel and without a build; and sees that it is noticed: by the rules for
+//! executed instructions where the ledger names a case, and else by the comparison of ledger and image.
+
+use super::probe::Finding;
+use crate::arch::Arch;
+use crate::build::Built;
+use crate::check::image::parse;
+use crate::check::ledger::{self, Found, Ledger, Row};
+use crate::error::{Context, Error, Result};
+use crate::executed::{self, Verdict};
+use crate::oracle::Oracle;
+use crate::qemu::Machine;
+use crate::sites::Site;
+use crate::symbols::{Frame, Names};
+use crate::test::conformance;
+use crate::toolchain::{read, root};
+use object::elf;
+use object::read::elf::ProgramHeader;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use stream::Instruction;
+
+/// An image with one instruction less.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    pub arch: Arch,
+    /// The function, as the ledger has it, and its row there.
+    at: String,
+    row: usize,
+    /// Which instruction of its sequence, from 0.
+    step: usize,
+    instruction: Instruction,
+    /// The case that notices; none: the comparison does.
+    pub stream: Option<String>,
+}
+
+impl fmt::Display for Patch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { arch, at, step, instruction, .. } = self;
+        write!(f, "{arch}/without/{at}/{} {}", step + 1, instruction.name())
+    }
+}
+
+/// All patches of a machine's kernel.
+///
+/// # Errors
+/// Its ledger cannot be read.
+pub fn all(arch: Arch) -> Result<Vec<Patch>> {
+    let mut patches = Vec::new();
+    for (row, Row { at, sequence, any, stream, .. }) in Ledger::read(arch)?.rows.into_iter().enumerate() {
+        for (step, name) in sequence.iter().chain(&any).enumerate() {
+            let (at, stream, instruction) = (at.clone(), stream.clone(), name.0);
+            patches.push(Patch { arch, at, row, step, instruction, stream });
+        }
+    }
+    Ok(patches)
+}
+
+/// A linked kernel and its ledger.
+pub struct Image {
+    built: Built,
+    bytes: Vec<u8>,
+    ledger: Ledger,
+    found: Found,
+    names: Names,
+    /// The functions of each address, which a patch does not change.
+    frames: RefCell<HashMap<u64, Vec<Frame>>>,
+}
+
+impl Image {
+    /// # Errors
+    /// It or its ledger cannot be read.
+    pub fn read(built: Built) -> Result<Self> {
+        let names = Names::read(&built.kernel)?;
+        let frames = RefCell::default();
+        let (ledger, bytes) = (Ledger::read(built.arch)?, read(&built.kernel)?);
+        let found = ledger::find(built.arch, &ledger, &bytes, &|at| frames_of(&names, &frames, at))?;
+        Ok(Self { built, bytes, ledger, found, names, frames })
+    }
+
+    /// Everywhere the instruction of a patch stands; the same instruction of other steps too, where
+    /// the sequence is not as the ledger has it, because of mutants that sleep in it.
+    fn sites(&self, patch: &Patch) -> impl Iterator<Item = &Site> {
+        let (row, all) = (&self.ledger.rows[patch.row], &self.found.of_rows[patch.row]);
+        let length = row.complaint(all).is_none().then_some(row.sequence.len()).filter(|&length| length > 0);
+        let (step, instruction) = (patch.step, patch.instruction);
+        let all = all.iter().enumerate().filter(move |(place, site)| {
+            site.instruction == instruction && length.is_none_or(|length| place % length == step)
+        });
+        all.map(|(_, site)| site)
+    }
+
+    /// The image with the instruction of a patch replaced.
+    fn without(&self, patch: &Patch) -> Result<Vec<u8>> {
+        let mut bytes = self.bytes.clone();
+        for site in self.sites(patch) {
+            erase(self.built.arch, &mut bytes, site)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Compares the image without the instruction of a patch with its ledger.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn compare_without(&self, patch: &Patch) -> Result<Finding> {
+        let arch = self.built.arch;
+        let complaints = |found: &Found| {
+            ledger::compare(arch, "the image", &self.ledger, found, &self.names).into_iter().next()
+        };
+        if let Some(complaint) = complaints(&self.found) {
+            return Ok(Finding::Unable(complaint));
+        }
+        let frames = |at| frames_of(&self.names, &self.frames, at);
+        let found = ledger::find(arch, &self.ledger, &self.without(patch)?, &frames)?;
+        Ok(match complaints(&found) {
+            Some(complaint) => Finding::red("differs from its ledger", complaint),
+            None => Finding::Green,
+        })
+    }
+
+    /// Boots the image without the instruction of a patch, runs `case` and judges what was executed.
+    ///
+    /// # Errors
+    /// The image cannot be written, or QEMU not be started.
+    pub fn watch_without(
+        &self,
+        patch: &Patch,
+        case: &str,
+        oracle: &Oracle,
+        limit: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Finding> {
+        let bytes = self.without(patch)?;
+        let name = patch.to_string().replace(['/', ' ', '.'], "-");
+        let kernel = root().join(format!("target/{name}"));
+        std::fs::write(&kernel, bytes).context(|| kernel.display().to_string())?;
+        let machine = Machine {
+            qemu: oracle.qemu().into(),
+            cpus: conformance::CPUS,
+            initrd: Some(self.built.initrd.clone()),
+            init_arguments: ["conformance", "each", case].map(Into::into).into(),
+            ..Machine::new(self.built.arch, &kernel)
+        };
+        let watched =
+            executed::watch(oracle, &self.built, machine, &kernel.with_extension("seen"), limit, stop);
+        let _ = std::fs::remove_file(&kernel);
+        let (report, verdict) = watched?;
+        Ok(match verdict {
+            Some(Verdict::Broken { clauses, why }) => {
+                Finding::red(format!("breaks {}", clauses.first().copied().unwrap_or_default()), why)
+            }
+            Some(Verdict::Kept(_)) => Finding::Green,
+            None => Finding::Unable(format!("it ends by {:?}", report.ending)),
+        })
+    }
+}
+
+fn frames_of(names: &Names, known: &RefCell<HashMap<u64, Vec<Frame>>>, at: u64) -> Vec<Frame> {
+    known.borrow_mut().entry(at).or_insert_with(|| names.frames(at)).clone()
+}
+
+/// Replaces an instruction of an ELF file by ones that do nothing.
+fn erase(arch: Arch, bytes: &mut [u8], site: &Site) -> Result<()> {
+    let at =
+        offset(bytes, site.at).ok_or_else(|| Error::new(format!("{:#x} is not in the image", site.at)))?;
+    let place = bytes.get_mut(at..at + site.bytes).ok_or_else(|| Error::new("the image is cut short"))?;
+    match arch {
+        // nop
+        Arch::X86_64 => place.fill(0x90),
+        // ori 0, 0, 0
+        Arch::Ppc64le => place.copy_from_slice(&0x6000_0000u32.to_le_bytes()),
+    }
+    Ok(())
+}
+
+/// Where in the file a linked address is.
+fn offset(bytes: &[u8], at: u64) -> Option<usize> {
+    let file = parse(bytes).ok()?;
+    let endian = file.endian();
+    file.elf_program_headers().iter().filter(|header| header.p_type(endian) == elf::PT_LOAD).find_map(
+        |header| {
+            let inside = at.checked_sub(header.p_vaddr(endian))?;
+            (inside < header.p_filesz(endian)).then_some((header.p_offset(endian) + inside) as usize)
+        },
+    )
+}
