@@ -244,11 +244,11 @@ impl Os for User {
     fn endless_sequence(&self, area: Word, turns: Word) {
         // Every program counter but one lies in it.
         const ABORT: u64 = 0x7_0000;
-        self.store(area.plus(24), ABORT);
-        self.store(area.plus(16), u64::MAX);
-        self.store(area.plus(8), 1);
+        self.store(area.plus(24), ABORT, Order::Plain);
+        self.store(area.plus(16), u64::MAX, Order::Plain);
+        self.store(area.plus(8), 1, Order::Plain);
         while Self::pc().0 != ABORT {
-            self.store(turns, self.load(turns) + 1);
+            self.store(turns, self.load(turns, Order::Plain) + 1, Order::Plain);
             self.pause();
         }
     }
