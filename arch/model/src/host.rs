@@ -4,9 +4,15 @@
 
 #[cfg(spandrel_schedule)]
 pub use schedule::{
-    act_as, atomic, chance, lock, memory::Clock, memory::knowledge, memory::learn, point, sync::Condvar,
-    sync::Receiver, sync::Sender, sync::channel, thread,
+    act_as, atomic, chance, lock, memory::Clock, memory::knowing, memory::knowledge, memory::learn,
+    sync::Condvar, sync::Receiver, sync::Sender, sync::channel, thread,
 };
+
+/// A load of the page-table walker: what it found, and what that released.
+#[cfg(spandrel_schedule)]
+pub(crate) fn walk(entry: &atomic::AtomicU64) -> (u64, Clock) {
+    entry.peek()
+}
 
 #[cfg(not(spandrel_schedule))]
 pub use threads::*;
@@ -46,14 +52,17 @@ mod threads {
 
     /// What an actor knows of the memory: all there is.
     #[derive(Clone, Copy, Default)]
-    pub struct Clock;
+    pub struct Clock(());
 
     impl Clock {
-        pub fn add(&mut self, _other: &Self) {}
+        #[must_use]
+        pub fn and(&self, _other: &Self) -> Self {
+            *self
+        }
     }
 
     pub fn knowledge() -> Clock {
-        Clock
+        Clock(())
     }
 
     pub fn learn(_clock: &Clock) {}
@@ -61,8 +70,16 @@ mod threads {
     /// From here on, the calling thread plays this CPU.
     pub fn act_as(_cpu: usize) {}
 
-    /// Another thread may go on.
-    pub fn point() {}
+    /// Calls `access`, whose loads know `clock` besides.
+    pub fn knowing<R>(_clock: &Clock, access: impl FnOnce() -> R) -> R {
+        access()
+    }
+
+    /// A load of the page-table walker.
+    pub(crate) fn walk(entry: &atomic::AtomicU64) -> (u64, Clock) {
+        // Acquire: pairs with the release of `write_entry`. `PTE-4`
+        (entry.load(atomic::Ordering::Acquire), Clock(()))
+    }
 
     /// Whether something happens that happens once in `of` times.
     pub fn chance(_of: u64) -> bool {

@@ -94,7 +94,9 @@ impl Smp for Model {
         cpu.machine.log(Some(cpu), Event::SendIpi { target: target.number });
         if target.is_started() {
             let shared = cpu.machine.shared(target.number);
-            lock(&shared.carried).add(&knowledge());
+            let mut carried = lock(&shared.carried);
+            *carried = carried.and(&knowledge());
+            drop(carried);
             shared.ipi.store(true, Ordering::SeqCst);
             cpu.machine.nudge();
         }

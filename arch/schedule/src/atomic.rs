@@ -3,6 +3,7 @@
 //! The newest value is in the word itself, the past in the run's [`memory`](crate::memory). So a
 //! word costs nothing where no run is on, is as large as its namesake, and may lie anywhere.
 
+use crate::memory::Clock;
 use crate::run::{self, memory};
 use core::sync::atomic as core_atomic;
 
@@ -56,6 +57,19 @@ macro_rules! atomic {
                     memory.load(self.at(), $to(self.newest()), order, actor, below)
                 });
                 found.map_or_else(|| self.0.load(order), $from)
+            }
+
+            /// A load of the machine's own, which teaches the actor nothing: what was found, and
+            /// what whoever acquires it learns.
+            pub fn peek(&self) -> ($value, Clock) {
+                run::point();
+                let found = memory(|memory, actor, below| {
+                    memory.peek(self.at(), $to(self.newest()), actor, below)
+                });
+                match found {
+                    Some((value, clock)) => ($from(value), clock),
+                    None => (self.0.load(Ordering::Acquire), Clock::default()),
+                }
             }
 
             pub fn store(&self, value: $value, order: Ordering) {

@@ -34,6 +34,14 @@ impl Clock {
         }
     }
 
+    /// What either knows.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut both = *self;
+        both.join(other);
+        both
+    }
+
     /// Whether any access that `accesses` counts, as the first of its actor, is known.
     fn knows_any(&self, accesses: &[u32; ACTORS]) -> bool {
         self.0.iter().zip(accesses).any(|(known, access)| *access != 0 && access <= known)
@@ -66,6 +74,8 @@ pub struct Memory {
     views: [View; ACTORS],
     /// What sequentially consistent fences share.
     fences: Clock,
+    /// What the access that is under way knows besides.
+    pub(crate) besides: Clock,
     /// A load that has a choice takes the newest but once in so many times; 0: always.
     stale_once_in: u64,
 }
@@ -81,7 +91,8 @@ fn releases(order: Ordering) -> bool {
 impl Memory {
     pub(crate) fn new(seed: u64) -> Self {
         let stale_once_in = [2, 4, 16][(seed >> 3) as usize % 3];
-        Self { words: Words::default(), views: Default::default(), fences: Clock::default(), stale_once_in }
+        let (words, views) = (Words::default(), Default::default());
+        Self { words, views, fences: Clock::default(), besides: Clock::default(), stale_once_in }
     }
 
     /// Counts an access of `actor`.
@@ -124,16 +135,42 @@ impl Memory {
         let tick = self.tick(actor);
         let view = &mut self.views[actor];
         let stores = Self::stores(&mut self.words, at, value);
-        let newest = stores.len() - 1;
-        let oldest = (0..newest).rev().find(|index| view.now.knows_any(&stores[index + 1].touched));
-        let oldest = oldest.map_or(0, |replaced| replaced + 1);
-        let index = match oldest < newest && below(self.stale_once_in) == 0 {
-            true => oldest + below((newest - oldest) as u64) as usize,
-            false => newest,
-        };
-        let store = &mut stores[index];
+        let known = view.now.and(&self.besides);
+        let chosen = Self::choose(stores, &known, self.stale_once_in, below);
+        let store = &mut stores[chosen];
         Self::find(store, view, order, actor, tick);
         store.value
+    }
+
+    /// A load by something that is not the actor, but knows what the actor knows. Says what it found
+    /// and what that released.
+    pub(crate) fn peek(
+        &mut self,
+        at: (usize, usize),
+        value: u64,
+        actor: usize,
+        below: &mut dyn FnMut(u64) -> u64,
+    ) -> (u64, Clock) {
+        let known = self.views[actor].now.and(&self.besides);
+        let stores = Self::stores(&mut self.words, at, value);
+        let store = &stores[Self::choose(stores, &known, self.stale_once_in, below)];
+        (store.value, store.release)
+    }
+
+    /// Which of a word's stores is found by who knows `known`.
+    fn choose(
+        stores: &VecDeque<Store>,
+        known: &Clock,
+        stale_once_in: u64,
+        below: &mut dyn FnMut(u64) -> u64,
+    ) -> usize {
+        let newest = stores.len() - 1;
+        let oldest = (0..newest).rev().find(|index| known.knows_any(&stores[index + 1].touched));
+        let oldest = oldest.map_or(0, |replaced| replaced + 1);
+        match oldest < newest && below(stale_once_in) == 0 {
+            true => oldest + below((newest - oldest) as u64) as usize,
+            false => newest,
+        }
     }
 
     /// `actor` has found `store`.
@@ -229,11 +266,13 @@ pub fn learn(clock: &Clock) {
     crate::run::memory(|memory, actor, _| memory.learn(actor, clock));
 }
 
-impl Clock {
-    /// Adds what `other` knows.
-    pub fn add(&mut self, other: &Self) {
-        self.join(other);
-    }
+/// Calls `access`, whose loads know `clock` besides what their actor does: they depend on something
+/// that was found with it. The actor does not learn it.
+pub fn knowing<R>(clock: &Clock, access: impl FnOnce() -> R) -> R {
+    let before = crate::run::know_besides(*clock);
+    let result = access();
+    crate::run::know_besides(before);
+    result
 }
 
 /// Addresses are well enough spread by one multiplication.

@@ -1,6 +1,6 @@
 //! Who goes next.
 
-use crate::memory::Memory;
+use crate::memory::{Clock, Memory};
 use crate::random::Random;
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -189,6 +189,8 @@ struct Me {
     run: Arc<Run>,
     task: usize,
     actor: usize,
+    /// What an access knows besides: see [`knowing`](crate::memory::knowing).
+    besides: Clock,
 }
 
 thread_local! {
@@ -267,7 +269,14 @@ pub(crate) fn memory<R>(
     let me = me()?;
     let mut memory = me.run.memory.lock().unwrap_or_else(PoisonError::into_inner);
     let mut below = |bound| me.run.state().random.below(bound);
+    memory.besides = me.besides;
     Some(access(&mut memory, me.actor, &mut below))
+}
+
+/// Has the accesses of the calling task know `clock` besides; says what they knew until then.
+pub(crate) fn know_besides(clock: Clock) -> Clock {
+    ME.with_borrow_mut(|me| me.as_mut().map(|me| std::mem::replace(&mut me.besides, clock)))
+        .unwrap_or_default()
 }
 
 /// Waits for [`wake`]. What was looked at before still holds: no other task went since.
@@ -314,7 +323,7 @@ pub fn run<R>(setting: Setting, body: impl FnOnce() -> R) -> R {
     state.tasks[task].host = Some(std::thread::current());
     let memory = Mutex::new(Memory::new(setting.seed));
     let run = Arc::new(Run { state: Mutex::new(state), memory });
-    ME.set(Some(Me { run: run.clone(), task, actor: 0 }));
+    ME.set(Some(Me { run: run.clone(), task, actor: 0, besides: Clock::default() }));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let result = body();
         while run.state().tasks[1..].iter().any(|task| task.status == Status::Ready) {

@@ -72,19 +72,17 @@ impl CpuSet {
     }
 }
 
-/// A set that CPUs put themselves into. Who finds that a CPU has left it finds what the CPU wrote as
-/// a member. It orders nothing else: those who rely on who is in it read it after a full barrier
-/// that pairs with one of the CPU's after it joined.
+/// A set that CPUs put themselves into. It orders nothing by itself: those who rely on who is in it
+/// read it after a full barrier that pairs with one of the CPU's after it joined.
 pub struct SharedSet(AtomicU64);
 
 impl SharedSet {
     pub fn new() -> Self {
         Self(AtomicU64::new(0))
     }
-    /// Acquire: pairs with the release of [`leave`](Self::leave).
     #[inline]
     pub fn load(&self) -> CpuSet {
-        CpuSet(self.0.load(Ordering::Acquire))
+        CpuSet(self.0.load(Ordering::Relaxed))
     }
     /// Adds `cpu`; whether it was not in it. Writes only then.
     pub fn join(&self, cpu: CpuId) -> bool {
