@@ -43,18 +43,21 @@ fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
     back(cpu, frame, irq)
 }
 
-/// A yield that is not straightforward.
-#[cold]
+/// A yield of threads that have vector registers.
 #[inline(never)]
-fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+fn take_turns_with_vectors(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
     match quick::take_turns_with_vectors(cpu, &irq) {
         Turn::Next(resume) => resume,
         Turn::Mine => back(cpu, frame, irq),
-        Turn::Unclear => {
-            sched::yield_current(cpu);
-            sched::leave(cpu, irq)
-        }
+        Turn::Vectors | Turn::Unclear => take_turns_slowly(cpu, irq),
     }
+}
+
+/// A yield that is not straightforward.
+#[inline(never)]
+fn take_turns_slowly(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
+    sched::yield_current(cpu);
+    sched::leave(cpu, irq)
 }
 
 /// Any call but the null one and the yield, which must not pay for what this one keeps in registers.
@@ -65,6 +68,7 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
     match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
         Outcome::Done(result) => sched::set_result(registers, result),
         Outcome::Off => return sched::leave(cpu, irq),
+        Outcome::Job(job) => return sched::leave_to_job(cpu, job, irq),
         Outcome::Pending(pending) => {
             sched::wait_pending(cpu, pending, &irq);
             return sched::leave(cpu, irq);
@@ -123,7 +127,8 @@ impl Upcalls<Current> for Upcall {
                 match quick::take_turns(cpu, &irq) {
                     Turn::Next(resume) => return resume,
                     Turn::Mine => {}
-                    Turn::Unclear => return take_turns_slowly(cpu, frame, irq),
+                    Turn::Vectors => return take_turns_with_vectors(cpu, frame, irq),
+                    Turn::Unclear => return take_turns_slowly(cpu, irq),
                 }
             }
             MEMBARRIER => return membarrier(cpu, frame, irq),

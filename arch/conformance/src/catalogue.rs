@@ -109,8 +109,8 @@ rows! {
     "T-23" NotExpressible("maintenance by a user is a call, which is complete when it returns; what of it is left to instructions of user mode is ordered by the writer's own `sync` after it")
         => "ret_2_a_writer_that_moves";
     "T-24" AsItIs => "mig_2_a_stuck_cpu" "mig_2_an_idle_cpu_takes_from_a_stuck_one";
-    "T-44" Translated("a page is writable or executable, never both, so code is written, made executable, and reached through a pointer; pages are used again")
-        => "code_2_code_that_is_written_again" "code_2_what_can_be_executed_is_published";
+    "T-44" NotExpressible("no page that user mode can write is ever executed: there is no call that changes a protection, and memory is not mapped twice; what is left of the law is that each part of the sequence is executed")
+        => "code_2_what_can_be_executed_is_published" "ret_2_a_writer_that_moves" "code-unpublished" "m41" "core-sync-empty";
     "T-45" AsItIs => "ret_2_a_writer_that_moves" "ret_2_entered_after_the_sample" "ret_2_a_request_before_the_store";
     "m1" AsItIs => "m1";
     "m2" AsItIs => "m2";
@@ -133,7 +133,8 @@ rows! {
     "m19" Translated("one word says whose user code may run, whoever brought it: the mutant leaves a task's use unsaid") => "m19";
     "m20" Translated("the registration returns without waiting for the CPUs that run the process") => "m20";
     "m21" Translated("exec is the start of a process: the new one has its maker's registrations") => "m21";
-    "m39" Translated("the way to user mode with a whole frame clears the reservation; it is assembly, so the mutant is a changed image") => "m39";
+    "m39" NotExpressible("what clears the reservation is an instruction of assembly: `tools/x mutants` takes it out of the image, as `ppc64le/without/spandrel_return_full/1 stcx.`")
+        => "mig_3_a_reservation_does_not_outlive_a_switch";
     "m40" AsItIs => "m40";
     "m41" AsItIs => "m41";
     "m42" AsItIs => "m42";

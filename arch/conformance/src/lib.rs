@@ -131,6 +131,12 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// the kernel has started it over.
     fn endless_sequence(&self, area: Word, turns: Word);
 
+    /// Loads and reserves the word `at`, makes the system call `call`, if there is one, and stores what
+    /// was loaded under the reservation: whether it was stored. `None`: the machine has none.
+    fn held_reservation(&self, _at: Word, _call: Option<u64>) -> Option<bool> {
+        None
+    }
+
     /// Prints a line.
     fn say(&self, line: fmt::Arguments<'_>);
 }

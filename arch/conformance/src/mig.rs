@@ -3,6 +3,7 @@
 use crate::outcome::{Outcome, ensure, ensure_eq};
 use crate::world::World;
 use crate::{ARENA, Not, Os, Word};
+use abi::Call;
 
 /// The migrating thread's memory.
 const PATTERN: Word = Word::new(ARENA + (16 << 20));
@@ -118,5 +119,45 @@ pub fn mig_2_an_idle_cpu_takes_from_a_stuck_one<O: Os>(world: &World<O>) -> Outc
     [busy, sticks, waiting].into_iter().try_for_each(|thread| world.join(thread))?;
     ensure!(queued, "the thread ran though both its CPUs were busy");
     ensure!(taken, "the thread was not taken from the stuck CPU");
+    Ok(())
+}
+
+/// A thread reserves a word and gives its CPU to another, which changes the word and changes it back:
+/// the first thread's store under its reservation fails. Without that it does not, which is the
+/// control. `MIG-3`
+pub fn mig_3_a_reservation_does_not_outlive_a_switch<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let [word, turns] = [16, 32].map(|flag| world.flag(flag));
+    let held = |call: Option<Call>| world.os.held_reservation(word, call.map(|call| call as u64));
+    if held(None).is_none() {
+        return Err(Not::Skipped("this machine has no reservations"));
+    }
+    // One may be lost at any time.
+    if !(0..100).any(|_| held(None) == Some(true)) {
+        return Err(Not::Inconclusive("a reservation that nothing disturbs does not last either"));
+    }
+    let rival = world.spawn(1, move |world| {
+        world.wait_until(|world| {
+            let value = world.load(word);
+            world.store(word, value + 1);
+            world.store(word, value);
+            world.store(turns, world.load(turns) + 1);
+            world.load(world.flag(0)) == 1
+        });
+    })?;
+    let (mut switched, mut stored) = (0, 0);
+    for _ in 0..200 {
+        let before = world.load(turns);
+        let store = held(Some(Call::Yield)) == Some(true);
+        if world.load(turns) != before {
+            switched += 1;
+            stored += u64::from(store);
+        }
+    }
+    world.store(world.flag(0), 1);
+    world.join(rival)?;
+    ensure!(switched > 0, "the other thread never ran");
+    ensure_eq!(stored, 0, "stores under a reservation of before a switch, of {switched}");
     Ok(())
 }

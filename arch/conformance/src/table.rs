@@ -123,6 +123,7 @@ rows! {
     mig::mig_1_forced_migrations level 8 cpus 2 Every;
     mig::mig_2_a_stuck_cpu level 8 cpus 3 Every;
     mig::mig_2_an_idle_cpu_takes_from_a_stuck_one level 8 cpus 3 Every;
+    mig::mig_3_a_reservation_does_not_outlive_a_switch level 8 cpus 1 Every;
     // Last: the machine is short of ids from then on.
     smp::smp_3_ids_are_reused_while_a_cpu_is_off role visits level 8 cpus 2 Every;
     ctx::ctx_4_ids_are_reused role page_of_its_own level 6 cpus 1 Every;

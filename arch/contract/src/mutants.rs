@@ -39,7 +39,8 @@ mutants! {
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("ret_2_sync_core_against_a_switch"),
-        Case(Both, "bar_3_store_buffering")];
+        Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M5 "m5" Bar3 "membarrier has no barrier (c) after its last sample." by [
         Loom("bar_3_message_passing")];
     M6 "m6" Bar6 "The handler of a membarrier request has no barrier." by [
@@ -208,7 +209,7 @@ mutants! {
         Case(Both, "bar_2_errors_are_those_of_linux"),
         Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M41 "m41" Code2 "Code is written back to memory, and the instruction caches keep what they have." by [
-        Stream(Ppc64le, "code_2_code_that_is_written_again")];
+        Stream(Ppc64le, "bar_2_a_new_process_starts_unregistered")];
     M42 "m42" Ret2 "The end of a lazy episode takes the core for serialized." by [
         Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
@@ -251,7 +252,7 @@ mutants! {
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
-        Stream(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Stream(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];

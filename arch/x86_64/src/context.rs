@@ -5,7 +5,7 @@
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
-use crate::pcid::Cr3;
+use crate::pcid::{Cr3, Slots};
 use crate::{X86_64, paging};
 use arch_contract::Base;
 use arch_contract::addr::PhysAddr;
@@ -50,7 +50,7 @@ impl Contexts for X86_64 {
     unsafe fn switch_mm(cpu: &Cpu, from: Previously, to: &Loadable<'_, Mm>, _: &IrqsOff) -> Switched {
         let slots = cpu.stale_slots.get();
         let mut stale = to.stale();
-        if slots.has(to.slot()) {
+        if slots != Slots::NONE && slots.has(to.slot()) {
             stale = Stale::Everything;
             cpu.stale_slots.set(slots.without(to.slot()));
         }

@@ -189,16 +189,8 @@ mod exception {
     pub const SIMD: u64 = 19;
 }
 
-/// What the entry code does next.
-#[repr(C)]
-pub struct Next {
-    pub frame: *mut Frame,
-    /// Nonzero: load every register.
-    pub reload_all: u64,
-}
-
 /// A trap from user mode, its registers saved in `frame`.
-pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> Next {
+pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> *mut Frame {
     // SAFETY: the entry code passes the frame it has just filled.
     let saved = unsafe { &*frame };
     // CR2 is good until the next page fault, and nothing here takes one before this line.
@@ -214,18 +206,18 @@ pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame:
     // SAFETY: `frame` is not null: the entry code found its CPU and pushed into it.
     let resume = U::trap(cpu, unsafe { NonNull::new_unchecked(frame) }, trap);
     // Whatever generic code changed, the caller-saved registers of an interrupted program are
-    // only in the frame.
-    Next { frame: resume.frame().as_ptr(), reload_all: 1 }
+    // only in the frame: the entry code loads all of it.
+    resume.frame().as_ptr()
 }
 
 /// A frame whose program counter cannot be returned to: a fault of its thread, not of the kernel.
-pub unsafe extern "C" fn bad_return<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> Next {
+pub unsafe extern "C" fn bad_return<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> *mut Frame {
     // SAFETY: the return path passes the frame of the `Resume` it holds.
     let rip = VirtAddr(unsafe { (*frame).rip });
     let fault = Fault { cause: FaultCause::BadAddress(Access::Execute), pc: rip, address: Some(rip) };
     // SAFETY: a frame of a `Resume` is not null.
     let resume = U::trap(cpu, unsafe { NonNull::new_unchecked(frame) }, Trap::Fault(fault));
-    Next { frame: resume.frame().as_ptr(), reload_all: 1 }
+    resume.frame().as_ptr()
 }
 
 /// Deals with the controller of an interrupt and says what it was.

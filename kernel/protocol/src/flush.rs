@@ -94,6 +94,13 @@ impl FlushLog {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Whether it is still `seen`, which the caller has read before and forgotten up to. Relaxed:
+    /// there is nothing new that it would have to read.
+    #[inline(always)]
+    pub fn is_still(&self, seen: u64) -> bool {
+        self.generation.load(Ordering::Relaxed) == seen
+    }
+
     /// Raises the generation for `range`, whose entries are changed already. One caller at a time:
     /// the lock of the space orders them. A full barrier of the caller follows.
     pub fn raise(&self, range: Range) -> u64 {

@@ -94,6 +94,24 @@ impl Registrations {
     }
 }
 
+/// What is active on a CPU, as the CPU itself finds it: the word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Active(u64);
+
+impl Active {
+    /// Whether it is `id`.
+    #[inline(always)]
+    pub fn is(self, id: ContextId) -> bool {
+        self.0 == (State::Active as u64) << STATE_SHIFT | id.get()
+    }
+
+    /// Whose it is. Never `None`.
+    #[inline(always)]
+    pub fn id(self) -> Option<ContextId> {
+        ContextId::new(self.0 & ID_MASK)
+    }
+}
+
 /// Who may run user code on a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CurrentMm {
@@ -163,10 +181,11 @@ impl Words {
         }
     }
 
-    /// Whether `id` is active here. For its own CPU.
+    /// What is active here. For its own CPU.
     #[inline(always)]
-    pub fn is_active(&self, id: ContextId) -> bool {
-        self.loaded.load(Ordering::Relaxed) == (State::Active as u64) << STATE_SHIFT | id.get()
+    pub fn active(&self) -> Option<Active> {
+        let word = self.loaded.load(Ordering::Relaxed);
+        (word >> STATE_SHIFT == State::Active as u64).then_some(Active(word))
     }
 
     /// Whether this CPU holds `id` in any way: what a teardown asks.
@@ -303,6 +322,22 @@ impl Words {
         new_here
     }
 
+    /// [`claim`](Self::claim) and [`begin_switch`](Self::begin_switch) in one, where this CPU goes from
+    /// a user of one mm to a user of another, in whose set it is.
+    #[inline(always)]
+    pub fn turn_to(&self, cpu: &impl ThisCpu, from: Active, to: ContextId, registrations: Registrations) {
+        // (d), as in `claim`. `BAR-4`
+        cpu.full_barrier(Site::LeaveUserMm);
+        cpu.event(Kind::Current, to.get(), 0);
+        self.set_current_mm(Some(to), registrations);
+        cpu.event(Kind::SwitchBegin, from.0 & ID_MASK, to.get());
+        // Release, both: as in `set_loaded`. `CTX-5`
+        self.loading.store(to.get(), Ordering::Release);
+        let switching = from.0 ^ (State::Active as u64 ^ State::Switching as u64) << STATE_SHIFT;
+        self.loaded.store(switching, Ordering::Release);
+        cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+    }
+
     /// `to` is loaded, and what changed in it up to `generation` is forgotten. Nothing of what was
     /// held before is touched after this: its teardown may see it.
     #[inline(always)]
@@ -334,6 +369,7 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpuset::CpuId;
 
     fn id(n: u64) -> ContextId {
         ContextId::new(n).expect("not 0")
@@ -355,6 +391,31 @@ mod tests {
         words.set_loaded(Loaded::Switching { from: Some(a), to: b });
         let seen = words.loaded_through(|| words.set_loaded(Loaded::Active(b)));
         assert_eq!(seen, Loaded::Active(b));
+    }
+
+    /// `CTX-5`: a turn is seen as a switch from what was active.
+    #[test]
+    fn ctx_5_a_turn_is_a_switch() {
+        struct Here;
+        impl ThisCpu for Here {
+            fn number(&self) -> CpuId {
+                CpuId::BOOT
+            }
+            fn full_barrier(&self, _: Site) {}
+            fn event(&self, _: Kind, _: u64, _: u64) {}
+        }
+        let (a, b) = (id(1), id((1 << STATE_SHIFT) - 1));
+        let words = Words::new();
+        assert_eq!(words.active(), None);
+        words.set_loaded(Loaded::Lazy(a));
+        assert_eq!(words.active(), None);
+        words.set_loaded(Loaded::Active(a));
+        let from = words.active().expect("it is");
+        assert!(from.is(a) && !from.is(b) && from.id() == Some(a));
+        words.turn_to(&Here, from, b, Registrations::GLOBAL_EXPEDITED);
+        assert_eq!(words.loaded(), Loaded::Switching { from: Some(a), to: b });
+        let current = CurrentMm { id: b, registrations: Registrations::GLOBAL_EXPEDITED };
+        assert_eq!(words.current_mm(), Some(current));
     }
 
     /// Every state reads back as it was stored.

@@ -32,6 +32,7 @@ use core::cell::Cell;
 use core::ptr;
 use protocol::flush::Missed;
 use protocol::membarrier::Synced;
+use protocol::words::Active;
 pub use protocol::words::{CurrentMm, Loaded, Registrations, Words};
 
 /// Contexts that a CPU remembers having had. A context id chooses its place by its low bits, so
@@ -116,9 +117,31 @@ impl Cpu {
 #[inline(always)]
 pub unsafe fn enter(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     // SAFETY: the caller's obligation.
-    if let Err(rest) = unsafe { enter_quickly(cpu, space, irq) } {
+    match unsafe { enter_quickly(cpu, space, irq) } {
+        Ok(Serialized::NotHere) => {}
+        Ok(Serialized::Now) => settled(cpu),
+        Ok(Serialized::Owed) => cpu.owe_core_sync(),
         // SAFETY: the caller's obligation; it is what is left of the same.
-        unsafe { enter_rest(cpu, space, rest, irq) };
+        Err(rest) => unsafe { enter_rest(cpu, space, rest, irq) },
+    }
+}
+
+/// What entering a space means for core serialization (`RET-2`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Serialized {
+    /// Nothing: what was owed before is owed still.
+    NotHere,
+    /// The core has serialized: what was owed before is settled.
+    Now,
+    /// The core has not, and must before user mode.
+    Owed,
+}
+
+/// What this CPU owed when it entered a space is settled by the switch.
+fn settled(cpu: &Cpu) {
+    if cpu.take_core_sync() == CoreSyncOwed::Yes {
+        trace::count(cpu, Counter::CoreSyncs);
     }
 }
 
@@ -131,51 +154,96 @@ pub enum Rest {
 }
 
 /// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
-/// comes from a user of another, and either had `space` before and nothing changed in it since, or
-/// loads it under a number of its own with all forgotten. That is every switch of two processes that
-/// take turns.
+/// comes from a user of another, is in the set of `space`, and either had it before and nothing
+/// changed in it since, or loads it under a number of its own with all forgotten. That is every
+/// switch of two processes that take turns.
 ///
 /// # Safety
 /// As [`enter`]; and the rest, if there is one, follows at once.
 #[inline(always)]
-pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<(), Rest> {
-    let words = &cpu.words;
+pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
     let to = space.id();
-    let from = match words.own_loaded() {
-        Loaded::Active(id) if id == to => return Ok(()),
-        Loaded::Active(id) => id,
-        _ => return Err(Rest::All),
-    };
+    if mutant::any() {
+        return Err(Rest::All);
+    }
+    let Some(from) = cpu.words.active() else { return Err(Rest::All) };
+    if from.is(to) {
+        return Ok(Serialized::NotHere);
+    }
+    // Only this CPU puts itself in and takes itself out.
+    if !space.shared().set().has(cpu.number) {
+        return Err(Rest::All);
+    }
+    // Written out twice: what is the same in both is compiled for each.
     let cached = cpu.cached(space);
-    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
-    let stale = match remembered.get().id == to.get() || mutant::is(Mutant::SlotKeepsWhatWasThere) {
-        true => Stale::Nothing,
-        false if cpu.kernel.ids.are_per_cpu() => Stale::Everything,
-        false => return Err(Rest::All),
-    };
-    let shared = space.shared();
+    if cpu.held.slots[usize::from(cached.slot.0)].get().id == to.get() {
+        // SAFETY: the caller's obligation; what is cached is its own, and as new as `seen`.
+        unsafe { turn_to(cpu, space, &cached, from, Stale::Nothing, irq) }
+    } else if cpu.kernel.ids.are_per_cpu() {
+        // SAFETY: the caller's obligation; all is forgotten.
+        unsafe { turn_to(cpu, space, &cached, from, Stale::Everything, irq) }
+    } else {
+        Err(Rest::All)
+    }
+}
+
+/// Switches from a user of one space to a user of another, where this CPU is in the set of `space`.
+///
+/// # Safety
+/// As [`enter_quickly`]; if `stale` is nothing, this CPU remembers `space`.
+#[inline(always)]
+unsafe fn turn_to(
+    cpu: &Cpu,
+    space: &Space,
+    cached: &Cached<'_, <Current as Contexts>::Mm>,
+    from: Active,
+    stale: Stale,
+    irq: &IrqsOff,
+) -> Result<Serialized, Rest> {
+    let (words, to, shared) = (&cpu.words, space.id(), space.shared());
+    rendezvous::point(cpu, Point::Entering);
     let registrations = shared.registrations();
-    words.claim(cpu, to, registrations);
-    words.begin_switch(cpu, Some(from), to, shared);
+    words.turn_to(cpu, from, to, registrations);
     switching(cpu);
-    // What changes after this read finds this CPU in the space's set and in `loaded`.
-    let generation = shared.flushes().generation();
-    let sync = shared.sync_generation();
+    // What changes after these reads finds this CPU in the space's set and in `loaded`.
+    let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
+    let generation = match stale {
+        Stale::Nothing => {
+            let seen = remembered.get().seen;
+            if !shared.flushes().is_still(seen) {
+                return Err(Rest::Load);
+            }
+            seen
+        }
+        Stale::Everything => {
+            let generation = shared.flushes().generation();
+            remembered.set(Remembered { id: to.get(), seen: generation });
+            generation
+        }
+    };
+    // Read only where somebody asks.
+    let always = Current::user_return_serializes(cpu.arch());
+    let sync = if always { 0 } else { shared.sync_generation() };
     rendezvous::point(cpu, Point::SwitchSampled);
-    match stale {
-        Stale::Nothing if remembered.get().seen < generation => return Err(Rest::Load),
-        Stale::Nothing => {}
-        Stale::Everything => remembered.set(Remembered { id: to.get(), seen: generation }),
-    }
-    // SAFETY: the caller's obligation; unless all is forgotten, what is cached is as new as the tables.
-    let switched = unsafe { switch(cpu, space, Previously::Mm(from), &cached, stale, irq) };
-    if switched.core_serialized == Did::Yes {
-        // All that was asked up to the generation read before the switch is settled by it. `RET-2`
-        cpu.held.synced.settle(to, sync);
-    }
-    arrive(cpu, space, &cached, generation, switched);
-    settle(cpu, space, registrations, None);
-    Ok(())
+    let hint = from.id().map_or(Previously::Kernel, Previously::Mm);
+    // SAFETY: the caller's obligation; what is not forgotten is as new as the tables.
+    let switched = unsafe { switch(cpu, to, hint, cached, stale, irq) };
+    arrive(cpu, space, to, cached, generation, switched);
+    words.look_again(cpu, to, registrations, shared);
+    cpu.held.drop_wanted.set(false);
+    Ok(match switched.core_serialized {
+        // All that was asked up to the generation read before the switch is settled by it; who asks
+        // later finds this CPU in `current_mm`.
+        Did::Yes => {
+            if !always {
+                cpu.held.synced.settle(to, sync);
+            }
+            Serialized::Now
+        }
+        Did::No if always => Serialized::NotHere,
+        Did::No if cpu.held.synced.compare(to, shared) == CoreSyncOwed::Yes => Serialized::Owed,
+        Did::No => Serialized::NotHere,
+    })
 }
 
 /// # Safety
@@ -291,25 +359,23 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
     let hint = from.map_or(Previously::Kernel, Previously::Mm);
     // SAFETY: the caller's obligation. `Nothing` is said only of what was flushed up to
     // `known.seen`, and what pages changed since are forgotten below, before `loaded` says active.
-    let switched = unsafe { switch(cpu, space, hint, &cached, stale, irq) };
+    let switched = unsafe { switch(cpu, to, hint, &cached, stale, irq) };
     if switched.flushed == Did::No && missed != Missed::Nothing {
         forget(cpu, &cached, &missed, irq);
     }
     if switched.core_serialized == Did::Yes {
         // All that was asked up to the generation read before the switch is settled by it, and so
         // is what this CPU owed by then. `RET-2`
-        if cpu.take_core_sync() == CoreSyncOwed::Yes {
-            trace::count(cpu, Counter::CoreSyncs);
-        }
+        settled(cpu);
         cpu.held.synced.settle(to, sync);
     }
     let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
     remembered.set(Remembered { id: to.get(), seen: generation });
-    arrive(cpu, space, &cached, generation, switched);
+    arrive(cpu, space, to, &cached, generation, switched);
     switched
 }
 
-/// Has the port load `space`.
+/// Has the port load a space, which is `to`.
 ///
 /// # Safety
 /// As [`enter`]; if `stale` is nothing, what is cached under its slot is its own and right, or is
@@ -317,7 +383,7 @@ unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool
 #[inline(always)]
 unsafe fn switch(
     cpu: &Cpu,
-    space: &Space,
+    to: ContextId,
     from: Previously,
     cached: &Cached<'_, <Current as Contexts>::Mm>,
     stale: Stale,
@@ -325,7 +391,7 @@ unsafe fn switch(
 ) -> Switched {
     // SAFETY: 1. `space` outlives its being loaded, by the caller's obligation. 2. it is the id its
     // `Mm` was made with. 3. the caller's obligation.
-    let loadable = unsafe { Loadable::new(space.mm(), space.id(), cached.slot, stale) };
+    let loadable = unsafe { Loadable::new(cached.mm, to, cached.slot, stale) };
     // SAFETY: `loadable` is what the hook asks for.
     unsafe { Current::switch_mm(cpu.arch(), from, &loadable, irq) }
 }
@@ -335,11 +401,11 @@ unsafe fn switch(
 fn arrive(
     cpu: &Cpu,
     space: &Space,
+    to: ContextId,
     cached: &Cached<'_, <Current as Contexts>::Mm>,
     generation: u64,
     switched: Switched,
 ) {
-    let to = space.id();
     trace::event(cpu, Kind::Seen, to.get(), generation);
     cpu.held.space.set(space);
     cpu.held.slot.set(cached.slot);

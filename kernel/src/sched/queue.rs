@@ -253,7 +253,7 @@ mod tests {
                 let refused = unsafe { queue.exchange(Item(thing(turn)), |_, _| false) };
                 assert_eq!(refused.map_err(|item| item.0.0).err(), Some(turn));
                 // SAFETY: as above.
-                let (Ok(first) | Err(first)) = (unsafe { queue.exchange(Item(thing(turn)), |_, _| true) });
+                let (Ok(first) | Err(first)) = unsafe { queue.exchange(Item(thing(turn)), |_, _| true) };
                 assert_eq!(Some(first.0.0), expected);
                 assert_eq!(numbers(&queue), numbers(&other));
             }

@@ -10,16 +10,18 @@
 //! none.
 //!
 //! The timer stays as it is armed: for the end of an earlier slice, hence too early rather than too
-//! late, and the long way sees to that when it fires.
+//! late, and the long way sees to that when it fires. Armed it is: whoever put the first equal into
+//! this CPU's queue has it look, on the long way, which arms it, and it stays so while there is one.
 
-use super::{NEVER, count_time, load_vectors, save_vectors};
+use super::{count_time, load_vectors, save_vectors};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
-use crate::sched::context::{self, Rest};
+use crate::sched::context::{self, Rest, Serialized};
 use crate::sched::ready::NoTurn;
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Frame, Thread};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant;
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
@@ -31,6 +33,8 @@ pub enum Turn {
     Next(Resume<Frame>),
     /// There is no other.
     Mine,
+    /// Nothing was done: [`take_turns_with_vectors`] may do it.
+    Vectors,
     /// Nothing was done: the long way must be gone.
     Unclear,
 }
@@ -62,24 +66,28 @@ pub fn take_turns_with_vectors(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
 /// anything but what is `easy`. `save` is called before others can have the thread.
 #[inline(always)]
 fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Thread>, Turn> {
-    if cpu.work() != Work::NONE || cpu.armed.get() == NEVER {
+    if cpu.work() != Work::NONE || mutant::any() {
         return Err(Turn::Unclear);
     }
     let Some(current) = cpu.take_current() else { return Err(Turn::Unclear) };
     let now = Current::now(cpu.arch());
-    count_time(cpu, &current, now);
     let Some(mut queue) = cpu.ready.try_lock() else {
         cpu.set_current(current);
         return Err(Turn::Unclear);
     };
     // Inside the lock, as in the long way: both threads stand on this CPU, before and after.
     let priority = current.priority();
+    let mut unclear = Turn::Unclear;
     let may = |current: &Thread, next: &Thread, extras: Extras| {
+        if extras.has(Extra::Vectors) {
+            unclear = Turn::Vectors;
+        }
         let may = extras.within(easy)
             && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number))
             // A rest of a slice may end before what the timer is armed for.
             && next.slice_left.load(Ordering::Relaxed) == 0;
         if may {
+            count_time(cpu, current, now);
             save(current);
         }
         may
@@ -95,7 +103,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
         Err((current, why)) => {
             drop(queue);
             cpu.set_current(current);
-            Err(if why == NoTurn::Alone { Turn::Mine } else { Turn::Unclear })
+            Err(if why == NoTurn::Alone { Turn::Mine } else { unclear })
         }
     }
 }
@@ -109,7 +117,11 @@ fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
     let frame = next.frame();
     cpu.set_current(next);
     match entered {
-        Ok(()) => Turn::Next(go(cpu, frame, irq)),
+        // Nothing was owed before: nothing was noted at all.
+        Ok(serialized) => {
+            let owed = serialized == Serialized::Owed;
+            Turn::Next(go(cpu, frame, if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No }, irq))
+        }
         Err(rest) => Turn::Next(enter_and_go(cpu, rest, irq)),
     }
 }
@@ -121,16 +133,12 @@ fn enter_and_go(cpu: &'static Cpu, rest: Rest, irq: &IrqsOff) -> Resume<Frame> {
     let Some(next) = cpu.current() else { unreachable!("it was just made current") };
     // SAFETY: as in `run`.
     unsafe { context::enter_rest(cpu, &next.process().space, rest, irq) };
-    go(cpu, next.frame(), irq)
+    go(cpu, next.frame(), cpu.take_core_sync(), irq)
 }
 
 #[inline(always)]
-fn go(cpu: &'static Cpu, frame: NonNull<Frame>, irq: &IrqsOff) -> Resume<Frame> {
-    let owed = match cpu.work() {
-        Work::NONE => Owed { core_sync: CoreSyncOwed::No },
-        _ => Owed { core_sync: cpu.take_core_sync() },
-    };
+fn go(cpu: &'static Cpu, frame: NonNull<Frame>, core_sync: CoreSyncOwed, irq: &IrqsOff) -> Resume<Frame> {
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. its
     // address space was just entered. 3. a full reload is always right.
-    unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) }
+    unsafe { cpu.return_to_user(frame, Owed { core_sync }, Reload::Full, irq) }
 }

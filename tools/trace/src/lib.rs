@@ -11,15 +11,18 @@
 //! | [`check`] | the invariants |
 //! | [`state`] | what each CPU holds and runs, as its events say |
 //! | [`lanes`] | from events to what each CPU did when: what both pictures show |
-//! | [`chrome`], [`svg`] | the pictures |
+//! | [`chrome`], [`svg`] | the pictures of a run |
+//! | [`conflict`], [`swimlanes`] | the few events around something that must not be, and their picture |
 
 pub mod check;
 pub mod chrome;
+pub mod conflict;
 pub mod event;
 pub mod lanes;
 pub mod read;
 pub mod state;
 pub mod svg;
+pub mod swimlanes;
 #[cfg(test)]
 mod testing;
 

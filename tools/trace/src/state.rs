@@ -113,6 +113,9 @@ impl State {
                 cpu.current = Some(a);
                 cpu.current_since = index;
             }
+            // Where the beginning is lost, nobody knows whether this is inside a lazy episode; and
+            // what is loaded stands for all that is known of the CPU's contexts.
+            Kind::SwitchBegin | Kind::SwitchEnd if cpu.loaded.is_none() => {}
             Kind::SwitchBegin => cpu.loaded = Some(Loaded::Switching { from: a, to: b }),
             Kind::SwitchEnd => cpu.loaded = Some(Loaded::Active(a)),
             Kind::LazyEnter => {

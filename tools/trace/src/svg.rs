@@ -50,7 +50,7 @@ pub fn window(trace: &Trace) -> Range<usize> {
     }
 }
 
-const STYLE: &str = "
+pub(crate) const STYLE: &str = "
   .ink { fill: #1f2328 } .dim { fill: #59636e } .line { stroke: #59636e }
   .user { fill: #a7c7e7 } .task { fill: #d9c2ec } .idle { fill: #e7e9ec } .off { fill: #c9ced4 }
   .active { fill: #8fd3a5 } .lazy { fill: #f5d78a } .switching { fill: #f0a27a } .kernel { fill: #e7e9ec }
@@ -294,7 +294,7 @@ fn fits(name: &str, width: f64) -> bool {
     name.chars().count() as f64 * 6.2 + 6.0 < width
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -19,6 +19,7 @@ mod mutants;
 mod newer_qemu;
 mod observed;
 mod oracle;
+mod pictures;
 mod pool;
 mod protocol;
 mod qemu;

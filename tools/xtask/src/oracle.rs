@@ -65,6 +65,16 @@ impl Writes {
     }
 }
 
+/// What the plugin has to know of a guest.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    pub arch: Arch,
+    /// Where the firmware starts it.
+    pub entry: u64,
+    /// Where its programs are linked.
+    pub user: Range<u64>,
+}
+
 /// A QEMU and the plugin built for its interface.
 pub struct Oracle {
     qemu: PathBuf,
@@ -115,18 +125,24 @@ impl Oracle {
     /// What QEMU is told behind `-plugin`, for a guest whose findings go to `out`. What lay there
     /// is gone.
     pub fn argument(&self, built: &Built, out: &Path, writes: Writes) -> Result<String> {
-        let _ = std::fs::remove_file(out);
         let entry = entry_address(built.arch, &built.kernel)?;
-        let user = user_range(built)?;
-        Ok(format!(
-            "{},entry={entry:#x},user={:#x}-{:#x},arch={},out={},write={}",
+        let guest = Guest { arch: built.arch, entry, user: user_range(built)? };
+        Ok(self.watching(&guest, out, writes))
+    }
+
+    /// The same for any guest.
+    pub fn watching(&self, guest: &Guest, out: &Path, writes: Writes) -> String {
+        let _ = std::fs::remove_file(out);
+        format!(
+            "{},entry={:#x},user={:#x}-{:#x},arch={},out={},write={}",
             self.plugin.display(),
-            user.start,
-            user.end,
-            built.arch,
+            guest.entry,
+            guest.user.start,
+            guest.user.end,
+            guest.arch,
             out.display(),
             writes.name(),
-        ))
+        )
     }
 
     /// Counts the instructions from the kernel's entry to the first user instruction a second way,

@@ -63,7 +63,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn parse(place: &str) -> Self {
+    /// From a line of [`describe`].
+    pub fn parse(place: &str) -> Self {
         let (function, place) = place.split_once(" at ").unwrap_or((place, ""));
         let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
         Self { function: function.into(), file: file.into(), line: line.parse().unwrap_or(0) }

@@ -5,6 +5,7 @@ use crate::arch::Arch;
 use crate::build;
 use crate::error::{Context, Error, Result};
 use crate::guest::{self, Ending, Input, Output};
+use crate::pictures;
 use crate::qemu::{self, Machine};
 use crate::run;
 use crate::toolchain::Toolchain;
@@ -95,8 +96,11 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         write(file, &svg::draw(&trace, svg::window(&trace), &title))?;
     }
     let violations = check(&trace, &rules(arguments.arch));
-    for violation in violations.iter().take(SHOWN) {
+    for (number, violation) in violations.iter().take(SHOWN).enumerate() {
         eprintln!("{}", Report { trace: &trace, violation });
+        if let Some(file) = pictures::draw(&trace, violation, &format!("{title}/{number}")) {
+            eprintln!("  drawn in {}", file.display());
+        }
     }
     let lost: u32 = trace.lost.values().sum();
     let (kept, cpus) = (trace.events.len(), trace.cpus());

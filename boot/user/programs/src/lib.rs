@@ -27,3 +27,8 @@ pub mod watch;
 #[cfg_attr(target_arch = "x86_64", path = "sequence_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "sequence_ppc64le.rs")]
 pub mod sequence;
+
+/// A reservation that is held across a system call, where the machine has reservations.
+#[cfg_attr(target_arch = "x86_64", path = "reservation_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "reservation_ppc64le.rs")]
+pub mod reservation;

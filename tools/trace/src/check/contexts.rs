@@ -169,7 +169,8 @@ impl Contexts {
             }
             Kind::FreeTables | Kind::IdRetired => {
                 for (number, _) in at.state.each().filter(|(_, other)| other.holds(a)) {
-                    found.add(
+                    found.of(
+                        number,
                         Invariant::I7,
                         format!("CPU {number} still holds mm {a}, whose tables or id go"),
                     );

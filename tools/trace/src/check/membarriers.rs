@@ -105,7 +105,8 @@ impl Membarriers {
             let stored = state.current == Some(mm) && state.current_since < entered && entered < enter;
             let ran = stored && state.known_from < enter;
             if ran && other != at.event.cpu && set >> other & 1 == 0 {
-                found.add(
+                found.of(
+                    other,
                     Invariant::I12,
                     format!("CPU {other} had current_mm = {mm} all the time, but is not in the sampled set"),
                 );
@@ -128,7 +129,8 @@ impl Membarriers {
                 let Some(state) = at.state.cpus.get(usize::from(other)) else { continue };
                 let answered = self.cpus[usize::from(other)].handler > open.began;
                 if !answered && state.runs != Some(Runs::Off) && state.known_from <= open.began {
-                    found.add(
+                    found.of(
+                        other,
                         Invariant::I12,
                         format!(
                             "{} returns, but CPU {other} has executed no handler's barrier",
@@ -145,8 +147,8 @@ impl Membarriers {
             let serialized = self.cpus[usize::from(other)].serialized;
             if state.runs == Some(Runs::User(mm)) && serialized < open.began && state.known_from <= open.began
             {
-                found.add(
-                    Invariant::I5,
+                found.of(
+                    other, Invariant::I5,
                     format!("CPU {other} is in user mode in mm {mm} and has not serialized since the command began"),
                 );
             }

@@ -80,6 +80,27 @@ impl Invariant {
         Self::I12,
         Self::Clock,
     ];
+
+    /// The law in a line, with its clauses; the whole of it stands above.
+    pub const fn law(self) -> &'static str {
+        match self {
+            Self::I1 => "a CPU that holds an mm is in its set (CTX-3)",
+            Self::I2 => "a user of an mm runs only where it is loaded, active and current (CTX-4, RET-1)",
+            Self::I3 => "barrier (e) between current_mm = m and the first user of m (BAR-5, CTX-3)",
+            Self::I4 => "barrier (d) between the last user of m and current_mm of something else (BAR-4)",
+            Self::I5 => "serialized between a sync-core command and the next user instruction (RET-2)",
+            Self::I6 => {
+                "a lazy episode begins once and ends once, before the next user (CTX-6, CTX-7, CTX-8)"
+            }
+            Self::I7 => "no CPU holds an mm whose tables or id go (CTX-9, SMP-3)",
+            Self::I8 => "a hardware id is used again only after all have forgotten it (CTX-12)",
+            Self::I9 => "when a flush returns, nobody has anything older (TLB-1, TLB-3)",
+            Self::I10 => "interrupts are off from the switch to the user (CTX-1)",
+            Self::I11 => "nothing is served inside a switch (TLB-5)",
+            Self::I12 => "membarrier reaches each CPU that runs a user of the mm (BAR-3, BAR-6)",
+            Self::Clock => "a CPU's clock does not go backwards (TIME-1)",
+        }
+    }
 }
 
 /// Whether returning to user mode serializes the core.
@@ -101,6 +122,8 @@ pub struct Violation {
     pub invariant: Invariant,
     /// Its place in the trace.
     pub at: usize,
+    /// The CPU that it is about, if that is another than the event's.
+    pub about: Option<u16>,
     pub what: String,
 }
 
@@ -119,7 +142,12 @@ struct Found {
 
 impl Found {
     fn add(&mut self, invariant: Invariant, what: impl Into<String>) {
-        self.violations.push(Violation { invariant, at: self.at, what: what.into() });
+        self.violations.push(Violation { invariant, at: self.at, about: None, what: what.into() });
+    }
+
+    /// Something that another CPU is, or has not done.
+    fn of(&mut self, cpu: u16, invariant: Invariant, what: impl Into<String>) {
+        self.violations.push(Violation { invariant, at: self.at, about: Some(cpu), what: what.into() });
     }
 }
 
@@ -158,7 +186,7 @@ const SHOWN: usize = 5;
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Violation { invariant, at, what } = self.violation;
+        let Violation { invariant, at, what, .. } = self.violation;
         writeln!(f, "{invariant:?}: {what}")?;
         let mut shown = vec![0; self.trace.cpus().into()];
         let before = self.trace.events[..=*at].iter().enumerate().rev();

@@ -71,7 +71,8 @@ impl Translations {
                         continue;
                     };
                     let what = if state.in_user(a) { "runs a user of" } else { "holds" };
-                    found.add(
+                    found.of(
+                        other,
                         Invariant::I9,
                         format!("CPU {other} {what} mm {a} and has seen generation {seen} only"),
                     );
@@ -97,8 +98,8 @@ impl Translations {
                         let off = state.runs == Some(crate::state::Runs::Off);
                         let forgot = self.forgot[usize::from(other)].is_some_and(|forgot| forgot > since);
                         if !off && !forgot && state.known_from <= since {
-                            found.add(
-                                    Invariant::I8,
+                            found.of(
+                                    other, Invariant::I8,
                                     format!("hardware id {b} is used again, but CPU {other} has forgotten nothing since it was retired"),
                                 );
                         }

@@ -26,7 +26,7 @@ pub struct Table {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
-    /// A file and a function in it: `words.rs claim`.
+    /// A file and a function in it: `words.rs claim`; closures have no name but `closure`.
     at: String,
     /// How many of its lines ask for one.
     lines: usize,
@@ -58,7 +58,8 @@ pub fn compare(
             complaints.push(format!("{name}: {:#x}: a full barrier that was not inlined", site.at));
             continue;
         };
-        let lines = found.entry((caller.file().into(), caller.name().into())).or_default();
+        let function = if caller.name().starts_with("{closure") { "closure" } else { caller.name() };
+        let lines = found.entry((caller.file().into(), function.into())).or_default();
         if !lines.contains(&caller.line) {
             lines.push(caller.line);
         }
@@ -93,4 +94,37 @@ pub fn compare(
 /// Whether a path ends in these words.
 fn ends(path: &str, file: &str) -> bool {
     path.strip_suffix(file).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stream::Instruction;
+
+    const TEXT: &str = "[[caller]]\nat = \"words.rs claim\"\nlines = 1\nkeeps = \"(d)\"\n";
+
+    /// The complaints about an image that has full barriers with these callers.
+    fn complaints(callers: &[&str]) -> Vec<String> {
+        let table: Table = toml::from_str(TEXT).unwrap();
+        let site = |at| Site { at: at as u64, bytes: 4, instruction: Instruction::Sync };
+        let sites: Vec<_> = (0..callers.len()).map(site).collect();
+        let frames = |at: u64| {
+            let inner = ["full_barrier at arch/p/src/barrier.rs:3", "full_barrier at kernel/src/cpu.rs:4"];
+            let caller = callers[at as usize];
+            inner.into_iter().chain((!caller.is_empty()).then_some(caller)).map(Frame::parse).collect()
+        };
+        compare("k", &table, &sites, &frames)
+    }
+
+    #[test]
+    fn as_many_lines_as_the_table_says() {
+        const CLAIM: &str = "claim at kernel/protocol/src/words.rs:7";
+        assert_eq!(complaints(&[CLAIM]), [""; 0]);
+        assert_eq!(complaints(&[CLAIM, CLAIM]), [""; 0], "inlined twice");
+        assert!(complaints(&[CLAIM, "claim at kernel/protocol/src/words.rs:9"])[0].contains("on 2 lines"));
+        assert!(complaints(&[])[0].contains("no full barrier"));
+        assert!(complaints(&[CLAIM, "raise at kernel/src/flush.rs:1"])[0].contains("raise"));
+        assert!(complaints(&[CLAIM, "claim at kernel/src/other_words.rs:7"])[0].contains("other_words"));
+        assert!(complaints(&[CLAIM, ""])[0].contains("not inlined"));
+    }
 }

@@ -184,3 +184,106 @@ pub fn compare(arch: Arch, name: &str, ledger: &Ledger, found: &Found, names: &N
     }
     complaints
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::tests::with_code;
+    use super::*;
+    use Instruction::*;
+
+    const TABLE: &str = r#"
+        [[site]]
+        at = "context.rs load"
+        sequence = ["mtspr pidr", "isync", "ptesync"]
+        keeps = "CTX-4"
+
+        [[site]]
+        at = "apic.rs command"
+        sequence = ["lfence", "wrmsr"]
+        keeps = "SMP-1"
+
+        [[site]]
+        at = "apic.rs *"
+        any = ["wrmsr", "cpuid"]
+        keeps = "SMP-2"
+
+        [[site]]
+        at = "idt::stubs"
+        sequence = ["iretq"]
+        keeps = "TRAP-1"
+    "#;
+
+    fn ledger() -> Ledger {
+        Ledger::parse(TABLE).unwrap()
+    }
+
+    fn complaint(row: usize, found: &[Instruction]) -> Option<String> {
+        let site = |(index, &instruction)| Site { at: index as u64, bytes: 4, instruction };
+        ledger().rows[row].complaint(&found.iter().enumerate().map(site).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_sequence_stands_whole_as_often_as_it_was_inlined() {
+        assert_eq!(complaint(0, &[MtPidr, Isync, Ptesync]), None);
+        assert_eq!(complaint(0, &[MtPidr, Isync, Ptesync, MtPidr, Isync, Ptesync]), None);
+        assert_eq!(complaint(0, &[]).unwrap(), "nothing of it is in the image");
+        assert_eq!(complaint(0, &[MtPidr, Ptesync]).unwrap(), "0x1: ptesync, where isync should be");
+        assert_eq!(complaint(0, &[MtPidr, Isync]).unwrap(), "ptesync is missing at its end");
+        let one_of_two = [MtPidr, Isync, Ptesync, MtPidr, Ptesync];
+        assert_eq!(complaint(0, &one_of_two).unwrap(), "0x4: ptesync, where isync should be");
+    }
+
+    #[test]
+    fn of_any_each_is_there_and_nothing_else() {
+        assert_eq!(complaint(2, &[Wrmsr, Cpuid, Wrmsr]), None);
+        assert_eq!(complaint(2, &[Wrmsr]).unwrap(), "cpuid is missing");
+        assert_eq!(complaint(2, &[Wrmsr, Cpuid, Hlt]).unwrap(), "0x2: hlt is new");
+    }
+
+    #[test]
+    fn the_row_is_that_of_the_innermost_function_that_has_one() {
+        let row = |places: &[&str]| {
+            ledger().row_of(&places.iter().map(|place| Frame::parse(place)).collect::<Vec<_>>())
+        };
+        assert_eq!(row(&["isync at arch/p/src/spr.rs:1", "load at arch/p/src/context.rs:2"]), Some(0));
+        assert_eq!(row(&["command at arch/p/src/apic.rs:1", "send at arch/p/src/apic.rs:2"]), Some(1));
+        assert_eq!(row(&["write at arch/p/src/apic.rs:1"]), Some(2));
+        assert_eq!(row(&["arch_p::idt::stubs::<kernel::Upcall>"]), Some(3));
+        assert_eq!(row(&["load at some_crate/src/context.rs:2"]), None, "not a file of ours");
+        assert_eq!(row(&["unload at arch/p/src/context.rs:2"]), None);
+        assert_eq!(row(&["midt::stubs"]), None);
+    }
+
+    #[test]
+    fn only_what_assembly_makes_needs_a_row() {
+        // lock or dword ptr [rsp], 0; iretq
+        let image = with_code(&[0xf0, 0x83, 0x0c, 0x24, 0x00, 0x48, 0xcf]);
+        let others = |place: &'static str| {
+            let frames = |_| vec![Frame::parse(place)];
+            let found = find(Arch::X86_64, &ledger(), &image, &frames).unwrap();
+            found.others.iter().map(|site| site.instruction).collect::<Vec<_>>()
+        };
+        assert_eq!(others("add at library/core/src/sync/atomic.rs:9"), [Iretq]);
+        assert_eq!(others("lock at kernel/src/sync.rs:9"), [Iretq]);
+        assert_eq!(others("full_barrier at arch/x86_64/src/barrier.rs:9"), [Locked, Iretq]);
+        assert_eq!(others("assembly"), [Locked, Iretq]);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        assert!(Ledger::parse("[[site]]\nat = \"f\"\nsequence = [\"nop\"]\nkeeps = \"x\"").is_err());
+    }
+
+    #[test]
+    fn the_tables_of_the_ports_are_read() {
+        for arch in Arch::ALL {
+            assert!(
+                Ledger::read(arch)
+                    .unwrap()
+                    .rows
+                    .iter()
+                    .all(|row| { row.sequence.is_empty() != row.any.is_empty() && !row.keeps.is_empty() })
+            );
+        }
+    }
+}

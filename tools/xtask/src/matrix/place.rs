@@ -110,8 +110,8 @@ pub fn column(test: &str) -> Option<Column> {
         "x86_64" => Some(on(Arch::X86_64)),
         "ppc64le" => Some(on(Arch::Ppc64le)),
         "loom" | "schedules" => Some(Column::Model),
-        // These packages run on the simulated machine, or are it.
-        "host" if matches!(what, "kernel" | "protocol" | "arch_model") => Some(Column::Model),
+        // These run on the simulated machine, are it, or explore what CPUs say to one another.
+        "host" if matches!(what, "kernel" | "protocol" | "arch_model" | "loom") => Some(Column::Model),
         "host" => Some(Column::Host),
         _ => None,
     }

@@ -7,9 +7,11 @@ use crate::error::{Error, Result};
 use crate::executed;
 use crate::guest::{self, Ending, Input, Output, Report};
 use crate::oracle::Oracle;
+use crate::pictures;
 use crate::qemu::{self, Machine};
 use crate::run::describe;
 use crate::test::conformance;
+use crate::test::known::Platform;
 use crate::test::report::Verdict;
 use crate::toolchain::{Toolchain, root};
 use crate::trace::rules;
@@ -46,6 +48,11 @@ impl Guests {
             qemu: Arch::ALL.into_iter().map(|arch| (arch, qemu::program(qemu, arch))).collect(),
             oracles: Arch::ALL.into_iter().filter(recorded).map(oracle).collect(),
         })
+    }
+
+    /// What the guests run on, with a QEMU of this version.
+    pub fn platform(&self, arch: Arch, version: (u32, u32)) -> Platform {
+        Platform::of(&Machine::new(arch, Path::new("")), version)
     }
 
     /// Boots the machine of `probe` with this mutant, or none, and judges.
@@ -92,11 +99,16 @@ impl Guests {
         }
         let report = guest::run(&machine, Input::None, Output::Keep, Some(limit), stop)?;
         Ok(match probe {
-            Probe::Trace(_, id) => trace(arch, id, &report),
+            Probe::Trace(_, id) => trace(arch, id, &report, &picture(probe, mutant)),
             Probe::Case(_, id) => case(id, &report),
             _ => ending(&report),
         })
     }
+}
+
+/// What the picture of a broken trace is called.
+fn picture(probe: Probe, mutant: Option<&str>) -> String {
+    mutant.map_or_else(|| probe.to_string(), |id| format!("{id}/{probe}"))
 }
 
 /// What a guest's run of one case comes to: its verdict, unless the guest did not get that far.
@@ -114,13 +126,17 @@ fn case(id: &str, report: &Report) -> Finding {
 }
 
 /// The same with the events that the kernel printed: what they break comes first.
-fn trace(arch: Arch, id: &str, report: &Report) -> Finding {
+fn trace(arch: Arch, id: &str, report: &Report, picture: &str) -> Finding {
     let events = match Trace::from_lines(report.trace.iter().map(String::as_str)) {
         Ok(trace) => trace,
         Err(error) => return Finding::red("tears the trace", error.to_string()),
     };
     if let Some(violation) = check(&events, &rules(arch)).first() {
-        return Finding::red(format!("breaks {:?}", violation.invariant), violation.what.clone());
+        let mut why = violation.what.clone();
+        if let Some(file) = pictures::draw(&events, violation, picture) {
+            why.push_str(&format!("; drawn in {}", file.display()));
+        }
+        return Finding::red(format!("breaks {:?}", violation.invariant), why);
     }
     match case(id, report) {
         Finding::Green if events.events.is_empty() => Finding::Unable("the kernel printed no events".into()),
@@ -200,6 +216,6 @@ mod tests {
         assert!(matches!(case(ID, &skipped), Finding::Unable(_)));
         assert!(matches!(case(ID, &report(Ending::Exited(0), "")), Finding::Unable(_)));
         let no_events = says(Ending::Exited(0), "PASS");
-        assert!(matches!(trace(Arch::X86_64, ID, &no_events), Finding::Unable(_)));
+        assert!(matches!(trace(Arch::X86_64, ID, &no_events, ""), Finding::Unable(_)));
     }
 }

@@ -10,10 +10,10 @@
 //! Then come the images in which one instruction that a contract speaks of does nothing ([`patched`]).
 
 mod golden;
-mod guests;
+pub mod guests;
 mod host;
 mod patched;
-mod probe;
+pub mod probe;
 mod table;
 
 use crate::arch::Arch;

@@ -3,20 +3,24 @@
 //! A guest case is a row: what to boot, what to type, how it must end and what must stand on the
 //! console. [`cases`] has those of one CPU, [`many`] many CPUs and the kernels that are built in
 //! other ways, [`watched`] what the plugin must have seen, [`streams`] what CPUs must have executed,
-//! [`bad_boot`] what must be refused. Two guests run at a time. Every case ends in one line; the last
-//! line counts them.
+//! [`foreign`] what of it must be noticed, [`bad_boot`] what must be refused. Beside them stand the
+//! conformance suite ([`conformance`], and [`traced`] with events), and what can be read off an
+//! [`image`]. Two guests run at a time. Every case ends in one line; the last line counts them.
 
 mod bad_boot;
 mod bad_elf;
 mod cases;
 pub mod conformance;
+mod foreign;
 pub mod glob;
 mod host;
+mod image;
 pub mod known;
 mod many;
 pub mod report;
 mod runner;
 mod streams;
+mod traced;
 mod watched;
 
 use crate::arch::Arch;
@@ -111,7 +115,10 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         }
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
+            traced::wanted(arch, &wanted).iter().for_each(|probe| ui::line(format_args!("{probe}")));
+            image::wanted(arch, &wanted).iter().for_each(|name| ui::line(format_args!("{name}")));
             conformance::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
+            foreign::names(arch, &wanted).for_each(|name| ui::line(format_args!("{name}")));
             continue;
         }
         let options = conformance::Options {
@@ -121,6 +128,12 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             repeat: arguments.repeat as usize,
         };
         conformance::run(arch, &wanted, options, &stop, &mut results);
+        let given = arguments.qemu.as_deref();
+        foreign::run(arch, &wanted, given, arguments.repeat, &stop, &mut results);
+        let probes = traced::wanted(arch, &wanted);
+        let repeat = arguments.repeat as usize;
+        traced::run(&probes, repeat, arguments.qemu.as_deref(), &stop, &mut results)?;
+        image::run(arch, &wanted, &mut results)?;
         if rows.is_empty() {
             continue;
         }

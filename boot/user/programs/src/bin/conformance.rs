@@ -12,8 +12,8 @@ use conformance::{
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use user_programs::sequence;
 use user_programs::watch;
+use user_programs::{reservation, sequence};
 use user_rt::abi::initial;
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, CURRENT, JoinHandle};
@@ -198,6 +198,12 @@ impl Os for User {
     fn endless_sequence(&self, area: Word, turns: Word) {
         // SAFETY: the case has registered the area; both lie in the arena, where nothing of Rust's is.
         unsafe { sequence::endless(word(area).cast(), word(turns)) };
+    }
+
+    fn held_reservation(&self, at: Word, call: Option<u64>) -> Option<bool> {
+        // SAFETY: a word of the arena, where nothing of Rust's is; a call without arguments writes
+        // no memory.
+        unsafe { reservation::held_across(call, word(at)) }
     }
 
     fn say(&self, line: fmt::Arguments<'_>) {
