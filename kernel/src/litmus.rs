@@ -6,13 +6,13 @@
 //! are built for testing.
 
 use crate::cpu::Cpu;
+use crate::sync::{AtomicU64, Ordering};
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::pte::Paging;
 use arch_contract::smp::Smp;
 use arch_current::Current;
-// Of the machine alone: see `crate::rendezvous`.
-use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use core::sync::atomic::compiler_fence;
 
 /// What lies between the store and the load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -87,9 +87,12 @@ pub trait Os: Clone + Send + Sized + 'static {
     /// A thread that was started and is to be waited for.
     type Thread;
 
-    /// Whether the machine is the simulated one: there, loops are shorter, and what only real
-    /// memory orderings can show is left out.
+    /// Whether the machine is the simulated one: there, loops are shorter.
     const SIMULATED: bool;
+
+    /// Whether CPUs may see each other's accesses out of order. What only that can show is left out
+    /// elsewhere.
+    const REORDERS: bool = !Self::SIMULATED;
 
     /// Whether every return to user mode serializes the core, so that the kernel has nothing to
     /// count there.

@@ -10,7 +10,11 @@ use core::ptr::NonNull;
 
 impl Barriers for Model {
     fn full_barrier(cpu: &Cpu, site: Site) {
-        fence(Ordering::SeqCst);
+        match () {
+            () if mutant::is(Mutant::M44) || mutant::is(Mutant::TraceLiesOfBarriers) => {}
+            () if mutant::is(Mutant::M3) => fence(Ordering::AcqRel),
+            () => fence(Ordering::SeqCst),
+        }
         if site == Site::EnterUserMm {
             cpu.fence.set(Fence::Entered);
         }

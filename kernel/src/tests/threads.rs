@@ -18,7 +18,7 @@ use arch_contract::ret::Resume;
 use arch_contract::trap::{Access, Fault, Trap};
 use arch_contract::upcalls::Upcalls;
 use arch_model::host::atomic::{AtomicU64, Ordering};
-use arch_model::host::{Receiver, Sender, act_as, channel, lock, thread};
+use arch_model::host::{Receiver, Sender, act_as, chance, channel, lock, thread};
 use arch_model::profile::Profile;
 use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Model, Pace, PowerOff};
 use boot_image::pack::{Contents, pack_as};
@@ -127,6 +127,16 @@ impl User {
     }
 
     fn word<R>(at: Word, access: Access, touch: impl Fn(&AtomicU64) -> R) -> R {
+        // Under schedules, interrupts come between any two instructions.
+        if chance(4) && Self::cpu().is_pending() {
+            Self::hand_over(Want::Interrupt);
+        }
+        Self::uninterrupted(at, access, touch)
+    }
+
+    /// As [`word`](Self::word), for what must not go on after an interrupt that it has not looked
+    /// for: a restartable sequence.
+    fn uninterrupted<R>(at: Word, access: Access, touch: impl Fn(&AtomicU64) -> R) -> R {
         loop {
             match Self::cpu().user_word(Self::pc(), VirtAddr(at.address()), access, &touch) {
                 Ok(value) => return value,
@@ -163,6 +173,7 @@ impl Os for User {
     type Thread = Handle;
 
     const SIMULATED: bool = true;
+    const REORDERS: bool = cfg!(spandrel_schedule);
 
     fn returns_serialize(&self) -> bool {
         self.0.machine.config().profile.user_return_serializes()
@@ -246,9 +257,11 @@ impl Os for User {
         const ABORT: u64 = 0x7_0000;
         self.store(area.plus(24), ABORT, Order::Plain);
         self.store(area.plus(16), u64::MAX, Order::Plain);
-        self.store(area.plus(8), 1, Order::Plain);
+        Self::uninterrupted(area.plus(8), Access::Write, |word| word.store(1, Ordering::Relaxed));
         while Self::pc().0 != ABORT {
-            self.store(turns, self.load(turns, Order::Plain) + 1, Order::Plain);
+            let before = Self::uninterrupted(turns, Access::Read, |word| word.load(Ordering::Relaxed));
+            let add = |word: &AtomicU64| word.store(before + 1, Ordering::Relaxed);
+            Self::uninterrupted(turns, Access::Write, add);
             self.pause();
         }
     }
