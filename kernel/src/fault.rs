@@ -4,6 +4,8 @@ use crate::cpu::Cpu;
 use crate::print::{self, Text};
 use crate::process::Process;
 use crate::sched;
+use crate::trace;
+use abi::testing::{FaultKind, FaultWord, NO_ADDRESS};
 use abi::{Ending, ExitReport};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
@@ -11,12 +13,59 @@ use arch_contract::trap::{Access, Fault, FaultCause, Traps};
 use arch_current::Current;
 use boot_image::command_line::Log;
 use core::fmt;
+// What tests ask for is no part of what is modelled: see `crate::trace`.
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const WORDS: usize = if trace::ENABLED { FaultWord::ALL.len() } else { 0 };
+
+/// What kernels built for testing keep of the last fault. Whoever asks has waited for the process
+/// that it ended, and lets no two fault at a time.
+pub struct Last([AtomicU64; WORDS]);
+
+impl Last {
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(FaultKind::None as u64) }; WORDS])
+    }
+
+    fn note(&self, fault: &Fault) {
+        let address = fault.address.map_or(NO_ADDRESS, |address| address.0);
+        for (word, value) in self.0.iter().zip([kind(fault.cause) as u64, fault.pc.0, address]) {
+            word.store(value, Relaxed);
+        }
+    }
+
+    /// One word of it; 0 in an ordinary kernel.
+    pub fn word(&self, which: FaultWord) -> u64 {
+        self.0.get(which as usize).map_or(0, |word| word.load(Relaxed))
+    }
+}
+
+const fn kind(cause: FaultCause) -> FaultKind {
+    match cause {
+        FaultCause::Page(Access::Read) => FaultKind::PageRead,
+        FaultCause::Page(Access::Write) => FaultKind::PageWrite,
+        FaultCause::Page(Access::Execute) => FaultKind::PageExecute,
+        FaultCause::BadAddress(Access::Read) => FaultKind::BadRead,
+        FaultCause::BadAddress(Access::Write) => FaultKind::BadWrite,
+        FaultCause::BadAddress(Access::Execute) => FaultKind::BadExecute,
+        FaultCause::UndefinedInstruction => FaultKind::Undefined,
+        FaultCause::PrivilegedInstruction => FaultKind::Privileged,
+        FaultCause::Breakpoint => FaultKind::Breakpoint,
+        FaultCause::SingleStep => FaultKind::SingleStep,
+        FaultCause::Arithmetic => FaultKind::Arithmetic,
+        FaultCause::FloatingPoint => FaultKind::FloatingPoint,
+        FaultCause::Alignment => FaultKind::Alignment,
+        FaultCause::MachineCheck => FaultKind::MachineCheck,
+        FaultCause::Other(_) => FaultKind::Other,
+    }
+}
 
 /// Ends the current process for `fault`, with a message that names the cause and the address.
 pub fn kill_current(cpu: &Cpu, fault: &Fault, irq: &IrqsOff) {
     let Some(thread) = cpu.current() else { return };
     let process = thread.process();
     let machine = cpu.machine();
+    cpu.kernel.last_fault.note(fault);
     print::line(
         Some(machine),
         format_args!(

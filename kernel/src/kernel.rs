@@ -6,6 +6,7 @@
 use crate::console::Console;
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet, SharedSet};
+use crate::fault;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
@@ -25,7 +26,7 @@ use crate::time::Rate;
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::Base;
-use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE, MAX_CPUS};
+use arch_contract::boot::{Boot, BootInfo, MAX_COMMAND_LINE, MAX_CPUS, normalize};
 use arch_contract::context::{ContextId, Contexts};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
@@ -78,6 +79,7 @@ pub struct Kernel {
     teardown_interrupts: AtomicU64,
     /// Calls that wait for all of them.
     hurries: AtomicU64,
+    pub last_fault: fault::Last,
 }
 
 impl Kernel {
@@ -170,7 +172,7 @@ pub enum Waiting {
 
 /// Takes the machine over from the architecture's entry code, loads init and enters it.
 pub fn boot(
-    info: BootInfo,
+    mut info: BootInfo,
     machine: &'static Machine,
     arch: &'static <Current as Base>::Cpu,
     irq: IrqsOff,
@@ -218,6 +220,10 @@ pub fn boot(
         Ok(archive) => archive,
         Err(error) => refuse(format_args!("initrd: {error}")),
     };
+    if mutant::is(Mutant::ArchiveIsFree) {
+        info.free.extend(info.initrd);
+        normalize(&mut info.free);
+    }
     let memory = match Memory::boot(machine, &info, options.mem.map(|mib| mib << 20)) {
         Ok(memory) => memory,
         Err(NoMemory) => refuse(format_args!("too little memory: give the machine more, or raise mem=")),
@@ -254,6 +260,7 @@ pub fn boot(
 /// as it is on.
 fn start_others(cpu: &'static Cpu, count: usize, irq: &IrqsOff) -> Result<(), NoMemory> {
     let kernel = cpu.kernel;
+    let count = if mutant::is(Mutant::LastCpuForgotten) { count - 1 } else { count };
     place_others(kernel, count)?;
     for other in (1..count as u64).filter_map(CpuId::new).filter_map(|number| kernel.any_cpu(number)) {
         if let Err(error) = Current::start_cpu(cpu.arch(), other.arch(), irq) {
@@ -345,6 +352,7 @@ pub(crate) fn place(
         teardowns: AtomicU64::new(0),
         teardown_interrupts: AtomicU64::new(0),
         hurries: AtomicU64::new(0),
+        last_fault: fault::Last::new(),
     };
     let root = kernel.root.clone();
     let kernel = forever(Ref::try_new(memory, Some(&root), kernel)?);

@@ -10,7 +10,6 @@ use crate::sync::{AtomicU64, Ordering};
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::pte::Paging;
-use arch_contract::smp::Smp;
 use arch_current::Current;
 use core::sync::atomic::compiler_fence;
 
@@ -45,14 +44,13 @@ impl<'a> Side<'a> {
         Self { own: word(side), other: word(other), arrived: word(2 + side), other_arrived: word(2 + other) }
     }
 
-    /// Waits, deaf, until the other side is here too. Acquire and release: what each did before, it
-    /// did before what the other does next.
-    fn meet(&self, cpu: &Cpu) {
+    /// Waits, deaf, until the other side is here too, and goes on without a moment's delay: no hint
+    /// to the machine that it waits. Acquire and release: what each did before, it did before what
+    /// the other does next.
+    fn meet(&self) {
         let here = self.arrived.load(Ordering::Relaxed) + 1;
         self.arrived.store(here, Ordering::Release);
-        while self.other_arrived.load(Ordering::Acquire) < here {
-            Current::relax(cpu.arch());
-        }
+        while self.other_arrived.load(Ordering::Acquire) < here {}
     }
 }
 
@@ -62,9 +60,9 @@ pub fn store_buffering(cpu: &Cpu, page: PhysAddr, side: u64, between: Between) -
     let words = Side::new(cpu, page, side);
     (0..ROUNDS).fold(0, |missed, round| {
         words.own.store(0, Ordering::Relaxed);
-        words.meet(cpu);
-        // The one that waited hears of it some moment later.
-        for _ in 0..round / 4 * side {
+        words.meet();
+        // Who came last goes on first: which of them is late, and by how much, changes.
+        for _ in 0..if round % 2 == side { round / 2 } else { 0 } {
             compiler_fence(Ordering::SeqCst);
         }
         words.own.store(1, Ordering::Relaxed);
@@ -74,7 +72,7 @@ pub fn store_buffering(cpu: &Cpu, page: PhysAddr, side: u64, between: Between) -
             Between::FullBarrier => Current::full_barrier(cpu.arch(), Site::Register),
         }
         let seen = words.other.load(Ordering::Relaxed);
-        words.meet(cpu);
+        words.meet();
         missed | u64::from(seen == 0) << round
     })
 }

@@ -7,6 +7,7 @@ use crate::mm::Machine;
 use crate::print::{self, Text};
 use crate::trace;
 use arch_contract::machine::{Power, Verdict};
+use arch_contract::mutant::{self, Mutant};
 use arch_current::Current;
 use core::fmt::{self, Write};
 use core::ptr;
@@ -42,7 +43,9 @@ pub fn end(
     // Writing to the console cannot fail; a failing `describe` still leaves what it wrote.
     let mut out = Text(machine);
     let _ = writeln!(out, "\nspandrel: {why}");
-    let _ = describe(&mut out);
+    if !mutant::is(Mutant::FaultWithoutRegisters) {
+        let _ = describe(&mut out);
+    }
     let _ = writeln!(out, "backtrace, innermost first:");
     Current::backtrace(&mut |address| {
         let _ = writeln!(Text(machine), "{}frame {:#x}", abi::PROTOCOL, address.0);
@@ -59,7 +62,8 @@ pub fn end(
 pub fn refuse(machine: Option<&Machine>, why: fmt::Arguments<'_>) -> ! {
     let _ = writeln!(Text(machine), "\nspandrel: cannot boot: {why}");
     print::protocol(machine, format_args!("failed"));
-    Current::power_off(machine, Verdict::Failed)
+    let verdict = if mutant::is(Mutant::RefusalThatSucceeds) { Verdict::Ended } else { Verdict::Failed };
+    Current::power_off(machine, verdict)
 }
 
 /// Ends the run with a program's status.

@@ -34,6 +34,7 @@ use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Leaf, Ordering};
 use allocator_api2::alloc::Allocator;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
 use arch_current::Current;
@@ -438,8 +439,10 @@ impl VectorArea {
     fn try_new(machine: &Machine, charged: Charged) -> Result<Self, NoMemory> {
         let layout = Current::area_layout(machine);
         let at = charged.allocate(layout).map_err(|_| NoMemory)?.cast();
-        // SAFETY: `at` was just allocated with the layout that the machine asks for.
-        unsafe { Current::init_area(machine, at) };
+        if !mutant::is(Mutant::VectorAreaNotInitialized) {
+            // SAFETY: `at` was just allocated with the layout that the machine asks for.
+            unsafe { Current::init_area(machine, at) };
+        }
         Ok(Self { at, layout, charged })
     }
 }

@@ -4,6 +4,7 @@
 //! so nothing overflows and no error grows with time. A deadline is rounded up and the clock down,
 //! so a deadline is never early by the clock a program reads (`TIME-2`).
 
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::{Nanos, Ticks};
 
 /// The rate of the machine's clock.
@@ -47,8 +48,9 @@ impl Rate {
     /// The first reading at which the clock says `at` or more.
     pub fn ticks(&self, at: Nanos) -> Ticks {
         let (seconds, rest) = (at.0 / SECOND, at.0 % SECOND);
+        let up = if mutant::is(Mutant::DeadlineRoundedDown) { 0 } else { SECOND - 1 };
         let ticks =
-            seconds.saturating_mul(self.per_second).saturating_add((rest * self.per_second).div_ceil(SECOND));
+            seconds.saturating_mul(self.per_second).saturating_add((rest * self.per_second + up) / SECOND);
         Ticks(self.boot.0.saturating_add(ticks))
     }
 }

@@ -54,6 +54,8 @@ pub struct Trace {
     closed: AtomicBool,
     /// Between [`idle`] and [`wake`].
     idle: AtomicBool,
+    /// In [`window`].
+    window: AtomicBool,
     counts: [AtomicU64; COUNTERS],
     /// The last [`Step`]s, one digit each.
     steps: AtomicU64,
@@ -74,6 +76,7 @@ impl Trace {
             next: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             idle: AtomicBool::new(false),
+            window: AtomicBool::new(false),
             counts,
             steps: AtomicU64::new(0),
         })
@@ -202,6 +205,30 @@ pub fn wake(cpu: &Cpu) {
     if ENABLED {
         cpu.trace.idle.store(false, Relaxed);
         event(cpu, Kind::Wake, 0, 0);
+    }
+}
+
+/// `cpu`, the calling CPU, is about to open a window for interrupts, or has closed it.
+#[inline(always)]
+pub fn window(cpu: &Cpu, now: Window) {
+    if ENABLED {
+        cpu.trace.window.store(now == Window::Opens, Relaxed);
+    }
+}
+
+/// See [`window`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    Opens,
+    Closed,
+}
+
+/// An interrupt was taken in the kernel: where it idles or has a window, or else it is counted.
+/// `TRAP-3`
+#[inline(always)]
+pub fn interrupted(cpu: &Cpu) {
+    if ENABLED && !cpu.trace.idle.load(Relaxed) && !cpu.trace.window.load(Relaxed) {
+        count(cpu, Counter::StrayInterrupts);
     }
 }
 

@@ -43,21 +43,18 @@ fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
     back(cpu, frame, irq)
 }
 
-/// A yield of threads that have vector registers.
+/// A yield that is not straightforward.
+#[cold]
 #[inline(never)]
-fn take_turns_with_vectors(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
     match quick::take_turns_with_vectors(cpu, &irq) {
         Turn::Next(resume) => resume,
         Turn::Mine => back(cpu, frame, irq),
-        Turn::Vectors | Turn::Unclear => take_turns_slowly(cpu, irq),
+        Turn::Unclear => {
+            sched::yield_current(cpu);
+            sched::leave(cpu, irq)
+        }
     }
-}
-
-/// A yield that is not straightforward.
-#[inline(never)]
-fn take_turns_slowly(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
-    sched::yield_current(cpu);
-    sched::leave(cpu, irq)
 }
 
 /// Any call but the null one and the yield, which must not pay for what this one keeps in registers.
@@ -127,8 +124,7 @@ impl Upcalls<Current> for Upcall {
                 match quick::take_turns(cpu, &irq) {
                     Turn::Next(resume) => return resume,
                     Turn::Mine => {}
-                    Turn::Vectors => return take_turns_with_vectors(cpu, frame, irq),
-                    Turn::Unclear => return take_turns_slowly(cpu, irq),
+                    Turn::Unclear => return take_turns_slowly(cpu, frame, irq),
                 }
             }
             MEMBARRIER => return membarrier(cpu, frame, irq),
@@ -165,7 +161,9 @@ impl Upcalls<Current> for Upcall {
 
     fn interrupt(cpu: &'static ArchCpu, interrupt: Interrupt) {
         // SAFETY: windows are opened after `bind`.
-        unsafe { Cpu::of(cpu) }.note(interrupt);
+        let cpu = unsafe { Cpu::of(cpu) };
+        trace::interrupted(cpu);
+        cpu.note(interrupt);
     }
 
     fn kernel_fault(cpu: Option<&ArchCpu>, describe: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result) -> ! {

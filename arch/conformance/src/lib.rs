@@ -17,17 +17,26 @@
 extern crate alloc;
 
 mod bar;
+mod boot;
 pub mod catalogue;
 mod ctx;
+mod fpu;
+mod hv;
 mod mig;
 mod outcome;
+mod probe;
+mod pte;
 mod ret;
 mod smp;
 mod table;
+mod time;
 mod tlb;
+mod trap;
+mod usr;
 mod world;
 
 pub use outcome::{Not, Outcome, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED};
+pub use probe::{Addresses, Deed, Feature, File, Meanwhile, Probe, Touch};
 pub use table::{Case, IDS, Machines, find, table};
 pub use world::{World, main};
 
@@ -83,7 +92,7 @@ pub enum Announcement {
 }
 
 /// What a case stands on.
-pub trait Os: Clone + Send + Sized + 'static {
+pub trait Os: Probe + Clone + Send + Sized + 'static {
     /// A thread that was started and is to be waited for.
     type Thread;
 

@@ -1,6 +1,6 @@
 //! All cases, one row each.
 
-use crate::{Os, Outcome, World, bar, ctx, mig, ret, smp, tlb};
+use crate::{Os, Outcome, World, bar, boot, ctx, fpu, hv, mig, pte, ret, smp, time, tlb, trap, usr};
 use core::marker::PhantomData;
 
 /// Where a case can show anything.
@@ -66,6 +66,53 @@ macro_rules! rows {
 }
 
 rows! {
+    boot::boot_1_every_listed_cpu_runs_threads level 1 cpus 2 Every;
+    boot::boot_1_the_archive_is_whole level 1 cpus 1 Every;
+    boot::boot_2_memory_is_handed_out_once role takes_all level 3 cpus 1 Every;
+    boot::boot_3_the_archive_outlives_the_memory role runs level 3 cpus 1 Every;
+    trap::trap_1_registers_over_calls level 2 cpus 2 Every;
+    trap::trap_1_registers_over_preemption level 4 cpus 2 Every;
+    trap::trap_1_registers_over_migration level 8 cpus 2 Every;
+    trap::trap_1_registers_over_requests level 7 cpus 2 Every;
+    trap::trap_1_calls_that_do_not_exist level 2 cpus 1 Every;
+    trap::trap_1_faults_name_kind_and_address role touches_badly level 2 cpus 1 Every;
+    trap::trap_2_a_new_thread_finds_nothing level 2 cpus 1 Every;
+    trap::trap_3_no_interrupt_inside_a_call level 7 cpus 2 Every;
+    trap::trap_6_deadly_instructions role does_a_deed level 5 cpus 1 Real;
+    trap::trap_6_threads_started_anywhere role starts_a_thread level 5 cpus 1 Every;
+    trap::trap_6_restarted_anywhere role restarts level 5 cpus 1 Real;
+    time::time_1_the_clock_does_not_go_back level 4 cpus 1 Every;
+    time::time_1_ping_pong level 7 cpus 2 Every;
+    time::time_1_over_migration level 8 cpus 2 Every;
+    time::time_1_over_off_and_on level 8 cpus 2 Every;
+    time::time_2_no_sleep_is_short level 4 cpus 1 Every;
+    time::time_2_many_sleepers level 4 cpus 2 Every;
+    time::time_3_the_past_does_not_wait level 4 cpus 1 Every;
+    time::time_3_deadlines_that_pass_while_they_are_armed level 4 cpus 2 Every;
+    time::time_3_sleepers_of_a_cpu_that_goes_off level 8 cpus 2 Every;
+    time::time_4_a_wake_up_before_the_halt level 7 cpus 2 Every;
+    time::time_4_a_deadline_before_the_halt level 4 cpus 2 Every;
+    pte::pte_1_every_page_is_its_own level 3 cpus 1 Every;
+    pte::pte_1_the_ends_of_the_user_range role uses_a_page level 3 cpus 1 Every;
+    pte::pte_2_new_pages_are_zero level 3 cpus 1 Every;
+    pte::pte_3_pages_allow_what_they_should role touches_a_page level 3 cpus 1 Every;
+    pte::pte_3_nothing_else_can_be_asked_for level 3 cpus 1 Every;
+    pte::pte_3_another_protection_in_the_same_place role writes_what_was_writable level 3 cpus 1 Every;
+    pte::pte_4_contents_before_the_entry level 7 cpus 2 Every;
+    usr::usr_2_pages_that_are_not_there level 5 cpus 1 Every;
+    usr::usr_2_a_page_that_comes_and_goes level 7 cpus 2 Every;
+    usr::usr_3_addresses_that_are_not_the_users level 5 cpus 1 Every;
+    usr::usr_3_lengths level 5 cpus 1 Every;
+    usr::usr_3_ranges_of_memory_calls level 5 cpus 1 Every;
+    fpu::fpu_1_vectors_over_calls level 5 cpus 2 Every;
+    fpu::fpu_1_vectors_over_preemption level 5 cpus 2 Every;
+    fpu::fpu_1_vectors_over_migration level 8 cpus 2 Every;
+    fpu::fpu_1_vectors_over_a_cpu_that_goes_off level 8 cpus 2 Every;
+    fpu::fpu_2_a_new_thread_finds_nobodys_vectors level 5 cpus 2 Every;
+    fpu::fpu_2_nothing_of_a_dead_process role dies_with_vectors level 5 cpus 1 Every;
+    hv::hv_1_with_what_there_is level 9 cpus 1 Every;
+    hv::hv_1_every_door level 9 cpus 1 Every;
+    hv::hv_2_refusals level 9 cpus 2 Every;
     bar::bar_2_errors_are_those_of_linux level 7 cpus 1 Every;
     bar::bar_2_a_new_process_starts_unregistered role unregistered level 7 cpus 1 Every;
     bar::bar_2_the_query_mask_is_the_truth level 7 cpus 1 Every;

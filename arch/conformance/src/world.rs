@@ -1,12 +1,15 @@
 //! What a case does to the world: calls with types, memory of the arena, other processes, and what
 //! kernels built for testing tell.
 
-use crate::outcome::{Not, OrFail, STATUS_FAILED};
+use crate::outcome::{Not, OrFail, Outcome, STATUS_FAILED};
 use crate::table::{Case, find};
 use crate::{ARENA, Announcement, Order, Os, Word};
-use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation, Point};
-use abi::{Call, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
+use abi::testing::{
+    Counter, FaultKind, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, NO_ADDRESS, Operation, Point,
+};
+use abi::{Call, Ending, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
 use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
 /// A process of the suite, and the set of CPUs that were on when its case began.
@@ -27,6 +30,15 @@ pub enum Loaded {
     Active(u64),
     Lazy(u64),
     Switching,
+}
+
+/// How a process ended by a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Faulted {
+    pub kind: Option<FaultKind>,
+    pub pc: u64,
+    /// `None` if the machine does not tell.
+    pub address: Option<u64>,
 }
 
 /// How a CPU stands at a point.
@@ -69,7 +81,7 @@ impl<O: Os> World<O> {
     }
 
     /// A call without addresses, or with addresses of the arena.
-    fn call<const N: usize>(&self, call: Call, args: [u64; N]) -> Result<u64, Error> {
+    pub(crate) fn call<const N: usize>(&self, call: Call, args: [u64; N]) -> Result<u64, Error> {
         let mut words = [0; 6];
         words[..N].copy_from_slice(&args);
         // SAFETY: the callers in this file pass numbers, and addresses of the arena.
@@ -84,9 +96,17 @@ impl<O: Os> World<O> {
 
     /// Maps `pages` zeroed pages for reading and writing at `at`, a page boundary.
     pub fn map(&self, at: Word, pages: u64) -> Result<(), Not> {
-        let protection = Protection::ReadWrite as u64;
-        let args = [initial::PROCESS.0.into(), at.address(), pages * abi::PAGE_BYTES, protection];
-        self.call(Call::MemoryMap, args).map(|_| ()).or_fail("memory_map")
+        self.try_map(at, pages).or_fail("memory_map")
+    }
+
+    /// As [`map`](Self::map), where it may be refused.
+    pub fn try_map(&self, at: Word, pages: u64) -> Result<(), Error> {
+        self.map_as(at.address(), pages * abi::PAGE_BYTES, Protection::ReadWrite as u64).map(|_| ())
+    }
+
+    /// Maps memory anywhere; gives where it is.
+    pub fn map_as(&self, at: u64, bytes: u64, protection: u64) -> Result<u64, Error> {
+        self.call(Call::MemoryMap, [initial::PROCESS.0.into(), at, bytes, protection])
     }
 
     /// Gives `pages` pages at `at` back.
@@ -198,7 +218,11 @@ impl<O: Os> World<O> {
 
     /// Sleeps for at least so long.
     pub fn sleep(&self, nanoseconds: u64) -> Result<(), Not> {
-        let at = self.now()?.saturating_add(nanoseconds);
+        self.sleep_until(self.now()?.saturating_add(nanoseconds))
+    }
+
+    /// Sleeps until the clock says so.
+    pub fn sleep_until(&self, at: u64) -> Result<(), Not> {
         self.call(Call::SleepUntil, [initial::TIMER.0.into(), at]).map(|_| ()).or_fail("sleep_until")
     }
 
@@ -411,6 +435,46 @@ impl<O: Os> World<O> {
         let child = self.call(Call::Spawn, [initial::ARCHIVE.0.into(), SCRATCH.address()]);
         self.unmap(SCRATCH, 1)?;
         child.map(|handle| Handle(handle as u32)).or_fail("spawn")
+    }
+
+    /// Starts a thread of this process at any address with any stack, and does not wait for it.
+    pub fn thread_start(&self, entry: u64, stack: u64) -> Result<(), Error> {
+        let handle = self.call(Call::ThreadStart, [initial::PROCESS.0.into(), entry, stack, 0])?;
+        self.call(Call::HandleClose, [handle]).map(|_| ())
+    }
+
+    /// The name of the `index`-th program of the archive. Needs the [`flags`](Self::flags).
+    pub fn archive_entry(&self, index: u64) -> Result<String, Error> {
+        let at = self.flag(256);
+        let room = abi::MAX_NAME as u64;
+        let archive = initial::ARCHIVE.0.into();
+        let len = self.call(Call::ArchiveEntry, [archive, index, at.address(), room])?.min(room);
+        let bytes = (0..len).map(|byte| (self.load(at.plus(byte & !7)) >> (8 * (byte & 7))) as u8);
+        Ok(bytes.map(char::from).collect())
+    }
+
+    /// Runs `role` of `case`, which has to end by a fault, and says by which.
+    pub fn fault_of(&self, case: &str, role: u64) -> Result<Faulted, Not> {
+        let child = self.child(case, role)?;
+        let report = self.wait(child)?;
+        if report.ending() != Some(Ending::Fault) {
+            let how = (report.ending(), report.status());
+            return Err(Not::Failed(format!("role {role} did not fault, it ended by {how:?}")));
+        }
+        let word = |which: FaultWord| self.test(Operation::Fault, [which as u64]);
+        Ok(Faulted {
+            kind: FaultKind::from_number(word(FaultWord::Kind)?),
+            pc: word(FaultWord::Pc)?,
+            address: Some(word(FaultWord::Address)?).filter(|&address| address != NO_ADDRESS),
+        })
+    }
+
+    /// What a role ends with, its failure said.
+    pub fn tell(&self, outcome: Outcome) -> u8 {
+        if let Err(not) = &outcome {
+            self.say(format_args!("conformance: in another process: {not}"));
+        }
+        outcome.map_or_else(|not| not.status(), |()| 0)
     }
 
     /// Waits until it has ended.

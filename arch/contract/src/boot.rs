@@ -5,6 +5,7 @@
 //! structure and nothing else about the machine.
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::mutant::{self, Mutant};
 use arrayvec::{ArrayString, ArrayVec};
 
 /// Ranges a memory map may have after sorting and merging.
@@ -59,7 +60,8 @@ pub struct TooManyRanges;
 /// Cuts `hole`, widened to whole pages, out of `map`. For entry code that builds
 /// [`BootInfo::free`].
 pub fn reserve(map: &mut ArrayVec<PhysRange, MAX_RANGES>, hole: PhysRange) -> Result<(), TooManyRanges> {
-    let start = hole.start.0 & !(PAGE_SIZE - 1);
+    let inner = if mutant::is(Mutant::HolesCutShort) { PAGE_SIZE - 1 } else { 0 };
+    let start = (hole.start.0 + inner) & !(PAGE_SIZE - 1);
     let end = hole.end().0.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
     let mut index = 0;
     while index < map.len() {
@@ -93,7 +95,7 @@ pub fn normalize(map: &mut ArrayVec<PhysRange, MAX_RANGES>) {
     let mut merged: ArrayVec<PhysRange, MAX_RANGES> = ArrayVec::new();
     for range in map.iter() {
         match merged.last_mut() {
-            Some(last) if range.start <= last.end() => {
+            Some(last) if range.start <= last.end() && !mutant::is(Mutant::OverlapsNotMerged) => {
                 let end = last.end().0.max(range.end().0);
                 last.len = end - last.start.0;
             }

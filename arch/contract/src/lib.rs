@@ -14,6 +14,10 @@
 //! Every architecture folder has the same file names as this one, one per trait.
 #![no_std]
 
+// For [`mutant`], which asks the environment on a host.
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
 pub mod addr;
 pub mod barrier;
 pub mod boot;

@@ -61,12 +61,44 @@ pub enum Killer {
     Schedules(&'static str),
 }
 
-static SELECTED: AtomicU16 = AtomicU16::new(0);
+/// The number of the selected mutant, plus 1; [`UNASKED`] or [`NONE`].
+static SELECTED: AtomicU16 = AtomicU16::new(if HOST { UNASKED } else { NONE });
+const UNASKED: u16 = u16::MAX;
+const NONE: u16 = 0;
+/// Whether there is an environment to ask.
+const HOST: bool = cfg!(not(target_os = "none"));
+
+fn selected() -> u16 {
+    match SELECTED.load(Ordering::Relaxed) {
+        UNASKED => ask(),
+        selected => selected,
+    }
+}
+
+/// Selects the mutant that the environment names.
+///
+/// # Panics
+/// If there is no such mutant.
+#[cfg(not(target_os = "none"))]
+#[cold]
+fn ask() -> u16 {
+    // First, since selecting asks nothing.
+    SELECTED.store(NONE, Ordering::Relaxed);
+    if let Ok(id) = std::env::var(VARIABLE) {
+        assert!(select(&id).is_some(), "{VARIABLE}={id}: no such mutant");
+    }
+    SELECTED.load(Ordering::Relaxed)
+}
+
+#[cfg(target_os = "none")]
+fn ask() -> u16 {
+    NONE
+}
 
 /// Whether `mutant` is selected. `false` at compile time in an ordinary kernel.
 #[inline(always)]
 pub fn is(mutant: Mutant) -> bool {
-    ENABLED && SELECTED.load(Ordering::Relaxed) == mutant as u16 + 1
+    ENABLED && selected() == mutant as u16 + 1
 }
 
 /// Whether any is selected. Shortcuts are not taken then, so that a promise is kept, or broken, in one

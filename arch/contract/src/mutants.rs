@@ -155,6 +155,75 @@ mutants! {
         Loom("bar_2_registration_against_switch")];
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
         Loom("smp_3_going_off_against_a_request")];
+    WindowBeforeHalt "window-before-halt" Time4 "Interrupts are let in between the last look and the halt." by [
+        Case(Both, "time_4_a_wake_up_before_the_halt"), Host("kernel", "time_4_a_wake_up_before_the_halt")];
+    ClearedAfterItsEntry "cleared-after-its-entry" Pte4 "A page is zeroed after its entry was written." by [
+        Case(Both, "pte_4_contents_before_the_entry"), Host("kernel", "pte_4_contents_before_the_entry")];
+    OverlapsNotMerged "boot-overlaps" Boot1 "Ranges of the memory map that overlap are not merged." by [
+        Host("arch_contract", "boot_1_normalize")];
+    LastCpuForgotten "boot-last-cpu" Boot1 "The last CPU of the list is not started." by [
+        Host("kernel", "boot_1_every_cpu_of_the_list_is_started")];
+    HolesCutShort "boot-short-holes" Boot2 "What is cut out of the memory map leaves out its first partial page." by [
+        Host("arch_contract", "boot_2_reserve_cuts_whole_pages")];
+    AllIsRam "boot-all-is-ram" Boot2 "Reserved ranges of the firmware's map count as RAM." by [
+        Host("arch_x86_64", "boot_1_complete")];
+    KeptStaysFree "boot-kept-is-free" Boot2 "Memory that the port keeps for itself stays in the free map." by [
+        Host("arch_ppc64le", "boot_2_kept_memory_is_not_free")];
+    ArchiveIsFree "boot-archive-is-free" Boot3 "The memory of the boot archive is handed out as free." by [
+        Case(Both, "boot_3_the_archive_outlives_the_memory"),
+        Host("kernel", "boot_3_the_archive_outlives_the_memory")];
+    RefusalThatSucceeds "boot-refusal-succeeds" Boot5 "A refusal of boot input ends the run as a success." by [
+        Host("kernel", "boot_5_bad_input_is_refused")];
+    RegistersNotReloaded "registers-not-reloaded" Trap1 "Another thread is entered with the registers that the last one left." by [
+        Case(Both, "trap_1_registers_over_calls")];
+    FlagsOfTheInterrupted "flags-of-the-interrupted" Trap1 "Flags, or condition registers, are lost over a trap." by [
+        Case(Both, "trap_1_registers_over_preemption")];
+    KernelValueInANewFrame "kernel-value-in-a-frame" Trap2 "A new frame has an address of the kernel's in a register." by [
+        Case(Both, "trap_2_a_new_thread_finds_nothing"), Host("kernel", "trap_2_a_new_thread_finds_nothing")];
+    InterruptsInCalls "interrupts-in-calls" Trap3 "System calls begin with interrupts on for a moment." by [
+        Case(Both, "trap_3_no_interrupt_inside_a_call")];
+    FaultWithoutRegisters "fault-without-registers" Trap4 "The report of a kernel fault leaves out cause and registers." by [
+        Host("kernel", "trap_4_a_kernel_fault_says_why_and_ends_the_run")];
+    BadReturnCutShort "bad-return-cut-short" Trap6 "A program counter that cannot be returned to is cut to one that can." by [
+        Case(X86_64, "trap_6_restarted_anywhere")];
+    ThreadsStartAnywhere "threads-start-anywhere" Trap6 "Entry and stack of a new thread are not looked at." by [
+        Case(Both, "trap_6_threads_started_anywhere"), Host("kernel", "trap_6_threads_started_anywhere")];
+    ClockBehind "clock-behind" Time1 "The clocks of all CPUs but the first are a millisecond behind." by [
+        Case(Both, "time_1_ping_pong"), Case(Both, "time_1_over_migration"), Host("kernel", "time_1_ping_pong")];
+    SleepShort "sleep-short" Time2 "Sleeps end half a millisecond early." by [
+        Case(Both, "time_2_no_sleep_is_short"), Host("kernel", "time_2_no_sleep_is_short")];
+    DeadlineRoundedDown "deadline-rounded-down" Time2 "A deadline is rounded down to a tick." by [
+        Host("kernel", "time_2_a_deadline_is_the_first_tick_that_reads_it")];
+    PastDeadlineDropped "past-deadline-dropped" Time3 "A deadline that has passed when the timer is armed does not fire." by [
+        Case(Both, "time_3_deadlines_that_pass_while_they_are_armed")];
+    ReadOnlyIsWritable "read-only-is-writable" Pte1 "A page for reading is encoded as one for writing." by [
+        Case(Both, "pte_3_pages_allow_what_they_should"), Host("arch_x86_64", "pte_1_round_trip"),
+        Host("arch_ppc64le", "pte_1_round_trip"), Host("kernel", "pte_3_pages_allow_what_they_should")];
+    AbsentIsNotZero "absent-is-not-zero" Pte2 "No page is encoded as something other than zero." by [
+        Host("arch_x86_64", "pte_2_zero_is_absent"), Host("arch_ppc64le", "pte_1_round_trip")];
+    WritableIsExecutable "writable-is-executable" Pte3 "A page for writing can be executed." by [
+        Case(Both, "pte_3_pages_allow_what_they_should"), Host("arch_x86_64", "pte_3_write_xor_execute")];
+    DirtyLost "dirty-lost" Pte5 "That a page was written is not read back from its entry." by [
+        Host("arch_x86_64", "pte_5_usage_survives"), Host("arch_ppc64le", "pte_1_round_trip")];
+    WindowLeftOpen "window-left-open" Usr1 "A window on user memory is not closed." by [
+        Host("kernel", "usr_2_pages_that_are_not_there")];
+    FaultInAWindowIgnored "fault-in-a-window-ignored" Usr2 "A copy that faulted counts as done." by [
+        Case(Both, "usr_2_pages_that_are_not_there"), Host("kernel", "usr_2_pages_that_are_not_there"),
+        Host("arch_model", "usr_2_copies_stop_at_the_fault")];
+    RangesNotChecked "ranges-not-checked" Usr3 "The range of a copy is not compared with what is the user's." by [
+        Case(Both, "usr_3_addresses_that_are_not_the_users")];
+    VectorsNotSaved "vectors-not-saved" Fpu1 "The vector registers of a thread that leaves its CPU are not saved." by [
+        Case(Both, "fpu_1_vectors_over_preemption"), Host("kernel", "fpu_1_vectors_over_preemption")];
+    VectorsLeftOn "vectors-left-on" Fpu2 "The vector units stay on, with what they hold, when their thread has ended." by [
+        Case(X86_64, "fpu_2_a_new_thread_finds_nobodys_vectors"),
+        Host("kernel", "fpu_2_a_new_thread_finds_nobodys_vectors")];
+    VectorAreaNotInitialized "vector-area-not-initialized" Fpu2 "A thread's first vector registers are what was in the memory for them." by [
+        Case(Both, "fpu_2_a_new_thread_finds_nobodys_vectors"),
+        Host("kernel", "fpu_2_a_new_thread_finds_nobodys_vectors")];
+    SerializeAssumed "serialize-assumed" Hv1 "The core serializes by an instruction that this CPU may not have." by [
+        Case(X86_64, "hv_1_with_what_there_is")];
+    RangeEndsEarly "range-ends-early" Hv2 "The hypervisor is asked to forget a page less than there are." by [
+        Host("arch_ppc64le", "hv_2_rpt_invalidate_of_a_range")];
     TraceLies "trace-lies" Ret2 "A core serialization that is owed before user mode is recorded and not executed." by [
         Stream(X86_64, "ret_2_the_caller_too")];
     TraceLiesOfBarriers "trace-lies-barrier" Bar4 "Full barriers are recorded and not executed." by [
@@ -184,7 +253,7 @@ mutants! {
         Case(X86_64, "ret_2_a_sibling_that_goes_before"),
         Host("kernel", "ret_2_a_sibling_that_goes_before")];
     M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
-        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
+        Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
         Case(X86_64, "ret_2_a_request_before_the_store"),
@@ -251,6 +320,8 @@ mutants! {
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    MovesUnsaved "moves-unsaved" Mig1 "A thread that must go elsewhere leaves its vector registers behind." by [
+        Program(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];

@@ -6,6 +6,7 @@
 
 use crate::addr::VirtAddr;
 use crate::irq::IrqsOff;
+use crate::mutant::{self, Mutant};
 use core::marker::PhantomData;
 
 /// A user access that did not work: the first address that failed.
@@ -58,26 +59,36 @@ impl<'a, A: UserAccess> Window<'a, A> {
         check_range::<A>(from, to.len())?;
         // SAFETY: 1. this window is open and its maker vouched for the context. 2. checked above.
         // 3. `to` is a live mutable slice.
-        unsafe { A::copy_in(self.cpu, to.as_mut_ptr(), from, to.len()) }
+        caught(unsafe { A::copy_in(self.cpu, to.as_mut_ptr(), from, to.len()) })
     }
 
     /// Writes `from` to user memory at `to`.
     pub fn write(&self, to: VirtAddr, from: &[u8]) -> Result<(), UserFault> {
         check_range::<A>(to, from.len())?;
         // SAFETY: as in `read`.
-        unsafe { A::copy_out(self.cpu, to, from.as_ptr(), from.len()) }
+        caught(unsafe { A::copy_out(self.cpu, to, from.as_ptr(), from.len()) })
     }
+}
+
+/// `USR-2`: how a copy ended.
+fn caught(copied: Result<(), UserFault>) -> Result<(), UserFault> {
+    if mutant::is(Mutant::FaultInAWindowIgnored) { Ok(()) } else { copied }
 }
 
 impl<A: UserAccess> Drop for Window<'_, A> {
     fn drop(&mut self) {
-        A::close_window(self.cpu);
+        if !mutant::is(Mutant::WindowLeftOpen) {
+            A::close_window(self.cpu);
+        }
     }
 }
 
 /// `USR-3`: the whole range is user's; lengths that wrap, and anything of the kernel's, are
 /// refused before a byte moves. An empty range anywhere below the end is fine.
 pub fn check_range<A: UserAccess>(start: VirtAddr, len: usize) -> Result<(), UserFault> {
+    if mutant::is(Mutant::RangesNotChecked) {
+        return Ok(());
+    }
     let end = start.checked_add(len as u64).ok_or(UserFault { address: start })?;
     if end > A::USER_END {
         return Err(UserFault { address: start.max(A::USER_END) });

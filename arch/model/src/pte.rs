@@ -11,6 +11,7 @@
 use crate::host::atomic::{AtomicU64, Ordering};
 use crate::{Machine, Model};
 use arch_contract::addr::{PhysAddr, VirtAddr};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Leaf, Level, Paging, Protection, Usage};
 use core::ptr::NonNull;
 
@@ -48,6 +49,7 @@ impl Paging for Model {
             Entry::Leaf { at, protection, usage } => {
                 debug_assert!(leaf != Leaf::Never && at.is_aligned(1 << shift) && at.0 & !ADDRESS == 0);
                 let allows = match protection {
+                    Protection::Read if mutant::is(Mutant::ReadOnlyIsWritable) => WRITE,
                     Protection::Read => 0,
                     Protection::ReadWrite => WRITE,
                     Protection::ReadExecute => EXECUTE,

@@ -2,6 +2,7 @@
 
 use crate::{Cpu, Event, Machine, Model};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::{Ticks, Time};
 use std::sync::atomic::Ordering;
 
@@ -16,6 +17,7 @@ impl Time for Model {
 
     fn set_deadline(cpu: &Cpu, at: Option<Ticks>, _irq: &IrqsOff) {
         cpu.machine.log(Some(cpu), Event::SetDeadline(at));
-        cpu.deadline.set(at);
+        let dropped = mutant::is(Mutant::PastDeadlineDropped) && at.is_some_and(|at| at <= Self::now(cpu));
+        cpu.deadline.set(at.filter(|_| !dropped));
     }
 }

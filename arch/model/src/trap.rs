@@ -2,6 +2,7 @@
 
 use crate::Model;
 use arch_contract::addr::VirtAddr;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::trap::{Syscall, Traps};
 
 /// A user's registers. Tests set them and call the upcalls.
@@ -37,6 +38,9 @@ impl Traps for Model {
     fn new_frame(entry: VirtAddr, stack: VirtAddr, args: [u64; 3]) -> Frame {
         let mut frame = Frame { pc: entry.0, sp: stack.0, ..Frame::default() };
         frame.args[..3].copy_from_slice(&args);
+        if mutant::is(Mutant::KernelValueInANewFrame) {
+            frame.value = u64::MAX;
+        }
         frame
     }
 

@@ -120,16 +120,16 @@ fn by_instruction(pid: Pid, start: VirtAddr, pages: Option<u64>) {
         }
     }
     again_on_power9(page, rs);
-    if !mutant::is(Mutant::M36) {
-        complete();
-    }
-    spr::isync();
+    complete();
 }
 
 /// All CPUs have obeyed, before anything later here (Book III §5.9.3.3).
 fn complete() {
-    // SAFETY: orders, and changes nothing.
-    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
+    if !mutant::is(Mutant::M36) {
+        // SAFETY: orders, and changes nothing.
+        unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
+    }
+    spr::isync();
 }
 
 /// A POWER9 may order an invalidation wrongly with stores, and may leave an entry of its

@@ -36,6 +36,7 @@ fn load(pid: Pid) {
 impl Contexts for Ppc64le {
     type Mm = Mm;
 
+    #[inline]
     fn tags(_machine: &Machine) -> Tags {
         Tags::Global { first: pid::FIRST_USER, count: pid::USERS }
     }

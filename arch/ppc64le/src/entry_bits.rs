@@ -6,6 +6,7 @@
 //! every radix implementation has.
 
 use arch_contract::addr::PhysAddr;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Leaf, Level, Protection, Usage};
 
 /// The levels, root first.
@@ -63,9 +64,9 @@ pub const fn kernel_leaf(at: PhysAddr, page: KernelPage) -> u64 {
 /// record either: it may interrupt instead and leave the update to software, with an interrupt that
 /// looks like a missing permission (Power ISA 3.0B Book III, Reference and Change Recording). QEMU does
 /// in 10.0, and did not in 7.2.
-pub const fn encode(entry: Entry, level: usize) -> u64 {
+pub fn encode(entry: Entry, level: usize) -> u64 {
     match entry {
-        Entry::Absent => 0,
+        Entry::Absent => u64::from(mutant::is(Mutant::AbsentIsNotZero)),
         Entry::Table(at) => {
             debug_assert!(level + 1 < LEVELS.len());
             debug_assert!(at.is_aligned(LEVELS[level + 1].table_bytes()));
@@ -75,7 +76,11 @@ pub const fn encode(entry: Entry, level: usize) -> u64 {
             debug_assert!(!matches!(LEVELS[level].leaf, Leaf::Never));
             debug_assert!(at.is_aligned(1 << LEVELS[level].shift));
             let access = match protection {
+                Protection::Read if mutant::is(Mutant::ReadOnlyIsWritable) => READ | READ_WRITE,
                 Protection::Read => READ,
+                Protection::ReadWrite if mutant::is(Mutant::WritableIsExecutable) => {
+                    READ | READ_WRITE | EXECUTE
+                }
                 Protection::ReadWrite => READ | READ_WRITE,
                 Protection::ReadExecute => READ | EXECUTE,
             };
@@ -87,7 +92,7 @@ pub const fn encode(entry: Entry, level: usize) -> u64 {
 }
 
 /// See [`arch_contract::pte::Paging::decode`].
-pub const fn decode(bits: u64, level: usize) -> Entry {
+pub fn decode(bits: u64, level: usize) -> Entry {
     let bits = u64::from_be(bits);
     if bits & VALID == 0 {
         return Entry::Absent;
@@ -102,7 +107,10 @@ pub const fn decode(bits: u64, level: usize) -> Entry {
     } else {
         Protection::Read
     };
-    let usage = Usage { accessed: bits & REFERENCED != 0, dirty: bits & CHANGED != 0 };
+    let usage = Usage {
+        accessed: bits & REFERENCED != 0,
+        dirty: bits & CHANGED != 0 && !mutant::is(Mutant::DirtyLost),
+    };
     Entry::Leaf { at: PhysAddr(bits & RPN), protection, usage }
 }
 

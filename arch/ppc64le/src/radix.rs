@@ -12,6 +12,7 @@ use crate::pid::{self, Pid};
 use crate::spr;
 use crate::stack;
 use crate::tree::Grant;
+use crate::watch;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{MAX_RANGES, PhysRange};
 use arch_contract::mutant::{self, Mutant};
@@ -211,6 +212,7 @@ pub(crate) fn set_process_root(pid: Pid, root: Option<PhysAddr>) {
     // SAFETY: a `Pid` indexes the table; its entry belongs to whoever owns the PID. One aligned
     // doubleword, so that no walker sees half of it; the second stays zero.
     unsafe { slot(table, 2 * pid.get() as usize).write_volatile(entry_bits::process_entry(root)) };
+    watch::stored_process_entry();
     // The tree's contents and this entry, before any `mtspr PID` that follows, on any CPU that
     // learns of the PID after this.
     if !mutant::is(Mutant::M34) {

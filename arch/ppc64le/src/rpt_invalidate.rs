@@ -5,6 +5,7 @@
 //! arithmetic, since QEMU has no such call: what can be tested of it is tested on a host.
 
 use arch_contract::addr::PAGE_SIZE;
+use arch_contract::mutant::{self, Mutant};
 
 /// Targets: all virtual processors of the partition.
 const ALL_PROCESSORS: u64 = 1;
@@ -17,9 +18,10 @@ const PAGE_4K: u64 = 1;
 const ANY_PAGE: u64 = u64::MAX;
 
 /// Forget `pages` small pages of `pid` from `start`.
-pub const fn pages(pid: u64, start: u64, pages: u64) -> [u64; 6] {
+pub fn pages(pid: u64, start: u64, pages: u64) -> [u64; 6] {
     let start = start & !(PAGE_SIZE - 1);
-    [pid, ALL_PROCESSORS, TRANSLATIONS, PAGE_4K, start, start + pages * PAGE_SIZE]
+    let last = if mutant::is(Mutant::RangeEndsEarly) { 1 } else { 0 };
+    [pid, ALL_PROCESSORS, TRANSLATIONS, PAGE_4K, start, start + (pages - last) * PAGE_SIZE]
 }
 
 /// Forget everything of `pid`.

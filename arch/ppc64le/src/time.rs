@@ -7,6 +7,7 @@ use crate::Ppc64le;
 use crate::cpu::{Cpu, Machine};
 use crate::spr::{self, number};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::{Ticks, Time};
 
 /// Sets the decrementer as far ahead as it goes.
@@ -39,6 +40,9 @@ impl Time for Ppc64le {
         // Counts through 0: it fires one tick after `ticks` have passed, so never early, and after
         // one tick for a deadline that is past.
         let ticks = at.0.saturating_sub(Self::now(cpu).0).min(cpu.machine.decrementer_max);
+        if mutant::is(Mutant::PastDeadlineDropped) && ticks == 0 {
+            return disarm(cpu);
+        }
         // SAFETY: as in `disarm`.
         unsafe { spr::write::<{ number::DEC }>(ticks) };
     }

@@ -7,6 +7,7 @@ use crate::cpu::Cpu;
 use crate::spr::{self, msr, number};
 use crate::{Ppc64le, irq};
 use arch_contract::addr::VirtAddr;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::Reload;
 use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
 use arch_contract::upcalls::Upcalls;
@@ -48,6 +49,9 @@ impl Traps for Ppc64le {
         gpr[3..6].copy_from_slice(&args);
         // A function's global entry point computes its r2 from its own address in r12.
         gpr[12] = entry.0;
+        if mutant::is(Mutant::KernelValueInANewFrame) {
+            gpr[9] = crate::cpu::PHYSICAL_MAP;
+        }
         Frame { gpr, pc: entry.0, msr: msr::USER, lr: 0, ctr: 0, xer: 0, cr: 0, entered_by: BY_NOTHING }
     }
 
@@ -109,6 +113,13 @@ pub(crate) fn print_registers(gpr: &[u64; 32], out: &mut dyn Write) -> core::fmt
 /// another it goes from here: that loads every register, so nothing has to be put back that this
 /// function saved on its stack.
 pub extern "C" fn on_syscall<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
+    if mutant::is(Mutant::InterruptsInCalls) {
+        // EE on and off again. An interrupt between is one that no stack is made for.
+        // SAFETY: what it breaks is the point.
+        unsafe {
+            core::arch::asm!("mtmsrd {}, 1", "nop", "mtmsrd {}, 1", in(reg) 0x8002u64, in(reg) 2u64);
+        }
+    }
     let resume = U::syscall(cpu, frame);
     let next = resume.frame().as_ptr();
     if resume.reload() == Reload::Full {
@@ -130,6 +141,10 @@ pub extern "C" fn on_trap<U: Upcalls<Ppc64le>>(
 ) -> *mut Frame {
     // SAFETY: entry code passes the frame it has just saved into, which nothing else refers to now.
     let pc = VirtAddr(unsafe { frame.as_ref() }.pc);
+    if mutant::is(Mutant::FlagsOfTheInterrupted) {
+        // SAFETY: as above.
+        unsafe { (*frame.as_ptr()).cr = 0 };
+    }
     U::trap(cpu, frame, decode(cpu, vector, pc, srr1)).frame().as_ptr()
 }
 

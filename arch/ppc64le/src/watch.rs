@@ -2,8 +2,18 @@
 
 use crate::Ppc64le;
 use crate::cpu::Cpu;
+use arch_contract::mutant;
 use arch_contract::watch::Watch;
 use core::arch::asm;
+
+/// The mark that says: an entry of the process table was stored. In kernels with mutants only.
+#[inline(always)]
+pub(crate) fn stored_process_entry() {
+    if mutant::ENABLED {
+        // SAFETY: `oris` of a register to itself with 0 does nothing (Power ISA Book I §3.3.13).
+        unsafe { asm!("oris 30, 30, 0", options(nostack, preserves_flags)) };
+    }
+}
 
 impl Watch for Ppc64le {
     #[inline(always)]

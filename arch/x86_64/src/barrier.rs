@@ -53,7 +53,8 @@ impl Barriers for X86_64 {
         if mutant::is(Mutant::CoreSyncEmpty) {
             return;
         }
-        if cpu.try_machine().is_some_and(|machine| machine.features.serialize) {
+        let found = cpu.try_machine().is_some_and(|machine| machine.features.serialize);
+        if found || mutant::is(Mutant::SerializeAssumed) {
             // SAFETY: CPUID has SERIALIZE; it changes no register and no memory. `0f 01 e8` for
             // assemblers that do not know it.
             unsafe { asm!(".byte 0x0f, 0x01, 0xe8", options(nostack)) };

@@ -32,6 +32,7 @@ impl Mm {
 impl Contexts for X86_64 {
     type Mm = Mm;
 
+    #[inline]
     fn tags(machine: &Machine) -> Tags {
         machine.pcids.tags()
     }

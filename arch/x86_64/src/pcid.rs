@@ -23,6 +23,7 @@ pub enum Pcids {
 }
 
 impl Pcids {
+    #[inline]
     pub const fn tags(self) -> Tags {
         match self {
             Self::Available => Tags::PerCpu { slots: SLOTS },

@@ -4,6 +4,7 @@
 //! a table entry allows everything, so that its leaves alone decide.
 
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Leaf, Level, Protection, Usage};
 
 bitflags::bitflags! {
@@ -49,7 +50,7 @@ pub const USER_END: VirtAddr = VirtAddr(0x0000_7fff_ffff_f000);
 /// 1 GiB leaves decode on every CPU; whether a CPU has them is for whoever builds tables to ask.
 pub fn encode(entry: Entry, level: usize) -> u64 {
     let (at, bits) = match entry {
-        Entry::Absent => return 0,
+        Entry::Absent => return if mutant::is(Mutant::AbsentIsNotZero) { 1 << 9 } else { 0 },
         Entry::Table(at) => {
             debug_assert!(at.is_aligned(PAGE_SIZE) && level + 1 < LEVELS.len());
             (at, Bits::PRESENT | Bits::WRITE | Bits::USER)
@@ -58,7 +59,9 @@ pub fn encode(entry: Entry, level: usize) -> u64 {
             debug_assert!(LEVELS[level].leaf != Leaf::Never && at.is_aligned(1 << LEVELS[level].shift));
             let mut bits = Bits::PRESENT | Bits::USER;
             bits |= match protection {
+                Protection::Read if mutant::is(Mutant::ReadOnlyIsWritable) => Bits::NO_EXECUTE | Bits::WRITE,
                 Protection::Read => Bits::NO_EXECUTE,
+                Protection::ReadWrite if mutant::is(Mutant::WritableIsExecutable) => Bits::WRITE,
                 Protection::ReadWrite => Bits::NO_EXECUTE | Bits::WRITE,
                 Protection::ReadExecute => Bits::empty(),
             };
@@ -97,7 +100,10 @@ pub fn decode(entry: u64, level: usize) -> Entry {
     } else {
         Protection::ReadExecute
     };
-    let usage = Usage { accessed: bits.contains(Bits::ACCESSED), dirty: bits.contains(Bits::DIRTY) };
+    let usage = Usage {
+        accessed: bits.contains(Bits::ACCESSED),
+        dirty: bits.contains(Bits::DIRTY) && !mutant::is(Mutant::DirtyLost),
+    };
     Entry::Leaf { at, protection, usage }
 }
 

@@ -15,6 +15,7 @@ use crate::X86_64;
 use crate::cpu::{Cpu, offset};
 use crate::gdt::{KERNEL_CODE, USER_BASE};
 use crate::trap::{BY_SYSCALL, Frame, bad_return};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::Reload;
 use arch_contract::upcalls::Upcalls;
 use core::arch::naked_asm;
@@ -43,6 +44,10 @@ pub unsafe fn init<U: Upcalls<X86_64>>() {
 /// Answers with the caller's own frame, its results written; to another it goes from here: that loads
 /// every register, so nothing has to be put back that this function saved on its stack.
 unsafe extern "C" fn upcall<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
+    if mutant::is(Mutant::InterruptsInCalls) {
+        // SAFETY: the stack is the kernel's, as in a window.
+        unsafe { core::arch::asm!("sti", "nop", "cli") };
+    }
     let resume = U::syscall(cpu, frame);
     let next = resume.frame().as_ptr();
     if resume.reload() == Reload::Full {

@@ -16,6 +16,7 @@ use crate::features::Features;
 use crate::machine::Machine;
 use arch_contract::Base;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::{Ticks, Time};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -234,6 +235,9 @@ impl Time for X86_64 {
             (TimerMode::Deadline, None) => unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, 0) },
             (TimerMode::OneShot, Some(Ticks(at))) => {
                 let ticks = at.saturating_sub(Self::now(cpu).0);
+                if mutant::is(Mutant::PastDeadlineDropped) && ticks == 0 {
+                    return local_apic.set_countdown(0);
+                }
                 let countdown = (u128::from(ticks) * u128::from(rates.countdown_per_tick)) >> 32;
                 // One more than the exact value, rounded up: late rather than early (TIME-2). At
                 // least 1, so that what is past fires (TIME-3). What does not fit fires early.

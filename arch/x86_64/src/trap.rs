@@ -12,6 +12,7 @@ use crate::pte::USER_END;
 use crate::{X86_64, operand, user};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::{Interrupt, IrqsOff};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::user::Window;
@@ -90,6 +91,11 @@ impl Frame {
     }
 }
 
+/// What [`Mutant::KernelValueInANewFrame`] leaves.
+fn kernel_address() -> u64 {
+    kernel_address as fn() -> u64 as usize as u64
+}
+
 impl Traps for X86_64 {
     type Frame = Frame;
 
@@ -106,7 +112,7 @@ impl Traps for X86_64 {
             r9: 0,
             r8: 0,
             rax: 0,
-            rcx: 0,
+            rcx: if mutant::is(Mutant::KernelValueInANewFrame) { kernel_address() } else { 0 },
             rdx: args[2],
             rsi: args[1],
             rdi: args[0],
@@ -203,6 +209,10 @@ pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame:
         number @ 0..32 => Trap::Fault(fault(cpu, saved, number, touched)),
         number => Trap::Interrupt(acknowledge(cpu, number)),
     };
+    if mutant::is(Mutant::FlagsOfTheInterrupted) {
+        // SAFETY: `saved` is used no more.
+        unsafe { (*frame).rflags &= !1 };
+    }
     // SAFETY: `frame` is not null: the entry code found its CPU and pushed into it.
     let resume = U::trap(cpu, unsafe { NonNull::new_unchecked(frame) }, trap);
     // Whatever generic code changed, the caller-saved registers of an interrupted program are
@@ -212,6 +222,11 @@ pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame:
 
 /// A frame whose program counter cannot be returned to: a fault of its thread, not of the kernel.
 pub unsafe extern "C" fn bad_return<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: *mut Frame) -> *mut Frame {
+    if mutant::is(Mutant::BadReturnCutShort) {
+        // SAFETY: as below.
+        unsafe { (*frame).rip &= USER_END.0 - 1 };
+        return frame;
+    }
     // SAFETY: the return path passes the frame of the `Resume` it holds.
     let rip = VirtAddr(unsafe { (*frame).rip });
     let fault = Fault { cause: FaultCause::BadAddress(Access::Execute), pc: rip, address: Some(rip) };

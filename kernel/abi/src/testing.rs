@@ -39,6 +39,8 @@ crate::numbers! {
     /// barrier between store and load, 0 for nothing. Bit n of the answer: in round n the other's
     /// store was not seen.
     StoreBuffering = 11,
+    /// `(`[`FaultWord`](crate::testing::FaultWord)`) -> word` of the last fault that ended a process.
+    Fault = 12,
     /// `(cpu) -> steps`: the last sixteen [`Step`](crate::testing::Step)s of its memory contexts, one
     /// hexadecimal digit each, the latest lowest.
     Steps = 20,
@@ -89,6 +91,10 @@ crate::numbers! {
     TeardownScan = 7,
     /// On the way to a user of an mm that is not active here, before anything says so.
     Entering = 8,
+    /// A CPU has found nothing to do and is about to halt.
+    BeforeHalt = 9,
+    /// A page's entry was just written, by whoever maps it.
+    PageMapped = 10,
     /// In a switch, after the generations were read, before the tables are loaded. Deaf only.
     SwitchSampled = 20,
     /// In a switch out of a lazy episode, after the tables were loaded, before `exit_lazy_tlb`. Deaf
@@ -119,8 +125,48 @@ crate::numbers! {
     Rollovers = 8,
     /// Interrupts sent for a teardown, on all CPUs together.
     TeardownInterrupts = 9,
+    /// Interrupts taken in the kernel outside of windows.
+    StrayInterrupts = 10,
     /// Interrupts sent to other CPUs.
     InterruptsSent = 20,
     /// Slices of kernel tasks; those of teardowns and of the balancing are not among them.
     Slices = 21,
+}
+
+crate::numbers! {
+    /// What is kept of the last fault that ended a process.
+    FaultWord:
+    /// A [`FaultKind`].
+    Kind = 0,
+    /// The program counter.
+    Pc = 1,
+    /// The address, or [`NO_ADDRESS`](crate::testing::NO_ADDRESS).
+    Address = 2,
+}
+
+/// The address of a fault that has none, or whose machine does not tell.
+pub const NO_ADDRESS: u64 = u64::MAX;
+
+crate::numbers! {
+    /// Why a user instruction could not complete.
+    FaultKind:
+    /// There was no fault yet.
+    None = 0,
+    /// A page is absent or forbids it.
+    PageRead = 1,
+    PageWrite = 2,
+    PageExecute = 3,
+    /// Not an address of the machine.
+    BadRead = 4,
+    BadWrite = 5,
+    BadExecute = 6,
+    Undefined = 7,
+    Privileged = 8,
+    Breakpoint = 9,
+    SingleStep = 10,
+    Arithmetic = 11,
+    FloatingPoint = 12,
+    Alignment = 13,
+    MachineCheck = 14,
+    Other = 15,
 }

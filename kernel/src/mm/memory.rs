@@ -119,7 +119,7 @@ impl Memory {
         self.frames.lock().give_back(block);
     }
 
-    fn clear(&self, block: &Block) {
+    pub(super) fn clear(&self, block: &Block) {
         let at = Current::phys(self.machine, block.at());
         // SAFETY: the block is RAM in the physical map, and the caller's alone.
         unsafe { at.write_bytes(0, block.bytes() as usize) };

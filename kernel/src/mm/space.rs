@@ -26,6 +26,7 @@ use super::page_table::{MapError, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
+use crate::rendezvous::{self, Point};
 use crate::sync::Lock;
 use crate::trace;
 use abi::trace::Kind;
@@ -201,11 +202,19 @@ impl Space {
         at: VirtAddr,
         protection: Protection,
     ) -> Result<(), NoMemory> {
-        let frame = self.memory.take_zeroed(Order::FRAME)?;
+        let late = mutant::is(Mutant::ClearedAfterItsEntry);
+        let frame =
+            if late { self.memory.take_block(Order::FRAME) } else { self.memory.take_zeroed(Order::FRAME) }?;
         self.publish(cpu, frame.at(), PAGE_SIZE as usize, protection);
         match table.map_page(at, frame.at(), protection) {
             // The tree owns the frame now.
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                rendezvous::point(cpu, Point::PageMapped);
+                if late {
+                    self.memory.clear(&frame);
+                }
+                Ok(())
+            }
             Err(MapError::NoMemory | MapError::Taken) => {
                 self.memory.give_back_block(frame);
                 Err(NoMemory)

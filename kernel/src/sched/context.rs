@@ -21,7 +21,7 @@ use abi::testing::Counter;
 use abi::trace::Kind;
 use arch_contract::barrier::CoreSync;
 use arch_contract::context::{
-    Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched,
+    Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched, Tags,
 };
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
@@ -163,12 +163,12 @@ pub enum Rest {
 #[inline(always)]
 pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
     let to = space.id();
-    if mutant::any() {
-        return Err(Rest::All);
-    }
     let Some(from) = cpu.words.active() else { return Err(Rest::All) };
     if from.is(to) {
         return Ok(Serialized::NotHere);
+    }
+    if mutant::any() {
+        return Err(Rest::All);
     }
     // Only this CPU puts itself in and takes itself out.
     if !space.shared().set().has(cpu.number) {
@@ -179,7 +179,8 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<S
     if cpu.held.slots[usize::from(cached.slot.0)].get().id == to.get() {
         // SAFETY: the caller's obligation; what is cached is its own, and as new as `seen`.
         unsafe { turn_to(cpu, space, &cached, from, Stale::Nothing, irq) }
-    } else if cpu.kernel.ids.are_per_cpu() {
+    } else if matches!(Current::tags(cpu.kernel.machine), Tags::PerCpu { .. }) {
+        // (Asked of the port, which knows when it is compiled.)
         // SAFETY: the caller's obligation; all is forgotten.
         unsafe { turn_to(cpu, space, &cached, from, Stale::Everything, irq) }
     } else {

@@ -13,6 +13,7 @@ use crate::sched::{place, take_current};
 use crate::thread::{Standing, Thread};
 use abi::{Ending, ExitReport};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::vector::Vector;
 use arch_current::Current;
 
@@ -42,7 +43,9 @@ pub fn end_current_thread(cpu: &Cpu, irq: &IrqsOff) {
 /// Takes the current thread off this CPU for good.
 fn drop_current(cpu: &Cpu, irq: &IrqsOff) -> Option<Ref<Thread>> {
     let thread = take_current(cpu)?;
-    Current::discard(cpu.arch(), irq);
+    if !mutant::is(Mutant::VectorsLeftOn) {
+        Current::discard(cpu.arch(), irq);
+    }
     Some(thread)
 }
 

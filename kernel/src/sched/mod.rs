@@ -42,7 +42,7 @@ use crate::sched::ready::{Load, Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
 use crate::thread::{Frame, Standing, Thread};
-use crate::trace;
+use crate::trace::{self, Window};
 use abi::Error;
 use abi::trace::Kind;
 use arch_contract::irq::{Interrupts, IrqsOff};
@@ -61,6 +61,7 @@ pub const NEVER: Ticks = Ticks(u64::MAX);
 
 /// The way out of the kernel: finds what this CPU does next, does it while it is the kernel's
 /// own, and returns when it is a user thread's.
+#[inline(never)]
 pub fn leave(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     leave_with(cpu, None, None, irq)
 }
@@ -124,7 +125,9 @@ fn leave_with(
                     .map(|thread| (thread, place));
                 }
                 Verdict::Moves => {
-                    now = Some(take_off(cpu, &thread, &irq));
+                    if !mutant::is(Mutant::MovesUnsaved) {
+                        now = Some(take_off(cpu, &thread, &irq));
+                    }
                     cpu.make_ready(Runnable::Thread(thread));
                 }
                 Verdict::Starves(due) => {
@@ -159,13 +162,17 @@ fn leave_with(
                 let ended = Current::now(cpu.arch());
                 now = Some(ended);
                 back = next.map(|item| place_after(cpu, item, began, ended));
-                Current::window(cpu.arch(), &mut irq);
+                window(cpu, &mut irq);
             }
             None => {
                 context::leave(cpu, &irq);
                 arm(cpu, NEVER, &irq);
                 // What this CPU itself has noted since it looked, no interrupt will tell it.
                 if !cpu.work().wants_a_look() {
+                    rendezvous::point(cpu, Point::BeforeHalt);
+                    if mutant::is(Mutant::WindowBeforeHalt) {
+                        window(cpu, &mut irq);
+                    }
                     trace::idle(cpu);
                     Current::wait(cpu.arch(), &mut irq);
                     trace::wake(cpu);
@@ -174,6 +181,13 @@ fn leave_with(
             }
         }
     }
+}
+
+/// Lets pending interrupts in, for a moment.
+fn window(cpu: &Cpu, irq: &mut IrqsOff) {
+    trace::window(cpu, Window::Opens);
+    Current::window(cpu.arch(), irq);
+    trace::window(cpu, Window::Closed);
 }
 
 /// One slice of a kernel task. Says what of it is ready now: the task, or a thread that it was for.
@@ -285,9 +299,10 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
     if mutant::is(Mutant::LooksAgain) {
         cpu.serve();
     }
+    let reload = if mutant::is(Mutant::RegistersNotReloaded) { Reload::ResultOnly } else { Reload::Full };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. just
     // entered. 3. a full reload is always right.
-    Some(unsafe { cpu.return_to_user(frame, owed, Reload::Full, irq) })
+    Some(unsafe { cpu.return_to_user(frame, owed, reload, irq) })
 }
 
 /// Looks at what interrupts and other CPUs have noted, and says what it was. `now` if it is known.
@@ -443,7 +458,9 @@ fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
 /// Saves the vector registers of `thread`, which was current, if it has any.
 #[inline]
 fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
-    if let Some(area) = thread.vector_area() {
+    if let Some(area) = thread.vector_area()
+        && !mutant::is(Mutant::VectorsNotSaved)
+    {
         // SAFETY: the thread was current here, so this CPU alone has its frame.
         let frame = unsafe { thread.frame().as_mut() };
         // SAFETY: a current thread that has an area has the units.

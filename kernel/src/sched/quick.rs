@@ -33,8 +33,6 @@ pub enum Turn {
     Next(Resume<Frame>),
     /// There is no other.
     Mine,
-    /// Nothing was done: [`take_turns_with_vectors`] may do it.
-    Vectors,
     /// Nothing was done: the long way must be gone.
     Unclear,
 }
@@ -77,11 +75,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
     };
     // Inside the lock, as in the long way: both threads stand on this CPU, before and after.
     let priority = current.priority();
-    let mut unclear = Turn::Unclear;
     let may = |current: &Thread, next: &Thread, extras: Extras| {
-        if extras.has(Extra::Vectors) {
-            unclear = Turn::Vectors;
-        }
         let may = extras.within(easy)
             && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number))
             // A rest of a slice may end before what the timer is armed for.
@@ -103,7 +97,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
         Err((current, why)) => {
             drop(queue);
             cpu.set_current(current);
-            Err(if why == NoTurn::Alone { Turn::Mine } else { unclear })
+            Err(if why == NoTurn::Alone { Turn::Mine } else { Turn::Unclear })
         }
     }
 }

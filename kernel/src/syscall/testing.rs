@@ -9,7 +9,7 @@ use crate::sched::context::Loaded;
 use crate::sched::task::{Task, slices};
 use crate::trace;
 use abi::Error;
-use abi::testing::{Counter, LOADED_LAZILY, LOADED_SWITCHING, Operation};
+use abi::testing::{Counter, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, Operation};
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
 use arch_contract::tlb::Tlb;
@@ -49,6 +49,10 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
                 Loaded::Lazy(id) => id.get() | LOADED_LAZILY,
                 Loaded::Switching { to, .. } => to.get() | LOADED_SWITCHING,
             }),
+            Operation::Fault => {
+                let which = FaultWord::from_number(a).ok_or(Error::BadArgument)?;
+                Ok(cpu.kernel.last_fault.word(which))
+            }
             Operation::StoreBuffering => store_buffering(caller, a, b, c),
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
             Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),

@@ -12,6 +12,7 @@ use crate::sched::{self, affinity, priority};
 use crate::thread::{Extra, Standing, Thread};
 use abi::{Error, Handle, MIN_BUDGET, Rights};
 use arch_contract::addr::VirtAddr;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_contract::trap::Traps;
 use arch_current::Current;
@@ -39,7 +40,13 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     };
     let (entry, stack, argument) = (VirtAddr(args[1]), VirtAddr(args[2]), args[3]);
     let user = Current::USER_START..=Current::USER_END;
-    if !user.contains(&stack) || stack.0 % 16 != 0 || !user.contains(&entry) || entry == Current::USER_END {
+    let anywhere = mutant::is(Mutant::ThreadsStartAnywhere);
+    if !anywhere
+        && (!user.contains(&stack)
+            || stack.0 % 16 != 0
+            || !user.contains(&entry)
+            || entry == Current::USER_END)
+    {
         return Err(Error::BadAddress);
     }
     let cpu = caller.cpu;

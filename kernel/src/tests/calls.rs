@@ -151,3 +151,30 @@ fn boot_5_bad_input_is_refused() {
     refused("", Some(archive), 96 << 10, "too little memory");
     refused("mem=1 init=init", Some(&archive[..600]), 4 << 20, "truncated");
 }
+
+/// `BOOT-1`: every CPU of the list is started, and is there once it has had its turn.
+#[test]
+fn boot_1_every_cpu_of_the_list_is_started() {
+    const CPUS: u32 = 5;
+    let mut run = Run::boot_many(Profile::Minimal, CPUS);
+    for number in 1..CPUS as usize {
+        run.on(number).come_up();
+    }
+    assert_eq!(run.on(0).result(Call::Cpus, &[initial::MACHINE.0.into()]), Ok((1 << CPUS) - 1));
+}
+
+/// `TRAP-4`: a fault of the kernel says what it was and ends the run as failed.
+#[test]
+fn trap_4_a_kernel_fault_says_why_and_ends_the_run() {
+    use arch_contract::upcalls::Upcalls;
+    let run = Run::boot(Profile::Minimal);
+    let cpu = std::panic::AssertUnwindSafe(run.arch);
+    let verdict = ends(move || {
+        crate::Upcall::kernel_fault(Some(*{ cpu }), &|out| out.write_str("the cause, and registers\n"))
+    });
+    let said = run.machine.output();
+    assert_eq!(verdict, Verdict::Failed);
+    for words in ["fault in the kernel", "the cause, and registers", "backtrace", "@spandrel failed"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}

@@ -2,8 +2,6 @@
 //! for lazily loaded address spaces in turn. In builds for schedules, every case under many of them:
 //! see [`schedules`](super::schedules).
 
-#[cfg(spandrel_schedule)]
-use super::schedules::everywhere;
 #[cfg(not(spandrel_schedule))]
 use super::threads::run;
 use crate::sched::lifetime::Policy;
@@ -32,7 +30,15 @@ fn everywhere(id: &str) {
 
 macro_rules! cases {
     ($($id:ident)*) => {
-        $(#[test] fn $id() { everywhere(stringify!($id)); })*
+        #[cfg(not(spandrel_schedule))]
+        mod profiles {
+            $(#[test] fn $id() { super::everywhere(stringify!($id)); })*
+        }
+
+        #[cfg(spandrel_schedule)]
+        mod schedules {
+            $(#[test] fn $id() { super::super::schedules::everywhere(stringify!($id)); })*
+        }
 
         /// No case is missing here, nor has too much.
         #[test]
@@ -48,6 +54,53 @@ macro_rules! cases {
 }
 
 cases! {
+    boot_1_every_listed_cpu_runs_threads
+    boot_1_the_archive_is_whole
+    boot_2_memory_is_handed_out_once
+    boot_3_the_archive_outlives_the_memory
+    trap_1_registers_over_calls
+    trap_1_registers_over_preemption
+    trap_1_registers_over_migration
+    trap_1_registers_over_requests
+    trap_1_calls_that_do_not_exist
+    trap_1_faults_name_kind_and_address
+    trap_2_a_new_thread_finds_nothing
+    trap_3_no_interrupt_inside_a_call
+    trap_6_deadly_instructions
+    trap_6_threads_started_anywhere
+    trap_6_restarted_anywhere
+    time_1_the_clock_does_not_go_back
+    time_1_ping_pong
+    time_1_over_migration
+    time_1_over_off_and_on
+    time_2_no_sleep_is_short
+    time_2_many_sleepers
+    time_3_the_past_does_not_wait
+    time_3_deadlines_that_pass_while_they_are_armed
+    time_3_sleepers_of_a_cpu_that_goes_off
+    time_4_a_wake_up_before_the_halt
+    time_4_a_deadline_before_the_halt
+    pte_1_every_page_is_its_own
+    pte_1_the_ends_of_the_user_range
+    pte_2_new_pages_are_zero
+    pte_3_pages_allow_what_they_should
+    pte_3_nothing_else_can_be_asked_for
+    pte_3_another_protection_in_the_same_place
+    pte_4_contents_before_the_entry
+    usr_2_pages_that_are_not_there
+    usr_2_a_page_that_comes_and_goes
+    usr_3_addresses_that_are_not_the_users
+    usr_3_lengths
+    usr_3_ranges_of_memory_calls
+    fpu_1_vectors_over_calls
+    fpu_1_vectors_over_preemption
+    fpu_1_vectors_over_migration
+    fpu_1_vectors_over_a_cpu_that_goes_off
+    fpu_2_a_new_thread_finds_nobodys_vectors
+    fpu_2_nothing_of_a_dead_process
+    hv_1_with_what_there_is
+    hv_1_every_door
+    hv_2_refusals
     bar_2_errors_are_those_of_linux
     bar_2_a_new_process_starts_unregistered
     bar_2_the_query_mask_is_the_truth

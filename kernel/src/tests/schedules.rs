@@ -15,7 +15,7 @@ use std::string::String;
 const SEED: &str = "SPANDREL_SEED";
 /// How many schedules of each case, if it is to be another number than [`FEW`] or [`MANY`].
 const COUNT: &str = "SPANDREL_SCHEDULES";
-const FEW: u64 = 12;
+const FEW: u64 = 6;
 const MANY: u64 = 120;
 
 fn variable(name: &str) -> Option<u64> {

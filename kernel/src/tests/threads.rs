@@ -8,6 +8,8 @@
 //! A user thread is known by where its registers are, and a new one by its program counter: entries
 //! lie so far apart that no thread that has run stands at one.
 
+mod probe;
+
 use crate::Upcall;
 use crate::cpu::Cpu;
 use crate::sched::lifetime::Policy;
@@ -67,6 +69,7 @@ struct Turn {
 enum Want {
     Call { number: u64, args: [u64; 6] },
     Interrupt,
+    VectorUnitOff,
     Fault(Fault),
 }
 
@@ -154,6 +157,32 @@ impl User {
         words.filter(|word| !word.is_empty()).collect()
     }
 
+    /// Starts a thread of the caller's process that does `body` and nothing before it, and is to run on
+    /// the CPUs `cpus` from when its maker has said so.
+    fn spawn_raw(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<Handle, Error> {
+        let there = move |user: User| {
+            body(user);
+            Self::syscall(Call::ThreadExit as u64, [0; 6]);
+        };
+        let number = {
+            let mut bodies = lock(&self.0.bodies);
+            bodies.push(Some(Box::new(there)));
+            bodies.len() as u64 - 1
+        };
+        let entry = THREAD_ENTRY + number * ENTRY_SPAN;
+        // Nothing is ever on its stack.
+        let stack = super::ENTRY;
+        let arguments = [initial::PROCESS.0.into(), entry, stack, 0, 0, 0];
+        match Self::syscall(Call::ThreadStart as u64, arguments) {
+            (0, handle) => {
+                // By its maker too: it may run where its maker may, which may keep that CPU.
+                let (status, _) = Self::syscall(Call::ThreadAffinity as u64, [handle, cpus, 0, 0, 0, 0]);
+                Error::from_number(status).map_or(Ok(Handle(handle as u32)), Err)
+            }
+            (status, _) => Err(Error::from_number(status).unwrap_or(Error::NotSupported)),
+        }
+    }
+
     /// The main thread of a process.
     fn main(self) {
         let arguments = Self::arguments();
@@ -215,31 +244,13 @@ impl Os for User {
     }
 
     fn spawn(&self, cpus: u64, body: impl FnOnce(Self) + Send + 'static) -> Result<Handle, Error> {
-        let there = move |user: User| {
+        self.spawn_raw(cpus, move |user| {
             // It may run before its maker has said where.
             let arguments = [Handle::NONE.0.into(), cpus, 0, 0, 0, 0];
             let (status, _) = Self::syscall(Call::ThreadAffinity as u64, arguments);
             assert_eq!(status, 0, "a thread goes where its maker said");
             body(user);
-            Self::syscall(Call::ThreadExit as u64, [0; 6]);
-        };
-        let number = {
-            let mut bodies = lock(&self.0.bodies);
-            bodies.push(Some(Box::new(there)));
-            bodies.len() as u64 - 1
-        };
-        let entry = THREAD_ENTRY + number * ENTRY_SPAN;
-        // Nothing is ever on its stack.
-        let stack = super::ENTRY;
-        let arguments = [initial::PROCESS.0.into(), entry, stack, 0, 0, 0];
-        match Self::syscall(Call::ThreadStart as u64, arguments) {
-            (0, handle) => {
-                // By its maker too: it may run where its maker may, which may keep that CPU.
-                let (status, _) = Self::syscall(Call::ThreadAffinity as u64, [handle, cpus, 0, 0, 0, 0]);
-                Error::from_number(status).map_or(Ok(Handle(handle as u32)), Err)
-            }
-            (status, _) => Err(Error::from_number(status).unwrap_or(Error::NotSupported)),
-        }
+        })
     }
 
     fn handle(thread: &Handle) -> Handle {
@@ -340,6 +351,7 @@ impl Shared {
                         Upcall::trap(cpu, frame, Trap::Interrupt(arch_contract::irq::Interrupt::Spurious))
                     }
                 },
+                Want::VectorUnitOff => Upcall::trap(cpu, frame, Trap::VectorUnitOff),
                 Want::Fault(fault) => Upcall::trap(cpu, frame, Trap::Fault(fault)),
             });
         }

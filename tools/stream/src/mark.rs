@@ -56,6 +56,8 @@ pub enum Watched {
     EntersMm,
     /// The kernel is about to store that nobody's may.
     LeavesMm,
+    /// The kernel has stored an entry of ppc64le's process table.
+    StoredProcessEntry,
 }
 
 impl Mark {
@@ -66,6 +68,7 @@ impl Mark {
             (15, Scope::ThisCpu, Edge::End) => Some(Watched::WasToldOfCoreSync),
             (15, Scope::AllCpus, Edge::End) => Some(Watched::WasRefusedCoreSync),
             (14, Scope::ThisCpu, Edge::Begin) => Some(Watched::EntersMm),
+            (14, Scope::AllCpus, Edge::Begin) => Some(Watched::StoredProcessEntry),
             (14, Scope::ThisCpu, Edge::End) => Some(Watched::LeavesMm),
             _ => None,
         }

@@ -59,6 +59,7 @@ rules! {
     LEAVES_ORDERED "BAR-4" "Between user code and the store that says the CPU left its address space lies a full barrier.";
     ENTERS_ORDERED "BAR-5" "Between the store that says whose user code may run and that user code lies a full barrier.";
     JOINS_ORDERED "CTX-3" "Between that store and the load of an address space lies a full barrier.";
+    ENTRY_VISIBLE "CTX-11" "An entry of the process table is followed by ptesync and isync before anything else.";
     LOAD_SYNCHRONIZED "CTX-4" "A write of the PID register is followed by isync, then by ptesync, before anything else.";
     LOCAL_FLUSH "TLB-2" "tlbiel lies between two ptesync, and is followed by isync.";
     BROADCAST_FLUSH "TLB-3" "tlbie lies behind a ptesync and is followed by eieio, tlbsync, ptesync.";
@@ -226,6 +227,7 @@ impl Checker<'_> {
                         self.take_request(process);
                     }
                 }
+                Some(Watched::StoredProcessEntry) => cpu.invalidation = invalidation::State::EntryStored,
                 None => {}
             },
         }

@@ -225,6 +225,15 @@ fn ctx_4_a_load_is_synchronized() {
 }
 
 #[test]
+fn ctx_11_an_entry_is_visible() {
+    let run =
+        |instructions: &[Instruction]| Stream::default().mark(0, 58).runs(0, instructions).runs(0, &[Hcall]);
+    breaks(Arch::Ppc64le, "CTX-11", run(&[]), run(&[Ptesync, Isync]));
+    breaks(Arch::Ppc64le, "CTX-11", run(&[Isync]), run(&[Ptesync, Isync]));
+    breaks(Arch::Ppc64le, "CTX-11", run(&[Ptesync]), run(&[Ptesync, Isync]));
+}
+
+#[test]
 fn tlb_2_a_local_flush_is_fenced() {
     let right = &[Ptesync, Tlbiel, Tlbiel, Ptesync, Isync];
     sequence("TLB-2", &[Tlbiel, Ptesync, Isync], right);

@@ -104,7 +104,7 @@ fn with_membarrier<O: Os>(world: &World<O>, shape: Shape) -> Outcome {
 fn play<O: Os>(world: &World<O>, cpu: u32, shape: Shape, fence: Fence) -> Result<u64, Not> {
     let rounds = if O::SIMULATED { 20 } else { 20_000 };
     /// Nanoseconds, after which those that were made are enough.
-    const TIME: u64 = 8_000_000_000;
+    const TIME: u64 = 6_000_000_000;
     /// So often is enough to know that it happens.
     const ENOUGH: u64 = 10;
     const OVER: u64 = u64::MAX;

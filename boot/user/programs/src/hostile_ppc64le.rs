@@ -2,6 +2,8 @@
 
 use core::arch::asm;
 
+/// Where user memory can be, in bytes.
+pub const USER: core::ops::Range<u64> = 0x1000..1 << 52;
 /// Inside the kernel's quadrant.
 pub const KERNEL_ADDRESS: u64 = 0xc000_0000_0040_0000;
 /// Not an address at all: in the first quadrant, but outside what radix translation covers.
@@ -20,7 +22,7 @@ pub fn read(address: u64) -> u64 {
 /// Writes a word at `address`.
 ///
 /// # Safety
-/// The write faults.
+/// The write faults, or goes to memory that Rust knows nothing about.
 pub unsafe fn write(address: u64) {
     // SAFETY: the caller's promise: nothing is written.
     unsafe { asm!("std {0}, 0({0})", in(reg_nonzero) address, options(nostack)) };

@@ -2,6 +2,8 @@
 
 use core::arch::asm;
 
+/// Where user memory can be, in bytes.
+pub const USER: core::ops::Range<u64> = 0x1_0000..0x7fff_ffff_f000;
 /// Inside the kernel's half.
 pub const KERNEL_ADDRESS: u64 = 0xffff_ffff_8010_0000;
 /// Not an address at all: between the two halves.
@@ -18,7 +20,7 @@ pub fn read(address: u64) -> u64 {
 /// Writes a word at `address`.
 ///
 /// # Safety
-/// The write faults.
+/// The write faults, or goes to memory that Rust knows nothing about.
 pub unsafe fn write(address: u64) {
     // SAFETY: the caller's promise: nothing is written.
     unsafe { asm!("mov [{}], {}", in(reg) address, in(reg) address, options(nostack)) };

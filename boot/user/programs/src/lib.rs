@@ -1,17 +1,22 @@
 //! What the programs share: per machine, the instructions that Rust has no words for.
 #![no_std]
 
-/// Every vector register at once, for `float`.
+/// Every general register at once, for `conformance`.
+#[cfg_attr(target_arch = "x86_64", path = "general_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "general_ppc64le.rs")]
+pub mod general;
+
+/// Every vector register at once, for `conformance` and `float`.
 #[cfg_attr(target_arch = "x86_64", path = "vectors_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "vectors_ppc64le.rs")]
 pub mod vectors;
 
-/// Instructions that must fault, for `faults`.
+/// Instructions that must fault, for `conformance`.
 #[cfg_attr(target_arch = "x86_64", path = "hostile_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "hostile_ppc64le.rs")]
 pub mod hostile;
 
-/// The second way into the kernel, where the machine has one, for `null`.
+/// The second way into the kernel, where the machine has one, for `conformance` and `null`.
 #[cfg_attr(target_arch = "x86_64", path = "door_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "door_ppc64le.rs")]
 pub mod door;

@@ -98,7 +98,7 @@ impl Registers {
 }
 
 /// Whether the CPU has AVX and the kernel saves it (SDM vol. 1 §14.3).
-fn has_avx() -> bool {
+pub fn has_avx() -> bool {
     const OSXSAVE: u32 = 1 << 27;
     const AVX: u32 = 1 << 28;
     const SSE_AND_AVX_STATE: u64 = 6;

@@ -3,7 +3,7 @@
 //!
 //! On x86_64 one instruction does all of it.
 
-use super::{BROADCAST_FLUSH, Broken, CODE_PUBLISHED, LOAD_SYNCHRONIZED, LOCAL_FLUSH};
+use super::{BROADCAST_FLUSH, Broken, CODE_PUBLISHED, ENTRY_VISIBLE, LOAD_SYNCHRONIZED, LOCAL_FLUSH};
 use crate::Instruction;
 use Instruction::{Dcbst, Eieio, Icbi, Isync, MtPidr, Ptesync, Sync, Tlbie, Tlbiel, Tlbsync};
 
@@ -14,6 +14,9 @@ pub enum State {
     #[default]
     Nothing,
     AfterPtesync,
+    /// After a store into the process table; then after its `ptesync`.
+    EntryStored,
+    EntryComplete,
     /// After `mtspr PIDR`; then after its `isync`.
     Loaded,
     LoadedSynchronized,
@@ -38,6 +41,8 @@ pub enum State {
 pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Broken>) {
     use State::*;
     let next = match (*state, instruction) {
+        (EntryStored, Ptesync) => EntryComplete,
+        (EntryComplete, Isync) => Nothing,
         (Loaded, Isync) => LoadedSynchronized,
         (LoadedSynchronized, Ptesync) => AfterPtesync,
         (AfterPtesync | Local, Tlbiel) => Local,
@@ -57,6 +62,8 @@ pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Br
         (state, instruction) => {
             let wanted = match state {
                 Nothing | AfterPtesync => None,
+                EntryStored => Some((ENTRY_VISIBLE, "ptesync after the entry")),
+                EntryComplete => Some((ENTRY_VISIBLE, "isync after the entry; ptesync")),
                 Loaded => Some((LOAD_SYNCHRONIZED, "isync after mtspr pidr")),
                 LoadedSynchronized => Some((LOAD_SYNCHRONIZED, "ptesync after mtspr pidr; isync")),
                 Local => Some((LOCAL_FLUSH, "ptesync after tlbiel")),

@@ -56,7 +56,7 @@ pub const CLAUSES: &[(&str, Look)] = &[
             (read(&built.kernel)?, Ledger::read(built.arch)?, Names::read(&built.kernel)?);
         let found = ledger::find(built.arch, &ledger, &bytes, &|at| names.frames(at))?;
         let (table, barriers) = (barriers::Table::read()?, ledger.barriers(&found));
-        Ok(barriers::compare(&name(&built.kernel), &table, barriers, &|at| names.frames(at)))
+        Ok(barriers::compare(&name(&built.kernel), &table, &barriers, &|at| names.frames(at)))
     }),
 ];
 
@@ -268,7 +268,7 @@ impl fmt::Display for Place {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub mod tests {
     use super::*;
 
     /// An ELF file of one segment with these flags and this size in the file.

@@ -15,6 +15,7 @@ use crate::sites::{self, Site};
 use crate::symbols::{Frame, Names};
 use crate::toolchain::root;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use stream::Instruction;
 
 /// The declared table.
@@ -72,16 +73,19 @@ impl Ledger {
     }
 
     /// The full barriers that stand for their own sake.
-    pub fn barriers<'a>(&self, found: &'a Found) -> &'a [Site] {
+    pub fn barriers(&self, found: &Found) -> Vec<Site> {
         let row = self.rows.iter().position(|row| row.at == "barrier.rs full_barrier");
-        row.map_or(&[], |row| &found.of_rows[row])
+        row.map_or(Vec::new(), |row| found.of_rows[row].values().flatten().copied().collect())
     }
 
-    /// The row about an instruction with these frames: that of the innermost function that has one.
-    fn row_of(&self, frames: &[Frame]) -> Option<usize> {
+    /// The row about an instruction with these frames: that of the innermost function that has one,
+    /// and which of the frames it is.
+    fn row_of(&self, frames: &[Frame]) -> Option<(usize, usize)> {
         let find = |about: &dyn Fn(&Row) -> bool| self.rows.iter().position(about);
-        frames.iter().find_map(|frame| {
-            find(&|row| row.is_about(frame)).or_else(|| find(&|row| row.is_about_the_file_of(frame)))
+        frames.iter().enumerate().find_map(|(depth, frame)| {
+            let row =
+                find(&|row| row.is_about(frame)).or_else(|| find(&|row| row.is_about_the_file_of(frame)));
+            Some((row?, depth))
         })
     }
 }
@@ -102,20 +106,27 @@ impl Row {
         self.at.strip_suffix(" *").is_some_and(|file| frame.is_in(file))
     }
 
-    /// What is wrong with what was found, in the order of addresses.
-    pub fn complaint(&self, found: &[Site]) -> Option<String> {
-        if found.is_empty() {
-            return Some("nothing of it is in the image".into());
-        }
+    /// What is wrong with what was found.
+    pub fn complaint(&self, found: &OfRow) -> Option<String> {
+        let all: Vec<_> = found.values().flatten().collect();
         if self.sequence.is_empty() {
-            let missing = self.any.iter().find(|name| found.iter().all(|site| site.instruction != name.0));
-            let other = found.iter().find(|site| !self.any.contains(&Name(site.instruction)));
-            return match (missing, other) {
+            let missing = |Name(name): &&Name| all.iter().all(|site| site.instruction != *name);
+            let other = all.iter().find(|site| !self.any.contains(&Name(site.instruction)));
+            return match (self.any.iter().find(missing), other) {
                 (Some(Name(missing)), _) => Some(format!("{} is missing", missing.name())),
                 (_, Some(site)) => Some(format!("{:#x}: {} is new", site.at, site.instruction.name())),
                 _ => None,
             };
         }
+        match found.len() {
+            0 => Some("nothing of it is in the image".into()),
+            _ => found.values().find_map(|sites| self.complaint_of_one(sites)),
+        }
+    }
+
+    /// The same of one place that it was inlined into, in the order of addresses: a whole number of
+    /// sequences, since the compiler may have doubled code.
+    fn complaint_of_one(&self, found: &[Site]) -> Option<String> {
         let mut wanted = self.sequence.iter().cycle();
         for (site, Name(wanted)) in found.iter().zip(wanted.by_ref()) {
             if site.instruction != *wanted {
@@ -135,16 +146,20 @@ fn is_generated(site: &Site, frames: &[Frame]) -> bool {
     by_atomics && frames.iter().find(|frame| frame.has_line()).is_some_and(Frame::is_plain_rust)
 }
 
+/// The instructions of a row, by the place that its function was inlined into: the functions, and
+/// their lines, outside it.
+pub type OfRow = BTreeMap<Vec<(String, u32)>, Vec<Site>>;
+
 /// The instructions of an image by the rows that they belong to, and those that no row has.
 pub struct Found {
-    pub of_rows: Vec<Vec<Site>>,
+    pub of_rows: Vec<OfRow>,
     pub others: Vec<Site>,
 }
 
 /// Sorts the instructions of an image.
 pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> Vec<Frame>) -> Result<Found> {
     let file = parse(bytes)?;
-    let mut found = Found { of_rows: vec![Vec::new(); ledger.rows.len()], others: Vec::new() };
+    let mut found = Found { of_rows: vec![OfRow::new(); ledger.rows.len()], others: Vec::new() };
     for (code, base) in code_sections(&file, "the image")? {
         for site in sites::instructions(arch, code, base) {
             let frames = frames(site.at);
@@ -152,7 +167,11 @@ pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> V
                 continue;
             }
             match ledger.row_of(&frames) {
-                Some(row) => found.of_rows[row].push(site),
+                Some((row, depth)) => {
+                    let outside = frames[depth + 1..].iter();
+                    let place = outside.map(|frame| (frame.function.clone(), frame.line)).collect();
+                    found.of_rows[row].entry(place).or_default().push(site);
+                }
                 None => found.others.push(site),
             }
         }
@@ -217,9 +236,26 @@ mod tests {
         Ledger::parse(TABLE).unwrap()
     }
 
-    fn complaint(row: usize, found: &[Instruction]) -> Option<String> {
+    fn sites(found: &[Instruction]) -> Vec<Site> {
         let site = |(index, &instruction)| Site { at: index as u64, bytes: 4, instruction };
-        ledger().rows[row].complaint(&found.iter().enumerate().map(site).collect::<Vec<_>>())
+        found.iter().enumerate().map(site).collect()
+    }
+
+    fn complaint(row: usize, found: &[Instruction]) -> Option<String> {
+        let found = if found.is_empty() { OfRow::new() } else { OfRow::from([(Vec::new(), sites(found))]) };
+        ledger().rows[row].complaint(&found)
+    }
+
+    /// Two halves are no whole.
+    #[test]
+    fn each_place_has_its_own_sequence() {
+        let place = |line, found: &[Instruction]| (vec![("caller".to_owned(), line)], sites(found));
+        let twice = |found: &[Instruction]| {
+            ledger().rows[1].complaint(&OfRow::from([place(1, found), place(2, found)]))
+        };
+        assert_eq!(twice(&[Lfence, Wrmsr]), None);
+        let same = Row { sequence: vec![Name(Wrmsr), Name(Wrmsr)], ..ledger().rows.remove(1) };
+        assert!(same.complaint(&OfRow::from([place(1, &[Wrmsr]), place(2, &[Wrmsr])])).is_some());
     }
 
     #[test]
@@ -243,7 +279,8 @@ mod tests {
     #[test]
     fn the_row_is_that_of_the_innermost_function_that_has_one() {
         let row = |places: &[&str]| {
-            ledger().row_of(&places.iter().map(|place| Frame::parse(place)).collect::<Vec<_>>())
+            let found = ledger().row_of(&places.iter().map(|place| Frame::parse(place)).collect::<Vec<_>>());
+            found.map(|(row, _)| row)
         };
         assert_eq!(row(&["isync at arch/p/src/spr.rs:1", "load at arch/p/src/context.rs:2"]), Some(0));
         assert_eq!(row(&["command at arch/p/src/apic.rs:1", "send at arch/p/src/apic.rs:2"]), Some(1));

@@ -91,10 +91,12 @@ impl Image {
         let (row, all) = (&self.ledger.rows[patch.row], &self.found.of_rows[patch.row]);
         let length = row.complaint(all).is_none().then_some(row.sequence.len()).filter(|&length| length > 0);
         let (step, instruction) = (patch.step, patch.instruction);
-        let all = all.iter().enumerate().filter(move |(place, site)| {
-            site.instruction == instruction && length.is_none_or(|length| place % length == step)
-        });
-        all.map(|(_, site)| site)
+        all.values().flat_map(move |sites| {
+            let all = sites.iter().enumerate().filter(move |(place, site)| {
+                site.instruction == instruction && length.is_none_or(|length| place % length == step)
+            });
+            all.map(|(_, site)| site)
+        })
     }
 
     /// The image with the instruction of a patch replaced.
@@ -191,4 +193,31 @@ fn offset(bytes: &[u8], at: u64) -> Option<usize> {
             (inside < header.p_filesz(endian)).then_some((header.p_offset(endian) + inside) as usize)
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::image::tests::with_code;
+
+    #[test]
+    fn every_instruction_of_the_ledgers_has_a_patch_of_its_own_name() {
+        for arch in Arch::ALL {
+            let names: Vec<String> = all(arch).unwrap().iter().map(Patch::to_string).collect();
+            let different: std::collections::BTreeSet<_> = names.iter().collect();
+            assert!(names.len() > 30 && different.len() == names.len());
+        }
+    }
+
+    #[test]
+    fn an_instruction_is_replaced_where_it_is_loaded() {
+        // The one segment of this file is one byte at 0x1000, from the start of the file on.
+        let mut image = with_code(&[0xcf]);
+        let site = |at| Site { at, bytes: 1, instruction: Instruction::Iretd };
+        assert_eq!(offset(&image, 0x1000), Some(0));
+        assert_eq!(offset(&image, 0x1001), None);
+        erase(Arch::X86_64, &mut image, &site(0x1000)).unwrap();
+        assert_eq!(image[0], 0x90);
+        assert!(erase(Arch::X86_64, &mut image, &site(0x5000)).is_err());
+    }
 }

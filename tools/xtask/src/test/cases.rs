@@ -173,11 +173,8 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("exit-7").program(&["exit", "7"]).status(7),
         case("exit-200").program(&["exit", "200"]).status(200),
         case("primes").program(&["primes", "100000"]).prints(&["9592"]),
-        case("float").program(&["float"]).prints(&["ok"]),
         case("alloc").program(&["alloc"]),
         case("alloc-64-mib").program(&["alloc"]).machine(|machine| machine.memory = 64),
-        case("faults").program(&["faults"]).never_prints(&["panicked"]).limit(120),
-        case("clock").program(&["clock"]),
         case("storm").program(&["storm"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
         case("caps").program(&["caps"]),
         case("args").program(&args).prints(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
@@ -259,11 +256,10 @@ pub fn all(arch: Arch) -> Vec<Case> {
                     .prints(&["x86_64"]),
             );
             // Nobody vouches for the TSCs.
-            cases.push(
-                case("cpu-without-a-hypervisor")
-                    .program(&["clock"])
-                    .machine(|m| (m.cpu, m.cpus) = (Some("max,-hypervisor".into()), 4)),
-            );
+            cases.push(conforms(case("cpu-without-a-hypervisor"), "max,-hypervisor"));
+            // Neither XSAVE nor SMAP nor SMEP.
+            cases.push(conforms(case("cpu-qemu64-conforms"), "qemu64"));
+            cases.push(conforms(case("cpu-without-avx"), "max,-avx,-xsaveopt"));
         }
         Arch::Ppc64le => {
             cases.insert(
@@ -282,15 +278,31 @@ pub fn all(arch: Arch) -> Vec<Case> {
                     .prints(&["radix, XIVE"])
                     .status(5),
             );
-            cases.push(
-                case("cpu-power10")
-                    .program(&["hello"])
-                    .machine(|m| m.cpu = Some("power10".into()))
-                    .prints(&["ppc64le"]),
-            );
+            cases.push(conforms(case("cpu-power10"), "power10"));
         }
     }
     cases
+}
+
+/// `HV-1`: what optional features stand behind works on this CPU too.
+fn conforms(case: Case, cpu: &'static str) -> Case {
+    const CASES: [&str; 9] = [
+        "hv_1_with_what_there_is",
+        "time_1_ping_pong",
+        "time_2_no_sleep_is_short",
+        "time_3_deadlines_that_pass_while_they_are_armed",
+        "trap_1_registers_over_preemption",
+        "fpu_1_vectors_over_preemption",
+        "fpu_2_a_new_thread_finds_nobodys_vectors",
+        "usr_2_pages_that_are_not_there",
+        "smp_3_off_and_on",
+    ];
+    let words: Vec<&str> = ["conformance", "each"].into_iter().chain(CASES).collect();
+    case.kernel(Variant::default().for_testing())
+        .program(&words)
+        .machine(move |machine| (machine.cpu, machine.cpus) = (Some(cpu.into()), 4))
+        .prints(&["9 passed, 0 failed"])
+        .limit(120)
 }
 
 /// What init prints when it waits for a command.

@@ -13,7 +13,7 @@ const CPUS: u32 = 4;
 const LIMIT: u64 = 120;
 
 /// The cases, and where they run: on ppc64le, where every return serializes, some are skipped.
-const CASES: [(&str, &[Arch]); 8] = [
+const CASES: [(&str, &[Arch]); 9] = [
     ("bar_3_commands_reach_the_cpus_that_run_the_process", &Arch::ALL),
     ("bar_4_bar_5_a_round_trip_between_sample_and_start", &Arch::ALL),
     ("ret_2_an_adopted_mm_hides_no_request", &[Arch::X86_64]),
@@ -22,6 +22,7 @@ const CASES: [(&str, &[Arch]); 8] = [
     ("ctx_9_teardown_while_lazy_everywhere", &Arch::ALL),
     ("tlb_3_tables_are_freed_while_lazy", &Arch::ALL),
     ("smp_3_off_and_on", &Arch::ALL),
+    ("ctx_4_ids_are_reused", &[Arch::Ppc64le]),
 ];
 
 /// The rows.
@@ -36,4 +37,16 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .keeps_the_rules()
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_names_a_case_that_exists() {
+        for (id, machines) in CASES {
+            assert!(conformance::IDS.contains(&id) && !machines.is_empty(), "{id}");
+        }
+    }
 }
