@@ -75,8 +75,7 @@ fn programs(suite: Suite) -> Result<Vec<Program>> {
             (cargo, package)
         }
         Suite::Loom => (Toolchain::loom_tests(), "loom"),
-        Suite::Schedules => {
-(Toolchain::schedule_tests(), "schedules")}
+        Suite::Schedules => (Toolchain::schedule_tests(), "schedules"),
     };
     cargo.arg("--no-run");
     let artifacts = build::artifacts(cargo, &format!("building the tests of {what}"))?;
