@@ -36,7 +36,6 @@ pub mod console;
 pub mod cpu;
 pub mod fault;
 pub mod hotplug;
-pub mod job;
 pub mod kernel;
 mod litmus;
 pub mod membarrier;

@@ -39,46 +39,6 @@ use Flow::{AsItIs, NotExpressible, Translated};
 rows! {
     "T-01" AsItIs => "bar_3_commands_reach_the_cpus_that_run_the_process";
     "T-02" AsItIs => "bar_2_errors_are_those_of_linux";
-    "T-05" Translated("fork and exec are one step here, the start of a process, which begins unregistered") => "bar_2_a_new_process_starts_unregistered";
-    "T-25" Translated("what adopts is a kernel task, with interrupts off from the stores to the load; a flush finds the switch and waits") => "tlb_3_a_flush_waits_for_a_task_that_adopts" "tlb_3_a_task_that_adopted";
-    "T-26" NotExpressible("there is no exec: an mm is new when its process starts, and is installed by the same switch as any other") => "ctx_7_first_entry" "ctx_5_bar_4_bar_5_the_words_at_every_hook" "switch-forgets-what-it-leaves";
-    "T-27" Translated("hooks want a token that interrupts are off, so what would be asserted does not compile") => "what_the_contract_refuses_does_not_compile" "m22";
-    "T-28" AsItIs => "tlb_3_a_flush_waits_for_a_switch" "tlb_3_a_cpu_in_the_switching_window" "m23" "m24" "m25" "flush-no-barrier";
-    "T-29" AsItIs => "tlb_3_tables_are_freed_while_lazy" "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed" "tlb_3_a_freed_table_is_forgotten_before_the_space_is_loaded";
-    "T-30" AsItIs => "tlb_3_a_remote_unmap_faults" "tlb_2_the_cpu_that_unmaps";
-    "T-31" AsItIs => "ctx_9_a_cpu_goes_off_while_lazy" "smp_3_ids_are_reused_while_a_cpu_is_off" "smp_3_off_and_on";
-    "T-32" AsItIs => "ctx_9_teardown_while_lazy_everywhere" "ctx_9_several_end_at_once" "ctx_9_a_teardown_ends_when_no_cpu_holds_it";
-    "T-34" Translated("for fork and exec, the start of processes") => "ctx_4_ids_are_reused" "ctx_12_ids_roll_over" "smp_3_ids_are_reused_while_a_cpu_is_off";
-    "T-35" Translated("pages are taken away, since no protection of a mapped page is lowered; flushes of one mm are ordered by its lock") => "tlb_4_two_flushers" "tlb_4_many_flushes_while_lazy" "tlb_2_the_cpu_that_unmaps";
-    "T-36" AsItIs => "tlb_4_flushed_while_lazy" "tlb_4_many_flushes_while_lazy" "tlb_3_a_lazy_cpu_is_skipped_and_catches_up";
-    "T-37" NotExpressible("the kernel's own mappings are made before other CPUs run and never change; a frame is reached through the physical map, which maps all RAM for good") => "tlb_2_the_cpu_that_unmaps" "tlb_3_a_remote_unmap_faults";
-    "T-38" Translated("the arguments of the call, on the host; a broadcast that needs no help of other CPUs, on the simulated machine; nothing here depends on whether a virtual CPU is preempted") => "hv_2_rpt_invalidate_of_a_range" "hv_2_rpt_invalidate_of_a_process" "tlb_3_a_broadcast_reaches_every_cpu";
-    "T-39" AsItIs => "ctx_7_the_same_steps_everywhere" "ctx_7_random_steps_keep_the_grammar" "i6_the_grammar_of_lazy_episodes";
-    "T-40" AsItIs => "ctx_7_an_episode_ends_in_another_process" "ctx_10_what_was_left_may_be_gone";
-    "T-41" AsItIs => "ctx_6_kernel_tasks_in_a_row" "ctx_7_kernel_tasks_reload_nothing";
-    "T-42" Translated("for the first exec, the first entry of the first process") => "ctx_7_first_entry";
-    "T-46" Translated("loading an mm is always put off until user mode or a task wants it; a window opens only after that") => "usr_1_no_window_no_access" "ret_1_every_call_passes_the_return_hook" "ctx_5_bar_4_bar_5_the_words_at_every_hook";
-    "T-48" Translated("all CPUs but one are turned off") => "smp_2_alone_nobody_is_interrupted";
-    "T-49" AsItIs => "bar_3_store_buffering" "tlb_2_a_forgotten_flush_shows" "i5_each_cpu_serializes" "local-flush-does-nothing";
-    "T-50" AsItIs => "ctx_7_the_same_steps_everywhere" "tlb_3_what_flushes_cost" "ctx_7_kernel_tasks_reload_nothing";
-    "m1" AsItIs => "m1";
-    "m22" Translated("requests are served in the switch, as an interrupt there would") => "m22";
-    "m23" AsItIs => "m23";
-    "m24" Translated("the barrier is (e), which serves membarrier too: it stands before the store that flushers read") => "m24";
-    "m25" AsItIs => "m25";
-    "m26" AsItIs => "m26";
-    "m27" AsItIs => "m27";
-    "m28" AsItIs => "m28";
-    "m29" Translated("no set is trimmed; what is asked of a CPU that still has a user is to let go of the mm") => "m29";
-    "m30" AsItIs => "m30";
-    "m31" AsItIs => "m31";
-    "m32" AsItIs => "m32";
-    "m33" Translated("by the rollover, which makes every CPU forget everything") => "m33" "slot-keeps-what-was-there";
-    "m34" AsItIs => "m34";
-    "m35" AsItIs => "m35";
-    "m36" AsItIs => "m36";
-    "m37" Translated("the flush invalidates on its own CPU only") => "m37";
-    "m38" AsItIs => "m38";
     "T-03" AsItIs => "bar_2_the_query_mask_is_the_truth";
     "T-04" AsItIs => "bar_3_one_cpu_and_no_other" "bar_2_errors_are_those_of_linux";
     "T-05" Translated("fork and exec are one step here, the start of a process, which begins unregistered; a registration is reported for itself alone")
@@ -109,9 +69,35 @@ rows! {
     "T-23" NotExpressible("maintenance by a user is a call, which is complete when it returns; what of it is left to instructions of user mode is ordered by the writer's own `sync` after it")
         => "ret_2_a_writer_that_moves";
     "T-24" AsItIs => "mig_2_a_stuck_cpu" "mig_2_an_idle_cpu_takes_from_a_stuck_one";
+    "T-25" Translated("what adopts is a kernel task, with interrupts off from the stores to the load; a flush finds the switch and waits") => "tlb_3_a_flush_waits_for_a_task_that_adopts" "tlb_3_a_task_that_adopted";
+    "T-26" NotExpressible("there is no exec: an mm is new when its process starts, and is installed by the same switch as any other") => "ctx_7_first_entry" "ctx_5_bar_4_bar_5_the_words_at_every_hook" "switch-forgets-what-it-leaves";
+    "T-27" Translated("hooks want a token that interrupts are off, so what would be asserted does not compile") => "ctx_1_no_switch_without_the_token" "ctx_9_only_a_lazy_cpu_is_dropped" "m22";
+    "T-28" AsItIs => "tlb_3_a_flush_waits_for_a_switch" "tlb_3_a_cpu_in_the_switching_window" "m23" "m24" "m25" "flush-no-barrier";
+    "T-29" AsItIs => "tlb_3_tables_are_freed_while_lazy" "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed" "tlb_3_a_freed_table_is_forgotten_before_the_space_is_loaded";
+    "T-30" AsItIs => "tlb_3_a_remote_unmap_faults" "tlb_2_the_cpu_that_unmaps";
+    "T-31" AsItIs => "ctx_9_a_cpu_goes_off_while_lazy" "smp_3_ids_are_reused_while_a_cpu_is_off" "smp_3_off_and_on";
+    "T-32" AsItIs => "ctx_9_teardown_while_lazy_everywhere" "ctx_9_several_end_at_once" "ctx_9_a_teardown_ends_when_no_cpu_holds_it";
+    "T-33" Translated("x86_64 counts such an interrupt and does nothing else, so there is no handler that could ask; user memory is reached through a window, which cannot be had without the token of the upcall; ppc64le ends the run")
+        => "usr_1_a_window_stays_on_its_cpu" "trap_3_a_token_is_not_made_safely";
+    "T-34" Translated("for fork and exec, the start of processes") => "ctx_4_ids_are_reused" "ctx_12_ids_roll_over" "smp_3_ids_are_reused_while_a_cpu_is_off";
+    "T-35" Translated("pages are taken away, since no protection of a mapped page is lowered; flushes of one mm are ordered by its lock") => "tlb_4_two_flushers" "tlb_4_many_flushes_while_lazy" "tlb_2_the_cpu_that_unmaps";
+    "T-36" AsItIs => "tlb_4_flushed_while_lazy" "tlb_4_many_flushes_while_lazy" "tlb_3_a_lazy_cpu_is_skipped_and_catches_up";
+    "T-37" NotExpressible("the kernel's own mappings are made before other CPUs run and never change; a frame is reached through the physical map, which maps all RAM for good") => "tlb_2_the_cpu_that_unmaps" "tlb_3_a_remote_unmap_faults";
+    "T-38" Translated("the arguments of the call, on the host; a broadcast that needs no help of other CPUs, on the simulated machine; nothing here depends on whether a virtual CPU is preempted") => "hv_2_rpt_invalidate_of_a_range" "hv_2_rpt_invalidate_of_a_process" "tlb_3_a_broadcast_reaches_every_cpu";
+    "T-39" AsItIs => "ctx_7_the_same_steps_everywhere" "ctx_7_random_steps_keep_the_grammar" "i6_the_grammar_of_lazy_episodes";
+    "T-40" AsItIs => "ctx_7_an_episode_ends_in_another_process" "ctx_10_what_was_left_may_be_gone";
+    "T-41" AsItIs => "ctx_6_kernel_tasks_in_a_row" "ctx_7_kernel_tasks_reload_nothing";
+    "T-42" Translated("for the first exec, the first entry of the first process") => "ctx_7_first_entry";
+    "T-43" AsItIs => "an_unlisted_one_a_second_one_and_one_elsewhere_are_found" "a_declared_one_that_is_missing_is_found" "ret_1_an_undeclared_way";
     "T-44" NotExpressible("no page that user mode can write is ever executed: there is no call that changes a protection, and memory is not mapped twice; what is left of the law is that each part of the sequence is executed")
         => "code_2_what_can_be_executed_is_published" "ret_2_a_writer_that_moves" "code-unpublished" "m41" "core-sync-empty";
     "T-45" AsItIs => "ret_2_a_writer_that_moves" "ret_2_entered_after_the_sample" "ret_2_a_request_before_the_store";
+    "T-46" Translated("loading an mm is always put off until user mode or a task wants it; a window opens only after that") => "usr_1_no_window_no_access" "ret_1_every_call_passes_the_return_hook" "ctx_5_bar_4_bar_5_the_words_at_every_hook";
+    "T-47" NotExpressible("there is no template of a port yet; a hook that is missing says so by its clause, as a value that callers must look at")
+        => "smp_3_off_and_on";
+    "T-48" Translated("all CPUs but one are turned off") => "smp_2_alone_nobody_is_interrupted";
+    "T-49" AsItIs => "bar_3_store_buffering" "tlb_2_a_forgotten_flush_shows" "i5_each_cpu_serializes" "local-flush-does-nothing";
+    "T-50" AsItIs => "ctx_7_the_same_steps_everywhere" "tlb_3_what_flushes_cost" "ctx_7_kernel_tasks_reload_nothing";
     "m1" AsItIs => "m1";
     "m2" AsItIs => "m2";
     "m3" AsItIs => "m3";
@@ -133,6 +119,26 @@ rows! {
     "m19" Translated("one word says whose user code may run, whoever brought it: the mutant leaves a task's use unsaid") => "m19";
     "m20" Translated("the registration returns without waiting for the CPUs that run the process") => "m20";
     "m21" Translated("exec is the start of a process: the new one has its maker's registrations") => "m21";
+    "m22" Translated("requests are served in the switch, as an interrupt there would") => "m22";
+    "m23" AsItIs => "m23";
+    "m24" Translated("the barrier is (e), which serves membarrier too: it stands before the store that flushers read") => "m24";
+    "m25" AsItIs => "m25";
+    "m26" AsItIs => "m26";
+    "m27" AsItIs => "m27";
+    "m28" AsItIs => "m28";
+    "m29" Translated("no set is trimmed; what is asked of a CPU that still has a user is to let go of the mm") => "m29";
+    "m30" AsItIs => "m30";
+    "m31" AsItIs => "m31";
+    "m32" AsItIs => "m32";
+    "m33" Translated("by the rollover, which makes every CPU forget everything") => "m33" "slot-keeps-what-was-there";
+    "m34" NotExpressible("what is left out is an instruction: `tools/x mutants` takes it out of the image, as `ppc64le/without/radix.rs set_process_root/1 ptesync`")
+        => "ctx_4_ids_are_reused" "id-for-two";
+    "m35" NotExpressible("what is left out is an instruction: `tools/x mutants` takes it out of the image, as `ppc64le/without/context.rs load/2 isync`")
+        => "ctx_7_an_episode_ends_in_another_process";
+    "m36" NotExpressible("what is left out are instructions: `tools/x mutants` takes each out of the image, as `ppc64le/without/broadcast.rs complete/3 ptesync`")
+        => "tlb_3_a_broadcast_reaches_every_cpu" "m37";
+    "m37" Translated("the flush invalidates on its own CPU only") => "m37";
+    "m38" AsItIs => "m38";
     "m39" NotExpressible("what clears the reservation is an instruction of assembly: `tools/x mutants` takes it out of the image, as `ppc64le/without/spandrel_return_full/1 stcx.`")
         => "mig_3_a_reservation_does_not_outlive_a_switch";
     "m40" AsItIs => "m40";

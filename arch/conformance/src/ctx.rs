@@ -119,9 +119,11 @@ pub fn ctx_6_kernel_tasks_in_a_row<O: Os>(world: &World<O>) -> Outcome {
     world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
     let before = world.steps(cpu)?;
     run_tasks(world, cpu, Uses::Nothing, 3)?;
-    ensure_eq!(world.steps(cpu)?, before, "the steps of a CPU that ran kernel tasks only");
+    let after = world.steps(cpu)?;
     world.store(world.flag(0), 1);
-    world.join(thread)
+    world.join(thread)?;
+    ensure_eq!(after, before, "the steps of a CPU that ran kernel tasks only");
+    Ok(())
 }
 
 /// Runs kernel tasks on `cpu`, one after the other, each of two slices.
@@ -278,19 +280,20 @@ pub fn ctx_5_a_switch_holds_what_it_leaves<O: Os>(world: &World<O>) -> Outcome {
     world.move_to(0)?;
     let [cpu, helper] = two(world)?;
     let child = lazy_child(world, "ctx_5_a_switch_holds_what_it_leaves", cpu)?;
-    world.arm(Point::SwitchSampled, cpu, Stop::Deaf)?;
-    let thread = world.spawn(1 << cpu, |_| {})?;
-    world.wait_stopped(cpu)?;
-    world.kill(child)?;
-    world.wait(child)?;
+    // Before the CPU stands: to start a thread may take a flush, which would wait for it.
     let script = world.spawn(1 << helper, move |world| {
-        world.wait_for(world.flag(0), 1);
+        world.wait_until(|world| world.load(world.flag(0)) == 1);
         // Time for the teardown to go wrong.
         let slept = world.sleep(20_000_000);
         world.store(world.flag(2), world.load(world.flag(1)) + 10);
         let released = slept.and_then(|()| world.release(cpu));
         world.store(world.flag(3), 1 + u64::from(released.is_err()));
     })?;
+    world.arm(Point::SwitchSampled, cpu, Stop::Deaf)?;
+    let thread = world.spawn(1 << cpu, |_| {})?;
+    world.wait_stopped(cpu)?;
+    world.kill(child)?;
+    world.wait(child)?;
     world.store(world.flag(0), 1);
     world.quiesce()?;
     world.store(world.flag(1), 1);
@@ -308,18 +311,21 @@ pub fn ctx_10_what_was_left_may_be_gone<O: Os>(world: &World<O>) -> Outcome {
     world.move_to(0)?;
     let [cpu, helper] = two(world)?;
     let child = lazy_child(world, "ctx_10_what_was_left_may_be_gone", cpu)?;
+    // Before the CPU stands: to start a thread may take a flush, which would wait for it.
+    let script = world.spawn(1 << helper, move |world| {
+        world.wait_until(|world| world.load(world.flag(0)) == 1);
+        let quiet = world.quiesce();
+        world.store(world.flag(1), 1 + u64::from(quiet.is_err()));
+    })?;
     world.arm(Point::EpisodeEnds, cpu, Stop::Deaf)?;
     let thread = world.spawn(1 << cpu, |_| {})?;
     world.wait_stopped(cpu)?;
     world.kill(child)?;
     world.wait(child)?;
+    world.store(world.flag(0), 1);
     // Under the policy that counts episodes it is kept until this one is over.
-    let script = world.spawn(1 << helper, move |world| {
-        let quiet = world.quiesce();
-        world.store(world.flag(0), 1 + u64::from(quiet.is_err()));
-    })?;
     for _ in 0..20 {
-        if world.load(world.flag(0)) == 1 {
+        if world.load(world.flag(1)) == 1 {
             break;
         }
         world.sleep(5_000_000)?;
@@ -327,7 +333,7 @@ pub fn ctx_10_what_was_left_may_be_gone<O: Os>(world: &World<O>) -> Outcome {
     world.release(cpu)?;
     world.join(thread)?;
     world.join(script)?;
-    ensure_eq!(world.load(world.flag(0)), 1, "the wait for the teardown");
+    ensure_eq!(world.load(world.flag(1)), 1, "the wait for the teardown");
     Ok(())
 }
 

@@ -60,11 +60,16 @@ pub fn fpu_2_a_new_thread_finds_nobodys_vectors<O: Os>(world: &World<O>) -> Outc
     let cpu = world.others().next().unwrap_or(0);
     world.move_to(cpu)?;
     let rounds = if O::SIMULATED { 3 } else { 20 };
-    for seed in 0..rounds {
-        let dead = world.spawn(1 << cpu, move |world| {
-            let _ = world.os.hold(File::Vector, seed, Meanwhile::Turns(1));
+    for seed in 1..=rounds {
+        let dying = world.spawn(1 << cpu, move |world| {
+            world.store(world.flag(1), seed);
+            let _ = world.os.hold(File::Vector, seed, Meanwhile::Call(Call::Yield as u64, [0; 2]));
         })?;
-        world.join(dead)?;
+        // It yields in the middle. The new thread is queued behind it, and runs when it has ended.
+        world.wait_until(|world| world.load(world.flag(1)) == seed);
+        world.os.newborn().map_err(Not::Failed)?;
+        world.join(dying)?;
+        // This one may be given the memory where the other's were kept.
         world.os.newborn().map_err(Not::Failed)?;
     }
     let busy = world.spawn(1 << cpu, |world| {

@@ -87,7 +87,15 @@ pub fn pte_4_contents_before_the_entry<O: Os>(world: &World<O>) -> Outcome {
     world.move_to(0)?;
     let mapper = world.others().next().unwrap_or(0);
     use_all_memory(world)?;
+    // A neighbour keeps the tables, which are zero when they are given back.
+    world.map(PAGES.plus(PAGE_BYTES), 1)?;
     for round in 0..if O::SIMULATED { 2 } else { 5 } {
+        let others = PAGES.plus(2 * PAGE_BYTES);
+        world.map(others, 16)?;
+        for page in 0..16 {
+            world.store(others.plus(page * PAGE_BYTES), u64::MAX);
+        }
+        world.unmap(others, 16)?;
         world.arm(Point::PageMapped, mapper, Stop::Serving)?;
         let maps = world.spawn(1 << mapper, |world| {
             let mapped = world.map(PAGES, 1);

@@ -102,7 +102,7 @@ fn alone<O: Os>(world: &World<O>) -> Outcome {
 /// Every CPU asks all others at the same time, again and again, while it is asked itself: for
 /// barriers, and to forget what was unmapped. All of them come through. `TLB-5`, `SMP-2`
 pub fn smp_2_everyone_asks_everyone<O: Os>(world: &World<O>) -> Outcome {
-    let rounds = if O::SIMULATED { 5 } else { 200 };
+    let rounds = if O::SIMULATED { 5 } else { 50 };
     world.flags()?;
     world.barrier(Command::RegisterPrivateExpedited)?;
     let mut askers = alloc::vec::Vec::new();

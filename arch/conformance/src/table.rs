@@ -78,6 +78,7 @@ rows! {
     trap::trap_1_faults_name_kind_and_address role touches_badly level 2 cpus 1 Every;
     trap::trap_2_a_new_thread_finds_nothing level 2 cpus 1 Every;
     trap::trap_3_no_interrupt_inside_a_call level 7 cpus 2 Every;
+    trap::trap_5_a_non_maskable_interrupt role occupies level 7 cpus 2 Real;
     trap::trap_6_deadly_instructions role does_a_deed level 5 cpus 1 Real;
     trap::trap_6_threads_started_anywhere role starts_a_thread level 5 cpus 1 Every;
     trap::trap_6_restarted_anywhere role restarts level 5 cpus 1 Real;

@@ -2,9 +2,9 @@
 
 use crate::outcome::{Outcome, ensure, ensure_eq};
 use crate::probe::{File, Meanwhile, Touch};
-use crate::world::{Faulted, World};
+use crate::world::{Faulted, Loaded, Stop, World};
 use crate::{ARENA, Not, Os, Word};
-use abi::testing::{Counter, FaultKind};
+use abi::testing::{Counter, FaultKind, Point};
 use abi::{Call, Ending, Error, Handle, PAGE_BYTES, initial};
 use alloc::vec::Vec;
 
@@ -187,6 +187,62 @@ pub fn trap_3_no_interrupt_inside_a_call<O: Os>(world: &World<O>) -> Outcome {
     world.join(caller)?;
     ensure_eq!(world.count(cpu, Counter::StrayInterrupts)?, 0, "interrupts taken outside of windows");
     Ok(())
+}
+
+/// A non-maskable interrupt comes while user code holds its registers, and while its CPU is between the
+/// store that says it switches and the load of the tables: it changes neither, and notes nothing.
+/// `TRAP-5`
+pub fn trap_5_a_non_maskable_interrupt<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    world.move_to(0)?;
+    let cpu = world.others().next().unwrap_or(0);
+    let before = world.count(cpu, Counter::StrayInterrupts)?;
+    let some = |world: &World<O>| {
+        (0..10).try_for_each(|_| {
+            world.non_maskable(cpu)?;
+            // Time to arrive.
+            (0..1000).for_each(|_| world.os.pause());
+            Ok(())
+        })
+    };
+    // Another process has that CPU, so that a switch to this one lies before its thread.
+    let child = world.child("trap_5_a_non_maskable_interrupt", cpu.into())?;
+    let mine = world.context()?;
+    world.wait_until(|world| {
+        world.loaded(cpu).is_ok_and(|loaded| matches!(loaded, Loaded::Active(id) if id != mine))
+    });
+    world.arm(Point::Switching, cpu, Stop::Deaf)?;
+    let holder = world.spawn(1 << cpu, |world| {
+        let mut wrong = 0;
+        world.store(world.flag(1), 1);
+        while world.load(world.flag(0)) == 0 {
+            wrong += u64::from(world.os.hold(File::General, wrong, Meanwhile::Turns(long::<O>())).is_err());
+        }
+        world.store(world.flag(2), wrong);
+    })?;
+    world.wait_stopped(cpu)?;
+    let sent = some(world);
+    let stands = world.loaded(cpu)?;
+    world.release(cpu)?;
+    world.wait_until(|world| world.load(world.flag(1)) == 1);
+    let sent = sent.and_then(|()| some(world));
+    world.store(world.flag(0), 1);
+    world.join(holder)?;
+    world.kill(child)?;
+    world.wait(child)?;
+    sent?;
+    ensure_eq!(stands, Loaded::Switching, "what a CPU that was interrupted in a switch holds");
+    ensure_eq!(world.load(world.flag(2)), 0, "how often registers changed");
+    ensure_eq!(world.count(cpu, Counter::StrayInterrupts)?, before, "what such interrupts noted");
+    Ok(())
+}
+
+/// Runs on one CPU for ever.
+pub fn occupies<O: Os>(world: &World<O>, cpu: u64) -> u8 {
+    if world.move_to(cpu as u32).is_ok() {
+        world.wait_until(|_| false);
+    }
+    SURVIVED
 }
 
 /// A page that is not mapped, with a neighbour that is.

@@ -179,6 +179,11 @@ impl<O: Os> World<O> {
         Ok(())
     }
 
+    /// Waits until a thread has ended, and keeps it for [`join`](Self::join), which may unmap its stack.
+    pub fn wait_end(&self, thread: &O::Thread) -> Result<(), Not> {
+        self.call(Call::ThreadWait, [O::handle(thread).0.into()]).map(|_| ()).or_fail("thread_wait")
+    }
+
     pub fn join(&self, thread: O::Thread) -> Result<(), Not> {
         self.os.join(thread).or_fail("thread_wait")
     }
@@ -340,6 +345,14 @@ impl<O: Os> World<O> {
             self.os.pause();
         }
         Ok(())
+    }
+
+    /// Interrupts `cpu` as nothing can forbid.
+    pub fn non_maskable(&self, cpu: u32) -> Result<(), Not> {
+        match self.call(Call::Test, [Operation::NonMaskable as u64, cpu.into()]) {
+            Err(Error::NotSupported) => Err(Not::Skipped("no non-maskable interrupt is survived here")),
+            result => result.map(|_| ()).or_fail("a non-maskable interrupt"),
+        }
     }
 
     pub fn release(&self, cpu: u32) -> Result<(), Not> {

@@ -32,6 +32,23 @@ pub struct Row {
     pub change: &'static str,
     /// Each of them must notice.
     pub killers: &'static [Killer],
+    /// Why no killer boots a machine, if none does and the clause does not say it for all its mutants.
+    pub unseen: Option<&'static str>,
+}
+
+impl Row {
+    /// Whether some killer boots a machine.
+    pub fn seen_on_a_machine(&self) -> bool {
+        self.killers
+            .iter()
+            .any(|killer| !matches!(killer, Killer::Host(..) | Killer::Loom(_) | Killer::Schedules(_)))
+    }
+
+    /// Why no machine shows it, if none does and somebody wrote it down.
+    pub fn why_unseen(&self) -> Option<&'static str> {
+        let why = self.unseen.or(self.clause.text().unseen);
+        why.filter(|_| !self.seen_on_a_machine())
+    }
 }
 
 /// The machines on which a killer must notice.

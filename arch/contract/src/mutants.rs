@@ -1,10 +1,11 @@
-//! The mutants, one row each: name, id, the clause it breaks, what is changed, and who must notice.
+//! The mutants, one row each: name, id, the clause it breaks, what is changed, and who must notice;
+//! where no killer boots a machine, why: `unseen`, here or in the clause.
 
 use crate::Clause;
 use crate::mutant::{Killer, Killer::*, On::*, Row};
 
 macro_rules! mutants {
-    ($($name:ident $id:literal $clause:ident $change:literal by [$($killer:expr),* $(,)?];)*) => {
+    ($($name:ident $id:literal $clause:ident $change:literal by [$($killer:expr),* $(,)?] $(unseen $unseen:literal)?;)*) => {
         /// A mutant. Each variant stands at the place, or places, where it changes something.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u16)]
@@ -16,12 +17,14 @@ macro_rules! mutants {
             clause: Clause::$clause,
             change: $change,
             killers: { const KILLERS: &[Killer] = &[$($killer),*]; KILLERS },
+            unseen: { #[allow(unused_mut, unused_assignments)] { let mut unseen: Option<&'static str> = None; $(unseen = Some($unseen);)? unseen } },
         }),*];
     };
 }
 
 mutants! {
     M1 "m1" Bar4 "No barrier (d) between user code and the store that says the CPU left its mm." by [
+        Loom("ctx_5_a_switch_is_seen_with_its_own_target"),
         Loom("bar_3_message_passing"),
         Loom("bar_3_message_passing_with_a_switch"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
@@ -49,19 +52,22 @@ mutants! {
         Trace(Both, "tlb_3_a_cpu_in_the_switching_window"),
         Host("kernel", "tlb_3_a_cpu_in_the_switching_window")];
     M23 "m23" Ctx3 "A CPU joins the mm's set after it has loaded the tables." by [
+        Loom("tlb_1_switch_against_flush"),
         Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
         Host("kernel", "ctx_7_an_episode_ends_in_another_process")];
     M24 "m24" Ctx3 "The barrier (e) lies before the store that says a CPU switches." by [
+        Loom("tlb_1_switch_against_flush"),
         Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
         Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
     M25 "m25" Tlb3 "A flusher skips a CPU that is switching to the mm." by [
+        Loom("tlb_1_switch_against_flush"),
         Case(Both, "tlb_3_a_flush_waits_for_a_switch"),
         Host("kernel", "tlb_3_a_flush_waits_for_a_switch")];
     M26 "m26" Tlb3 "A flusher skips lazy CPUs though tables are freed." by [
         Trace(Both, "tlb_3_tables_are_freed_while_lazy"),
         Host("kernel", "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed")];
     M27 "m27" Tlb4 "A CPU whose lazy episode ends in the same mm does not compare generations." by [
-        Case(Both, "tlb_4_flushed_while_lazy"),
+        Trace(Both, "tlb_4_flushed_while_lazy"),
         Host("kernel", "tlb_4_flushed_while_lazy")];
     M28 "m28" Tlb4 "A CPU that missed several generations forgets what the last was raised for." by [
         Case(Both, "tlb_4_many_flushes_while_lazy"),
@@ -80,12 +86,6 @@ mutants! {
     M33 "m33" Ctx12 "Retired hardware ids are clean without a flush of everything." by [
         Trace(Ppc64le, "ctx_4_ids_are_reused"),
         Host("kernel", "ctx_12_ids_roll_over")];
-    M34 "m34" Ctx11 "ppc64le: a process-table entry is not waited for (ptesync; isync) before its id is loaded." by [
-        Stream(Ppc64le, "ctx_4_ids_are_reused")];
-    M35 "m35" Ctx4 "ppc64le: no isync behind mtspr PID." by [
-        Stream(Ppc64le, "ctx_7_an_episode_ends_in_another_process")];
-    M36 "m36" Tlb3 "ppc64le: a broadcast tlbie is not waited for (eieio; tlbsync; ptesync)." by [
-        Stream(Ppc64le, "tlb_3_a_remote_unmap_faults")];
     M37 "m37" Tlb3 "A flush invalidates on its own CPU only." by [
         Case(Both, "tlb_3_a_remote_unmap_faults"),
         Host("kernel", "tlb_3_a_flush_returns_when_every_cpu_has_forgotten")];
@@ -106,9 +106,11 @@ mutants! {
         Case(Both, "tlb_2_the_cpu_that_unmaps"),
         Host("kernel", "tlb_2_the_cpu_that_unmaps")];
     SwitchForgetsWhatItLeaves "switch-forgets-what-it-leaves" Ctx5 "A CPU that switches from one mm to another counts as holding the other only." by [
+        Loom("ctx_9_the_last_walk_comes_before_the_free"),
         Case(Both, "ctx_5_a_switch_holds_what_it_leaves"),
         Host("kernel", "ctx_5_a_switch_holds_what_it_leaves")];
     NoSwitchingState "no-switching-state" Ctx5 "`loaded` says active before the tables are loaded." by [
+        Loom("ctx_5_a_switch_is_seen_with_its_own_target"),
         Case(Both, "tlb_3_a_cpu_in_the_switching_window"),
         Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
     SlotKeepsWhatWasThere "slot-keeps-what-was-there" Ctx4 "A per-CPU number goes to another mm, and what is cached under it stays." by [
@@ -128,6 +130,7 @@ mutants! {
     SeenTooSoon "seen-too-soon" Tlb3 "A CPU says that it has forgotten before it does." by [
         Host("kernel", "tlb_3_forgotten_comes_before_it_is_said")];
     RewrittenNotes "rewritten-notes" Tlb4 "A note of the flush log that was rewritten is believed." by [
+        Loom("tlb_4_a_note_is_read_whole_or_not_at_all"),
         Host("protocol", "tlb_4_a_rewritten_note_is_everything")];
     FlushAsksEveryone "flush-asks-everyone" Tlb3 "A flush interrupts every CPU that ever had the mm." by [
         Case(Both, "tlb_3_what_flushes_cost"),
@@ -144,6 +147,7 @@ mutants! {
     InterruptLost "interrupt-lost" Smp2 "No request interrupts its target." by [
         Host("kernel", "smp_2_a_thread_goes_where_nothing_runs")];
     NumberBeforeKinds "number-before-kinds" Smp2 "A request has its number before it can be found." by [
+        Loom("smp_2_what_is_acknowledged_was_done"),
         Host("protocol", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")];
     DirtyCpus "dirty-cpus" Smp3 "A CPU that was off comes back with the translations it had." by [
         Host("kernel", "smp_3_ids_are_reused_while_a_cpu_is_off")];
@@ -172,6 +176,8 @@ mutants! {
     ArchiveIsFree "boot-archive-is-free" Boot3 "The memory of the boot archive is handed out as free." by [
         Case(Both, "boot_3_the_archive_outlives_the_memory"),
         Host("kernel", "boot_3_the_archive_outlives_the_memory")];
+    NeededFeatureIgnored "boot-feature-ignored" Boot4 "A machine without a needed feature is not refused." by [
+        Host("arch_x86_64", "boot_4_the_first_that_is_missing_is_named")];
     RefusalThatSucceeds "boot-refusal-succeeds" Boot5 "A refusal of boot input ends the run as a success." by [
         Host("kernel", "boot_5_bad_input_is_refused")];
     RegistersNotReloaded "registers-not-reloaded" Trap1 "Another thread is entered with the registers that the last one left." by [
@@ -184,6 +190,8 @@ mutants! {
         Case(Both, "trap_3_no_interrupt_inside_a_call")];
     FaultWithoutRegisters "fault-without-registers" Trap4 "The report of a kernel fault leaves out cause and registers." by [
         Host("kernel", "trap_4_a_kernel_fault_says_why_and_ends_the_run")];
+    NonMaskableNoted "non-maskable-noted" Trap5 "A non-maskable interrupt is noted like one of the timer's." by [
+        Case(X86_64, "trap_5_a_non_maskable_interrupt")];
     BadReturnCutShort "bad-return-cut-short" Trap6 "A program counter that cannot be returned to is cut to one that can." by [
         Case(X86_64, "trap_6_restarted_anywhere")];
     ThreadsStartAnywhere "threads-start-anywhere" Trap6 "Entry and stack of a new thread are not looked at." by [
@@ -229,6 +237,7 @@ mutants! {
     TraceLiesOfBarriers "trace-lies-barrier" Bar4 "Full barriers are recorded and not executed." by [
         Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M7 "m7" Ret2 "A sync-core membarrier leaves the caller's own CPU out." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_the_caller_too")];
     M8 "m8" Ctx7 "A lazy episode that ends in the same mm ends without exit_lazy_tlb." by [
@@ -247,21 +256,28 @@ mutants! {
         Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
         Host("kernel", "ctx_7_kernel_tasks_reload_nothing")];
     M13 "m13" Ret2 "The handler of a sync-core request relies on the interrupt's return." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M14 "m14" Ret2 "The handler arms nothing if its CPU is about to choose another thread." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_a_sibling_that_goes_before"),
         Host("kernel", "ret_2_a_sibling_that_goes_before")];
     M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
+        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
         Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
         Case(X86_64, "ret_2_a_request_before_the_store"),
         Host("kernel", "ret_2_a_request_before_the_store")];
     M17 "m17" Ret2 "The sync generation is raised after the sample." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_where_nothing_serializes"),
+        Loom("ret_2_sync_core_against_a_switch"),
         Case(X86_64, "ret_2_entered_after_the_sample"),
         Host("kernel", "ret_2_entered_after_the_sample")];
     M18 "m18" Bar3 "The sampler asks what the MMU holds: a CPU in a switch is left out." by [
+        Loom("bar_3_store_buffering_with_a_switch"),
         Case(Both, "bar_3_a_cpu_in_a_switch_is_asked"),
         Host("kernel", "bar_3_a_cpu_in_a_switch_is_asked")];
     M19 "m19" Bar3 "No sampler sees that a kernel task uses an mm." by [
@@ -280,6 +296,7 @@ mutants! {
     M41 "m41" Code2 "Code is written back to memory, and the instruction caches keep what they have." by [
         Stream(Ppc64le, "bar_2_a_new_process_starts_unregistered")];
     M42 "m42" Ret2 "The end of a lazy episode takes the core for serialized." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M43 "m43" Mig2 "A CPU that takes a thread waits until the CPU it takes it from agrees." by [
@@ -300,7 +317,6 @@ mutants! {
         Case(Both, "bar_2_the_query_mask_is_the_truth"),
         Host("kernel", "bar_2_the_query_mask_is_the_truth")];
     RegistrationSkipsSelf "register-not-here" Bar2 "A registration is told to all CPUs that run the process but the caller's own." by [
-        Case(Both, "bar_3_global_expedited_reaches_the_registered"),
         Host("kernel", "bar_3_global_expedited_reaches_the_registered")];
     AsksNobody "membarrier-is-a-fence" Bar3 "membarrier is a barrier of the caller's CPU alone." by [
         Case(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
@@ -312,10 +328,12 @@ mutants! {
         Case(Both, "bar_3_a_sequence_is_started_over"),
         Host("kernel", "bar_3_a_sequence_is_started_over")];
     AcknowledgesFirst "handler-acknowledges-first" Bar6 "The handler acknowledges a request before its barrier." by [
+        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after"),
         Host("kernel", "bar_6_the_barrier_comes_before_the_acknowledgement")];
     HookOnlySometimes "return-without-hook" Ret1 "A call that goes straight back passes no return_to_user." by [
         Host("kernel", "ret_1_every_call_passes_the_return_hook")];
     LooksAgain "return-served-late" Ret3 "Requests are served after the last look at what is owed." by [
+        Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Host("kernel", "ret_3_nothing_is_served_after_the_last_look")];
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
@@ -327,4 +345,14 @@ mutants! {
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];
+    SeenRelaxed "seen-relaxed" Tlb3 "What a CPU did with old translations is not ordered before it says it forgot them." by [
+        Loom("tlb_3_the_last_use_comes_before_the_free")];
+    LoadedRelaxed "loaded-relaxed" Ctx9 "What a CPU did with an mm is not ordered before it says it holds another." by [
+        Loom("ctx_9_the_last_walk_comes_before_the_free")];
+    GenerationRelaxed "generation-relaxed" Tlb4 "Who reads a TLB generation need not find what it was raised for." by [
+        Loom("tlb_4_a_generation_comes_with_its_note")];
+    SyncGenerationRelaxed "sync-generation-relaxed" Ret2 "Who reads a sync generation need not find the new code." by [
+        Loom("ret_2_sync_core_against_a_switch")];
+    AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
+        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")];
 }

@@ -65,6 +65,16 @@ pub trait Smp: crate::Base {
     /// lost (`SMP-2`). To itself is allowed.
     fn send_ipi(cpu: &Self::Cpu, target: &Self::Cpu, irq: &IrqsOff) -> Result<(), crate::NotImplemented>;
 
+    /// Sends `target` a non-maskable interrupt that it has to survive, for tests of what that must
+    /// leave alone (`TRAP-5`). `NotImplemented` where a machine's only one ends the run.
+    fn send_non_maskable(
+        _cpu: &Self::Cpu,
+        _target: &Self::Cpu,
+        _irq: &IrqsOff,
+    ) -> Result<(), crate::NotImplemented> {
+        Err(crate::NotImplemented(crate::Clause::Trap5))
+    }
+
     /// In a wait loop: tells the core, and on a hypervisor the host, that this CPU waits.
     fn relax(cpu: &Self::Cpu);
 }

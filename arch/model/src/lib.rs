@@ -38,6 +38,7 @@ mod machine;
 mod pte;
 mod ret;
 mod smp;
+mod snapshot;
 mod time;
 mod tlb;
 mod trap;
@@ -54,6 +55,7 @@ pub use halt::Ended;
 pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};
 pub use profile::Profile;
 pub use pte::KERNEL_ENTRY;
+pub use snapshot::Snapshot;
 pub use trap::Frame;
 pub use vector::{AREA_BYTES, VECTOR_WORDS};
 

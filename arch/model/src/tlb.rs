@@ -39,7 +39,7 @@ pub(crate) struct Target {
 
 /// What one CPU has cached: pages, and where the last tables on the way to them are. As long as the
 /// latter is there, a walk does not look at the tables above.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Translations {
     pages: HashMap<(Tag, VirtAddr), Translation>,
     tables: HashMap<(Tag, VirtAddr), (PhysAddr, Clock)>,

@@ -13,7 +13,6 @@ use crate::spr::{self, number};
 use crate::tlb::{BY_PID, FLUSH_CEILING};
 use crate::tree::{Grant, Hypervisor, Invalidation};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
-use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::{Broadcasts, Freed};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -125,10 +124,8 @@ fn by_instruction(pid: Pid, start: VirtAddr, pages: Option<u64>) {
 
 /// All CPUs have obeyed, before anything later here (Book III §5.9.3.3).
 fn complete() {
-    if !mutant::is(Mutant::M36) {
-        // SAFETY: orders, and changes nothing.
-        unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
-    }
+    // SAFETY: orders, and changes nothing.
+    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
     spr::isync();
 }
 

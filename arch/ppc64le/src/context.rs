@@ -13,7 +13,6 @@ use arch_contract::context::{
     ContextId, Contexts, Did, HardwareId, LeftLazy, Loadable, NowUser, Previously, Stale, Switched, Tags,
 };
 use arch_contract::irq::IrqsOff;
-use arch_contract::mutant::{self, Mutant};
 
 /// The port's part of an address space.
 pub struct Mm {
@@ -25,9 +24,7 @@ fn load(pid: Pid) {
     // SAFETY: the PID's process-table entry is valid: an address space's by `CTX-11`, or the empty
     // one. `isync`, so that no later access is translated under the old one (Book III §5.7.6).
     unsafe { spr::write::<{ number::PIDR }>(pid.get()) };
-    if !mutant::is(Mutant::M35) {
-        spr::isync();
-    }
+    spr::isync();
     // A walk that began under the old PID is over before this CPU says that it holds something else:
     // the old tables may be freed then (Book III §5.10.1). `CTX-5`, `CTX-9`
     spr::ptesync();

@@ -15,7 +15,6 @@ use crate::tree::Grant;
 use crate::watch;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::{MAX_RANGES, PhysRange};
-use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Leaf};
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -215,8 +214,6 @@ pub(crate) fn set_process_root(pid: Pid, root: Option<PhysAddr>) {
     watch::stored_process_entry();
     // The tree's contents and this entry, before any `mtspr PID` that follows, on any CPU that
     // learns of the PID after this.
-    if !mutant::is(Mutant::M34) {
-        spr::ptesync();
-        spr::isync();
-    }
+    spr::ptesync();
+    spr::isync();
 }

@@ -56,6 +56,7 @@ const DELIVER_NMI: u32 = 4 << 8;
 const ASSERT: u32 = 1 << 14;
 const PENDING: u32 = 1 << 12;
 /// ICR: other ways of delivery.
+const DELIVER_NON_MASKABLE: u32 = 4 << 8;
 const DELIVER_INIT: u32 = 5 << 8;
 const DELIVER_START_UP: u32 = 6 << 8;
 /// Divide the timer's clock by 1.
@@ -174,6 +175,11 @@ impl LocalApic {
     /// (`SMP-1`).
     pub fn send(&self, target: u32, vector: u8) {
         self.command(target, ASSERT | u32::from(vector));
+    }
+
+    /// Interrupts the CPU with APIC id `target`, whatever it does.
+    pub fn send_non_maskable(&self, target: u32) {
+        self.command(target, ASSERT | DELIVER_NON_MASKABLE);
     }
 
     /// Puts the CPU with APIC id `target` where it waits for a start-up interrupt.

@@ -4,11 +4,12 @@
 use crate::acpi;
 use crate::apic::{LocalApic, vector};
 use crate::cpu::{self, Cpu, power};
-use crate::features::{Features, Missing};
+use crate::features::Features;
 use crate::firmware::Source;
 use crate::handover::{self, Handover};
 use crate::ioapic::{self, IoApic};
 use crate::machine::Machine;
+use crate::needed::Missing;
 use crate::paging::{self, BOOT_WINDOW, BuildError, HugePages};
 use crate::pcid::Pcids;
 use crate::time::{NoClock, Rates};

@@ -1,5 +1,6 @@
 //! What this CPU can do. Every use of an optional feature asks here (`HV-1`).
 
+use crate::needed::{Missing, check};
 use core::fmt;
 use raw_cpuid::CpuId;
 
@@ -26,17 +27,13 @@ pub struct Features {
     pub apic_hz: Option<u64>,
 }
 
-/// A feature without which the kernel cannot run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Missing(pub &'static str);
-
 impl Features {
     /// Asks this CPU. Fails with the first feature that is needed and missing (`BOOT-4`).
     pub fn find() -> Result<Self, Missing> {
         let cpuid = CpuId::new();
         let basic = cpuid.get_feature_info().ok_or(Missing("CPUID leaf 1"))?;
         let extended = cpuid.get_extended_processor_and_feature_identifiers().ok_or(Missing("long mode"))?;
-        for (there, name) in [
+        check([
             (extended.has_execute_disable(), "NX (no-execute pages)"),
             (extended.has_syscall_sysret(), "SYSCALL"),
             (basic.has_msr(), "MSR"),
@@ -45,11 +42,7 @@ impl Features {
             (basic.has_pge(), "PGE (global pages)"),
             (basic.has_fxsave_fxstor(), "FXSR (fxsave)"),
             (basic.has_sse2(), "SSE2"),
-        ] {
-            if !there {
-                return Err(Missing(name));
-            }
-        }
+        ])?;
         let structured = cpuid.get_extended_feature_info();
         let structured = structured.as_ref();
         let xsave = basic.has_xsave();

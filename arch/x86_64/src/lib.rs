@@ -16,6 +16,7 @@ mod frame_asm;
 pub mod acpi;
 pub mod firmware;
 pub mod handover;
+pub mod needed;
 pub mod opcode;
 pub mod operand;
 pub mod pcid;

@@ -18,8 +18,9 @@ const KEEP: u64 = 1 << 63;
 /// Whether the processor tags what it caches with a PCID.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pcids {
-    Available,
+    // First, so that a CPU's value is all zero before boot, and takes no room in the image.
     Missing,
+    Available,
 }
 
 impl Pcids {

@@ -88,6 +88,11 @@ impl Smp for X86_64 {
         Ok(())
     }
 
+    fn send_non_maskable(cpu: &Cpu, target: &Cpu, _: &IrqsOff) -> Result<(), NotImplemented> {
+        Self::machine(cpu).local_apic.send_non_maskable(target.apic_id.get());
+        Ok(())
+    }
+
     #[inline(always)]
     fn relax(_: &Cpu) {
         core::hint::spin_loop();

@@ -375,6 +375,9 @@ pub unsafe extern "C" fn from_anywhere<U: Upcalls<X86_64>>(cpu: &'static Cpu, fr
     if frame.entered_by == exception::NON_MASKABLE {
         // Counted, nothing else: it may have come in the middle of a switch (TRAP-5).
         cpu.nmis.set(cpu.nmis.get() + 1);
+        if mutant::is(Mutant::NonMaskableNoted) {
+            U::interrupt(cpu, Interrupt::Timer);
+        }
         return;
     }
     kernel_fault::<U>(frame)

@@ -41,6 +41,9 @@ crate::numbers! {
     StoreBuffering = 11,
     /// `(`[`FaultWord`](crate::testing::FaultWord)`) -> word` of the last fault that ended a process.
     Fault = 12,
+    /// `(cpu)`: sends CPU `cpu` a non-maskable interrupt. `NotSupported` where the machine has none that
+    /// is survived.
+    NonMaskable = 13,
     /// `(cpu) -> steps`: the last sixteen [`Step`](crate::testing::Step)s of its memory contexts, one
     /// hexadecimal digit each, the latest lowest.
     Steps = 20,

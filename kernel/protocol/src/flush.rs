@@ -22,6 +22,7 @@
 //! does see it, it waits until the CPU says that it has forgotten, or holds something else.
 
 use crate::sync::{AtomicU64, Ordering, atomic};
+use crate::unless;
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::Freed;
@@ -114,7 +115,7 @@ impl FlushLog {
         note.extent.store(range.pages | tables, Ordering::Relaxed);
         // Release: the contents come before the number. Pairs with the acquire load in `note`.
         note.generation.store(next, Ordering::Release);
-        self.generation.store(next, Ordering::Release);
+        self.generation.store(next, unless(Mutant::GenerationRelaxed, Ordering::Release));
         next
     }
 

@@ -2,6 +2,7 @@
 //! two counts that tell an asker when a request is served.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::unless;
 use arch_contract::mutant::{self, Mutant};
 
 /// What can be asked of a CPU.
@@ -42,6 +43,7 @@ impl Kinds {
 
 /// What others ask of one CPU. On a cache line of its own: it is written only when something is
 /// asked.
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct Inbox {
     kinds: AtomicU32,
@@ -89,7 +91,7 @@ impl Inbox {
         act(Kinds(self.kinds.swap(0, Ordering::AcqRel)));
         // Release: all of the above comes before the asker goes on. Pairs with the acquire in
         // `has_served`. Only this CPU writes it, and `number` never falls.
-        self.served.store(number, Ordering::Release);
+        self.served.store(number, unless(Mutant::AckRelaxed, Ordering::Release));
     }
 
     /// Whether the request with this number is served. Acquire: pairs with the release in

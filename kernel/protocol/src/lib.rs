@@ -37,6 +37,7 @@ use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::mutant::{self, Mutant};
 use cpuset::CpuId;
+use sync::Ordering;
 
 /// The CPU that takes the steps.
 pub trait ThisCpu {
@@ -47,6 +48,12 @@ pub trait ThisCpu {
 
     /// Records, in kernels built for testing, that it happened.
     fn event(&self, kind: Kind, a: u64, b: u64);
+}
+
+/// The order of an access: the one that is given, but for the selected mutant.
+#[inline(always)]
+pub(crate) fn unless(mutant: Mutant, order: Ordering) -> Ordering {
+    if mutant::is(mutant) { Ordering::Relaxed } else { order }
 }
 
 /// What a barrier is.

@@ -57,6 +57,7 @@ pub fn finish(cpu: &impl ThisCpu, command: Command, id: ContextId) {
 }
 
 /// The address space and its sync generation for which a core last serialized, or owes to.
+#[derive(Debug)]
 pub struct Synced(Cell<(u64, u64)>);
 
 impl Synced {

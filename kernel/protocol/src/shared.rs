@@ -1,14 +1,15 @@
 //! What every CPU reads of an address space when it enters it, and membarrier and the flushers
 //! change.
 
-use crate::ThisCpu;
 use crate::cpuset::{CpuSet, SharedSet};
 use crate::flush::{FlushLog, Range};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::words::Registrations;
+use crate::{ThisCpu, unless};
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
+use arch_contract::mutant::Mutant;
 
 /// What every CPU reads when it enters the space, on cache lines that are written only when it is
 /// loaded on a CPU for the first time, when something is unmapped, and by membarrier.
@@ -83,7 +84,7 @@ impl Shared {
 
     /// One more. Before the barrier (a).
     pub fn raise_sync_generation(&self) -> u64 {
-        self.sync_generation.fetch_add(1, Ordering::Release) + 1
+        self.sync_generation.fetch_add(1, unless(Mutant::SyncGenerationRelaxed, Ordering::Release)) + 1
     }
 
     /// What stands beside `current_mm`.

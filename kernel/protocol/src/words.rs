@@ -25,9 +25,9 @@
 //! | membarrier ([`membarrier`](crate::membarrier)) | user data; for sync-core the code and the sync generation | (a) | M's set, `current_mm` | user data; the sync generation |
 //! | a registration ([`Shared::register`]) | M's registrations | `Register` | M's set, `current_mm` | M's registrations |
 
-use crate::ThisCpu;
 use crate::shared::Shared;
 use crate::sync::{AtomicU64, Ordering};
+use crate::{ThisCpu, unless};
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
@@ -156,7 +156,7 @@ impl Words {
                 (2, Some(id)) => return Loaded::Lazy(id),
                 (3, from) => {
                     between();
-                    // Acquire: pairs with the release store of `loading`. Who reads the target of
+                    // Acquire: pairs with the (d) before the store of `loading`. Who reads the target of
                     // a later switch also sees that this one is over, and reads again. `CTX-5`
                     let to = ContextId::new(self.loading.load(Ordering::Acquire));
                     if self.loaded.load(Ordering::Relaxed) == word
@@ -231,7 +231,7 @@ impl Words {
     /// acquire in `may_use_older`.
     #[inline(always)]
     pub fn set_seen(&self, generation: u64) {
-        self.seen.store(generation, Ordering::Release);
+        self.seen.store(generation, unless(Mutant::SeenRelaxed, Ordering::Release));
     }
 
     #[inline]
@@ -241,16 +241,17 @@ impl Words {
             Loaded::Active(id) => (State::Active, Some(id)),
             Loaded::Lazy(id) => (State::Lazy, Some(id)),
             Loaded::Switching { from, to } => {
-                // Release: after the store that ended the last switch. Pairs with the acquire in
-                // `loaded_through`. `CTX-5`
-                self.loading.store(to.get(), Ordering::Release);
+                // Relaxed: a CPU that begins a switch has left its last mm, so a barrier (d) lies
+                // between the store that ended the last switch and this one. Pairs with the acquire
+                // in `loaded_through`. `CTX-5`
+                self.loading.store(to.get(), Ordering::Relaxed);
                 (State::Switching, from)
             }
         };
         let word = (state as u64) << STATE_SHIFT | id.map_or(0, ContextId::get);
         // Release: all this CPU did with what it held before comes before it says it holds
         // something else. Pairs with the acquire in `loaded_through`. `CTX-5`
-        self.loaded.store(word, Ordering::Release);
+        self.loaded.store(word, unless(Mutant::LoadedRelaxed, Ordering::Release));
     }
 }
 
@@ -331,9 +332,12 @@ impl Words {
         cpu.event(Kind::Current, to.get(), 0);
         self.set_current_mm(Some(to), registrations);
         cpu.event(Kind::SwitchBegin, from.0 & ID_MASK, to.get());
-        // Release, both: as in `set_loaded`. `CTX-5`
-        self.loading.store(to.get(), Ordering::Release);
+        // Relaxed: the barrier (d) lies between the end of the last switch and this. Pairs with the
+        // acquire in `loaded_through`. `CTX-5`
+        self.loading.store(to.get(), Ordering::Relaxed);
         let switching = from.0 ^ (State::Active as u64 ^ State::Switching as u64) << STATE_SHIFT;
+        // Release: who sees the switch also finds its target. Pairs with the acquire in
+        // `loaded_through`. `CTX-5`
         self.loaded.store(switching, Ordering::Release);
         cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
     }

@@ -57,7 +57,7 @@ pub struct Held {
     /// The number that it was loaded under.
     slot: Cell<Slot>,
     slots: [Cell<Remembered>; SLOTS],
-    synced: Synced,
+    pub(crate) synced: Synced,
     /// An mm that is being taken apart was asked back while it was active.
     drop_wanted: Cell<bool>,
     /// For the refcount policy: what the lazy episode holds a reference to.
@@ -167,6 +167,7 @@ pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<S
     if from.is(to) {
         return Ok(Serialized::NotHere);
     }
+    // Mutants are placed on the long way.
     if mutant::any() {
         return Err(Rest::All);
     }

@@ -12,6 +12,7 @@ use abi::Error;
 use abi::testing::{Counter, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, Operation};
 use abi::trace::Kind;
 use arch_contract::addr::VirtAddr;
+use arch_contract::smp::Smp;
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use core::task::Poll;
@@ -52,6 +53,10 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
             Operation::Fault => {
                 let which = FaultWord::from_number(a).ok_or(Error::BadArgument)?;
                 Ok(cpu.kernel.last_fault.word(which))
+            }
+            Operation::NonMaskable => {
+                let sent = Current::send_non_maskable(cpu.arch(), of(a)?.arch(), caller.irq);
+                sent.map(|()| 0).map_err(|_| Error::NotSupported)
             }
             Operation::StoreBuffering => store_buffering(caller, a, b, c),
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),

@@ -66,6 +66,7 @@ cases! {
     trap_1_faults_name_kind_and_address
     trap_2_a_new_thread_finds_nothing
     trap_3_no_interrupt_inside_a_call
+    trap_5_a_non_maskable_interrupt
     trap_6_deadly_instructions
     trap_6_threads_started_anywhere
     trap_6_restarted_anywhere

@@ -9,6 +9,7 @@ mod barriers;
 mod calls;
 mod conformance;
 mod context;
+mod explore;
 mod fuzz;
 mod jobs;
 mod many;

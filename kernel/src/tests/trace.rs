@@ -25,7 +25,12 @@ pub(super) fn violations(kernel: &Kernel, profile: Profile) -> Vec<String> {
         false => UserReturn::DoesNotSerialize,
     };
     let found = trace::check(&trace, &Rules { user_return });
-    found.iter().map(|violation| Report { trace: &trace, violation }.to_string()).collect()
+    let mut texts: Vec<_> =
+        found.iter().map(|violation| Report { trace: &trace, violation }.to_string()).collect();
+    if let Some(file) = found.first().and_then(|violation| trace::swimlanes::leave(&trace, violation)) {
+        texts[0].push_str(&std::format!("  drawn in {}\n", file.display()));
+    }
+    texts
 }
 
 fn boot(profile: Profile) -> Run {

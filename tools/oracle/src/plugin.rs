@@ -273,9 +273,13 @@ extern "C" fn translated_for_stream(_: Id, block: *mut Block) {
                 qemu_plugin_register_vcpu_insn_exec_cb(instruction, recorded, NO_REGISTERS, data);
             };
             let in_kernel = at >= arch.kernel_from();
+            if !in_kernel && !state.options.may_be_user(at) {
+                // Firmware, and a kernel that has not moved to its own addresses yet.
+                continue;
+            }
             if index == 0 && in_kernel {
                 watch(What::Kernel);
-            } else if index == 0 && state.options.may_be_user(at) {
+            } else if index == 0 {
                 let page = qemu_plugin_insn_haddr(instruction).addr() as u64 >> PAGE_SHIFT;
                 watch(What::User { page });
             }

@@ -15,6 +15,7 @@ use crate::state::{Loaded, Runs, State};
 use crate::svg::{STYLE, escaped};
 use abi::trace::Kind;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 const ROW: f64 = 22.0;
 const TOP: f64 = 92.0;
@@ -68,6 +69,22 @@ pub fn draw(trace: &Trace, violation: &Violation, title: &str) -> String {
     let mut picture = Picture { trace, rows, cpus, out: String::new() };
     picture.all(violation, title);
     picture.out
+}
+
+/// Names a folder: tests of the host leave pictures there.
+pub const FOLDER: &str = "SPANDREL_PICTURES";
+
+/// Draws it into the folder that the environment names, under the name of the test that runs in this
+/// thread. Gives the file. Nothing if no folder is named or it cannot be written: a picture that is
+/// missing changes no verdict.
+pub fn leave(trace: &Trace, violation: &Violation) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os(FOLDER)?);
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    let path = folder.join(format!("{}.svg", test.replace("::", "-")));
+    std::fs::create_dir_all(&folder).ok()?;
+    std::fs::write(&path, draw(trace, violation, test)).ok()?;
+    Some(path)
 }
 
 impl Picture<'_> {

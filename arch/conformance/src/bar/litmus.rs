@@ -28,7 +28,7 @@ fn in_the_kernel<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u64,
     let calls = if O::SIMULATED { 1 } else { 400 };
     /// Nanoseconds, after which those that were made are enough: on a busy host the two CPUs wait for
     /// each other.
-    const TIME: u64 = 4_000_000_000;
+    const TIME: u64 = 12_000_000_000;
     world.map(KERNELS, 2)?;
     // The last call that is made, once that is known. It is stored before this side makes it, so the
     // other side finds it when it is through with it.

@@ -33,8 +33,8 @@ pub struct Machine {
     pub x: AtomicU64,
     pub y: AtomicU64,
     pub frame: Frame,
-    /// loom chooses who goes next at accesses, not at fences: each barrier begins with one that
-    /// nobody reads.
+    /// Nobody reads it: loom chooses who goes next at accesses, not at fences, so each barrier begins
+    /// with one to this.
     turn: AtomicU64,
 }
 
@@ -88,6 +88,12 @@ pub struct Cpu<'a> {
 }
 
 impl<'a> Cpu<'a> {
+    /// Here the other CPU may go first, to its own next such place. loom considers that only where
+    /// both access one word, and of several accesses to a word only the last.
+    pub fn may_be_overtaken(&self) {
+        self.machine.turn.store(0, Ordering::Relaxed);
+    }
+
     pub fn words(&self) -> &'a Words {
         &self.machine.words[self.number.index()]
     }
@@ -101,7 +107,7 @@ impl ThisCpu for Cpu<'_> {
         self.number
     }
     fn full_barrier(&self, site: Site) {
-        self.machine.turn.store(0, Ordering::Relaxed);
+        self.may_be_overtaken();
         match strength(site) {
             Strength::None => {}
             Strength::AcquireRelease => fence(Ordering::AcqRel),

@@ -1,7 +1,7 @@
 //! TLB generations, and the words that teardown reads: what was unmapped, or freed, is out of use.
 
 use crate::cpu::{Cpu, M, N, race};
-use crate::membarrier::{Entry, enter, set_out};
+use crate::membarrier::{Entry, begin_to_enter, enter, set_out};
 use arch_contract::addr::VirtAddr;
 use arch_contract::tlb::Freed;
 use loom::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ const CEILING: u64 = 32;
 /// flusher waits for it, or it forgets the translation and walks to the new entry. `x` is the entry.
 #[test]
 fn tlb_1_switch_against_flush() {
-    for entry in [Entry::Switch, Entry::Resume] {
+    for entry in Entry::ALL {
         let flusher = |cpu: Cpu<'_>| {
             let [_, other] = cpu.machine.cpus();
             cpu.machine.x.store(1, Relaxed);
@@ -30,13 +30,9 @@ fn tlb_1_switch_against_flush() {
         };
         let user = move |cpu: Cpu<'_>| {
             let (words, m) = (cpu.words(), &cpu.machine.m);
-            words.claim(&cpu, M, Registrations::NONE);
-            match entry {
-                Entry::Switch => drop(words.begin_switch(&cpu, None, M, m)),
-                Entry::Resume => words.resume(&cpu, M),
-            }
+            begin_to_enter(cpu, entry, Registrations::NONE);
             let generation = m.flushes().generation();
-            let keeps = m.flushes().since(words.seen(), generation, CEILING) == Missed::Nothing;
+            let keeps = m.flushes().since(0, generation, CEILING) == Missed::Nothing;
             let walked = cpu.machine.x.load(Relaxed);
             words.end_switch(M, generation);
             (keeps, walked)
@@ -51,32 +47,50 @@ fn tlb_1_switch_against_flush() {
     }
 }
 
-/// What a CPU did with an old translation comes before the frame is used again.
+/// What a CPU did with an old translation, or a walker in a table, comes before what was freed is used
+/// again; whether it has a user, or holds the space lazily and tables are freed.
 #[test]
 fn tlb_3_the_last_use_comes_before_the_free() {
-    let flusher = |cpu: Cpu<'_>| {
-        let [_, other] = cpu.machine.cpus();
-        let wanted = cpu.machine.m.begin_flush(&cpu, M, range(1, Freed::PagesOnly));
-        while other.words().may_use_older(M, wanted, Freed::PagesOnly) {
-            thread::yield_now();
-        }
-        cpu.machine.frame.reuse();
-    };
-    let user = |cpu: Cpu<'_>| {
-        cpu.machine.frame.touch();
-        while cpu.machine.m.flushes().generation() == 0 {
-            thread::yield_now();
-        }
-        cpu.words().set_seen(cpu.machine.m.flushes().generation());
-    };
-    race(|cpus| cpus.iter().for_each(|cpu| enter(*cpu, Entry::Switch)), flusher, user, |_, (), ()| ());
+    for (entry, freed) in [(Entry::Switch, Freed::PagesOnly), (Entry::Resume, Freed::Tables)] {
+        let flusher = move |cpu: Cpu<'_>| {
+            let [_, other] = cpu.machine.cpus();
+            let wanted = cpu.machine.m.begin_flush(&cpu, M, range(1, freed));
+            while other.words().may_use_older(M, wanted, freed) {
+                thread::yield_now();
+            }
+            cpu.machine.frame.reuse();
+        };
+        let user = |cpu: Cpu<'_>| {
+            cpu.machine.frame.touch();
+            while cpu.machine.m.flushes().generation() == 0 {
+                thread::yield_now();
+            }
+            cpu.words().set_seen(cpu.machine.m.flushes().generation());
+        };
+        let before = move |[flusher, user]: [Cpu<'_>; 2]| {
+            set_out(entry)([flusher, user]);
+            if matches!(entry, Entry::Switch) {
+                enter(user, entry);
+            }
+        };
+        race(before, flusher, user, |_, (), ()| ());
+    }
+}
+
+/// How a CPU stops holding M.
+#[derive(Clone, Copy)]
+enum Stops {
+    LetsGo,
+    Switches,
+    /// It had a user of it.
+    Turns,
 }
 
 /// A CPU holds M lazily, its walker in M's tables, and stops: by itself, since it goes on with another
 /// address space, or because it was asked. The tables are freed after that. `CTX-9`
 #[test]
 fn ctx_9_the_last_walk_comes_before_the_free() {
-    for goes_on in [false, true] {
+    for stops in [Stops::LetsGo, Stops::Switches, Stops::Turns] {
         let teardown = |cpu: Cpu<'_>| {
             let [_, other] = cpu.machine.cpus();
             while other.words().holds(M) {
@@ -87,9 +101,14 @@ fn ctx_9_the_last_walk_comes_before_the_free() {
         let lazy = move |cpu: Cpu<'_>| {
             let words = cpu.words();
             cpu.machine.frame.touch();
-            match goes_on {
-                false => words.let_go(),
-                true => {
+            match stops {
+                Stops::LetsGo => words.let_go(),
+                Stops::Turns => {
+                    words.turn_to(&cpu, words.active().expect("it has M"), N, Registrations::NONE);
+                    cpu.machine.frame.touch();
+                    words.end_switch(N, 0);
+                }
+                Stops::Switches => {
                     words.claim(&cpu, N, Registrations::NONE);
                     words.begin_switch(&cpu, Some(M), N, &cpu.machine.n);
                     cpu.machine.frame.touch();
@@ -97,7 +116,11 @@ fn ctx_9_the_last_walk_comes_before_the_free() {
                 }
             }
         };
-        race(|cpus| set_out(Entry::Resume)([cpus[0], cpus[1]]), teardown, lazy, |_, (), ()| ());
+        let before = move |cpus: [Cpu<'_>; 2]| match stops {
+            Stops::Turns => enter(cpus[1], Entry::Switch),
+            _ => set_out(Entry::Resume)(cpus),
+        };
+        race(before, teardown, lazy, |_, (), ()| ());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Two words that are read as one.
 
 use crate::cpu::{Cpu, M, N, P, race};
-use crate::membarrier::{Entry, enter};
+use crate::membarrier::{Entry, enter, turn};
 use protocol::words::{Loaded, Registrations};
 
 /// A CPU switches from M to N and on to P: who asks sees states that there were, and never a switch
@@ -10,25 +10,29 @@ use protocol::words::{Loaded, Registrations};
 fn ctx_5_a_switch_is_seen_with_its_own_target() {
     let asks = |cpu: Cpu<'_>| {
         let [_, other] = cpu.machine.cpus();
+        cpu.may_be_overtaken();
         other.words().loaded()
     };
-    let switches = |cpu: Cpu<'_>| {
+    let by_steps = |cpu: Cpu<'_>| {
         for (from, to) in [(M, N), (N, P)] {
             cpu.words().claim(&cpu, to, Registrations::NONE);
             cpu.words().begin_switch(&cpu, Some(from), to, &cpu.machine.n);
             cpu.words().end_switch(to, 0);
         }
     };
-    let seen = race(
-        |cpus| enter(cpus[1], Entry::Switch),
-        asks,
-        switches,
-        |_, loaded, ()| match loaded {
-            Loaded::Active(id) => (None, id.get()),
-            Loaded::Switching { from: Some(from), to } => (Some(from.get()), to.get()),
-            other => panic!("CTX-5: {other:?}"),
-        },
-    );
-    let there_were = [(None, 1), (None, 2), (None, 3), (Some(1), 2), (Some(2), 3)];
-    assert!(seen.iter().eq(there_were.iter()), "CTX-5: {seen:?}");
+    let by_turns = |cpu: Cpu<'_>| [N, P].into_iter().for_each(|to| turn(cpu, to));
+    for switches in [by_steps as fn(Cpu<'_>), by_turns] {
+        let seen = race(
+            |cpus| enter(cpus[1], Entry::Switch),
+            asks,
+            switches,
+            |_, loaded, ()| match loaded {
+                Loaded::Active(id) => (None, id.get()),
+                Loaded::Switching { from: Some(from), to } => (Some(from.get()), to.get()),
+                other => panic!("CTX-5: {other:?}"),
+            },
+        );
+        let there_were = [(None, 1), (None, 2), (None, 3), (Some(1), 2), (Some(2), 3)];
+        assert!(seen.iter().eq(there_were.iter()), "CTX-5: {seen:?}");
+    }
 }

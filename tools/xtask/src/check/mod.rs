@@ -13,6 +13,7 @@ mod lints;
 mod ppc_opcodes;
 pub mod returns;
 mod source;
+mod suite;
 mod vector;
 
 use crate::arch::Arch;
@@ -63,6 +64,13 @@ const CHECKS: &[Check] = &[
     ("image ppc64le", || kernel_image(Arch::Ppc64le)),
 ];
 
+/// Those that run only where `--only` names them.
+const ON_REQUEST: &[Check] = &[
+    ("suite: clauses are tested and broken", suite::clauses_are_held),
+    ("suite: mutants are used, killers exist", suite::mutants_are_held),
+    ("suite: the catalogue is complete", suite::catalogue),
+];
+
 fn kernel_image(arch: Arch) -> Result<Finding> {
     let built = build::everything(&Toolchain::find()?, arch)?;
     image::check(&built)
@@ -72,10 +80,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let mut failed = 0;
     let mut skipped = 0;
     let mut passed = 0;
-    for (name, check) in CHECKS {
-        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
+    let named = |name: &str| arguments.only.as_ref().is_some_and(|only| name.contains(only.as_str()));
+    let usual = CHECKS.iter().filter(|(name, _)| arguments.only.is_none() || named(name));
+    for (name, check) in usual.chain(ON_REQUEST.iter().filter(|(name, _)| named(name))) {
         let progress = ui::Progress::start(format!("checking {name}"));
         // One check that cannot run does not keep the others from running.
         let finding = check().unwrap_or_else(|error| Finding::Complaints(vec![error.to_string()]));

@@ -57,12 +57,17 @@ fn code_of(line: &str) -> String {
 /// Runs a gate over every text file of the tree.
 pub fn gate(gate: fn(&File) -> Vec<String>) -> Result<Finding> {
     let mut complaints = Vec::new();
+    each(&mut |file| complaints.extend(gate(file)))?;
+    Ok(complaints.into())
+}
+
+/// Every text file of the tree.
+pub fn each(found: &mut impl FnMut(&File)) -> Result<()> {
     visit(&root(), &mut |path| {
         let Ok(text) = std::fs::read_to_string(path) else { return };
         let path = path.strip_prefix(root()).unwrap_or(path).display().to_string();
-        complaints.extend(gate(&File { path, text }));
-    })?;
-    Ok(complaints.into())
+        found(&File { path, text });
+    })
 }
 
 /// Every file below a folder, in the order of names, without what is built.

@@ -128,6 +128,11 @@ pub fn clauses(test: &str) -> Vec<&'static str> {
     row.map_or_else(Vec::new, |(_, ids)| ids.to_vec())
 }
 
+/// The clauses that guest cases check whose names do not say so.
+pub fn elsewhere() -> impl Iterator<Item = &'static str> {
+    NAMED_OTHERWISE.iter().flat_map(|(_, ids)| ids.iter().copied())
+}
+
 /// The ids that a name begins with: `bar_4_bar_5_x` names two.
 pub fn named(name: &str) -> Vec<&'static str> {
     let mut words = name.split('_');

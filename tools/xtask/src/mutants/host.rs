@@ -4,7 +4,9 @@
 use super::probe::{Finding, Suite};
 use crate::build;
 use crate::error::{Context, Error, Result};
+use crate::pictures;
 use crate::toolchain::{Toolchain, root};
+use ::trace::swimlanes::FOLDER;
 use arch_contract::mutant::VARIABLE;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -58,6 +60,9 @@ impl Tests {
         let (program, path) = find(programs, test)?;
         let mut command = Command::new(&program.file);
         command.args(["--exact", path]).current_dir(&program.folder);
+        if let Some(id) = mutant {
+            command.env(FOLDER, pictures::folder().join(id));
+        }
         match mutant {
             Some(id) => command.env(VARIABLE, id),
             None => command.env_remove(VARIABLE),

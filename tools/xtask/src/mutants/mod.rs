@@ -110,6 +110,9 @@ impl Pair {
 /// How long a killer may take if nothing is known of it.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(180);
 
+/// How long a guest may take whose image was patched.
+const PATCHED_LIMIT: Duration = Duration::from_secs(60);
+
 /// How long it may take with a mutant, after it took `healthy` without.
 fn limit(healthy: Duration) -> Duration {
     Duration::from_secs(10) + 8 * healthy
@@ -294,15 +297,25 @@ impl Outcome {
             let compared = image(Variant::default())?;
             let watched = image(Variant::default().for_testing())?;
             let oracle = Oracle::build(qemu::program(qemu, arch))?;
+            let mut healthy = BTreeMap::new();
             for patch in patches {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(());
                 }
                 let finding = match &patch.stream {
-                    None => compared.compare_without(patch),
-                    Some(case) => watched.watch_without(patch, case, &oracle, HEALTHY_LIMIT, stop),
+                    None => compared.compare_without(patch)?,
+                    Some(case) => {
+                        let watch = |patch| watched.watch_without(patch, case, &oracle, PATCHED_LIMIT, stop);
+                        if !healthy.contains_key(case) {
+                            healthy.insert(case, watch(None)?);
+                        }
+                        match &healthy[case] {
+                            Finding::Green => watch(Some(patch))?,
+                            other => Finding::Unable(format!("the whole image {}", other.says())),
+                        }
+                    }
                 };
-                match finding? {
+                match finding {
                     Finding::Red { how, .. } => {
                         self.killed += 1;
                         let killed = ui::on_stdout(Colour::Green, "killed");

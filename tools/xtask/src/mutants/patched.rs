@@ -128,20 +128,22 @@ impl Image {
         })
     }
 
-    /// Boots the image without the instruction of a patch, runs `case` and judges what was executed.
+    /// Boots the image without the instruction of a patch, or whole, runs `case` and judges what was
+    /// executed.
     ///
     /// # Errors
     /// The image cannot be written, or QEMU not be started.
     pub fn watch_without(
         &self,
-        patch: &Patch,
+        patch: Option<&Patch>,
         case: &str,
         oracle: &Oracle,
         limit: Duration,
         stop: &AtomicBool,
     ) -> Result<Finding> {
-        let bytes = self.without(patch)?;
-        let name = patch.to_string().replace(['/', ' ', '.'], "-");
+        let bytes = patch.map_or_else(|| Ok(self.bytes.clone()), |patch| self.without(patch))?;
+        let name = patch.map_or_else(|| format!("whole-{case}"), Patch::to_string);
+        let name = name.replace(['/', ' ', '.', ':', '*'], "-");
         let kernel = root().join(format!("target/{name}"));
         std::fs::write(&kernel, bytes).context(|| kernel.display().to_string())?;
         let machine = Machine {
@@ -160,7 +162,8 @@ impl Image {
                 Finding::red(format!("breaks {}", clauses.first().copied().unwrap_or_default()), why)
             }
             Some(Verdict::Kept(_)) => Finding::Green,
-            None => Finding::Unable(format!("it ends by {:?}", report.ending)),
+            // It is noticed, if in a rougher way.
+            None => Finding::red("ends otherwise", format!("{:?}", report.ending)),
         })
     }
 }

@@ -35,6 +35,11 @@ fn text(kills: &Kills) -> String {
         let change = row.change.replace('|', "\\|");
         let _ = writeln!(text, "| `{}` | {} | {change} | {killers} |", row.id, row.clause.id());
     }
+    let _ = writeln!(text, "\n## Noticed without a machine only\n");
+    for row in ALL.iter().filter(|row| !row.seen_on_a_machine()) {
+        let why = row.why_unseen().unwrap_or("nobody has said why");
+        let _ = writeln!(text, "- `{}` ({}): hidden on a machine: {why}.", row.id, row.clause.id());
+    }
     text
 }
 

@@ -6,8 +6,10 @@
 use super::report::{Case, Results, Verdict};
 use crate::build;
 use crate::error::{Context, Result};
+use crate::pictures;
 use crate::toolchain::{Toolchain, root};
 use crate::ui::Progress;
+use ::trace::swimlanes::FOLDER;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -76,6 +78,7 @@ fn program_cases(
     let _progress = Progress::start(format!("testing {name}"));
     let mut child = command
         .current_dir(folder)
+        .env(FOLDER, pictures::folder())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Those that are wanted, on one machine.
 pub fn wanted(arch: Arch, wanted: &dyn Fn(&str) -> bool) -> Vec<Probe> {
     let killers = ALL.iter().flat_map(|row| row.killers).flat_map(|&killer| Probe::all(killer));
-    let traced = |probe: &Probe| matches!(probe, Probe::Trace(on, _) | Probe::Stream(on, _) if *on == arch);
+    let traced = |probe: &Probe| matches!(probe, Probe::Trace(on, _) if *on == arch);
     let probes: BTreeSet<Probe> = killers.filter(traced).collect();
     probes.into_iter().filter(|probe| wanted(&probe.to_string())).collect()
 }
