@@ -133,7 +133,7 @@ numbers! {
     /// [`MAX_PUBLISH`](crate::MAX_PUBLISH) bytes; the caller calls again for the rest. Errors:
     /// `BadArgument` (too long), `BadAddress` (not wholly mapped).
     CodePublish = 26,
-    /// `cpus(machine [READ]) -> set` of the CPUs that are on. Bit n is CPU n.
+    /// `cpus(machine [READ]) -> set` of the CPUs that are on and take threads. Bit n is CPU n.
     Cpus = 27,
     /// `cpu_power(machine [MANAGE], cpu, 0 or 1)`. Turns a CPU off or on, and returns when it is.
     /// What was queued there moves elsewhere. CPU 0 stays on. Errors: `BadArgument` (no such CPU,
