@@ -26,6 +26,8 @@ const PATIENCE: u64 = 4_000;
 /// How often, in points, that is looked at.
 const LOOK: u64 = 500;
 
+const DEADLOCK: &str = "a deadlock: every task waits";
+
 /// New tasks have priorities between 0 and this.
 const NEW: i64 = 1 << 32;
 
@@ -68,6 +70,8 @@ struct State {
     points: u64,
     lowest: i64,
     highest: i64,
+    /// A task has ended, and all others wait: the one that goes next is to say so.
+    is_dead: bool,
 }
 
 impl State {
@@ -88,6 +92,7 @@ impl State {
             points: 0,
             lowest: 0,
             highest: NEW,
+            is_dead: false,
         }
     }
 
@@ -142,6 +147,16 @@ impl State {
             self.highest += 1;
             task.priority = self.highest;
             self.is_dirty = true;
+        }
+    }
+
+    /// Every task waits but those that are over: one that waits goes, and panics.
+    fn tell_of_deadlock(&mut self) {
+        if let Some(task) = self.tasks.iter_mut().find(|task| task.status != Status::Over) {
+            task.status = Status::Ready;
+            self.is_dead = true;
+            self.is_dirty = true;
+            self.choose();
         }
     }
 
@@ -220,13 +235,21 @@ fn step(change: impl FnOnce(&mut State, usize)) {
     drop(state);
     match chosen {
         Some(next) if next == me.task => {}
-        Some(_) => me.run.wait_for_turn(me.task),
-        None => panic!("a deadlock: every task waits"),
+        Some(_) => {
+            me.run.wait_for_turn(me.task);
+            let is_dead = std::mem::take(&mut me.run.state().is_dead);
+            assert!(!is_dead, "{DEADLOCK}");
+        }
+        None => panic!("{DEADLOCK}"),
     }
 }
 
-/// A point at which another task may go on.
+/// A point at which another task may go on. Not while the calling one panics: it may hold the
+/// host's lock on what it prints.
 pub fn point() {
+    if std::thread::panicking() {
+        return;
+    }
     step(|state, _| state.pass());
 }
 
@@ -307,8 +330,9 @@ pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) {
         let mut state = child.run.state();
         state.tasks[task].status = Status::Over;
         state.is_dirty = true;
-        // Nobody is left where the first task has been told to go, and did.
-        state.choose();
+        if state.choose().is_none() {
+            state.tell_of_deadlock();
+        }
     });
     me.run.state().tasks[task].host = Some(host.thread().clone());
 }

@@ -255,6 +255,16 @@ fn a_deadlock_is_seen() {
         })
     });
     assert!(ended.is_err());
+    // The same, where the last task that could go has ended.
+    let ended = std::panic::catch_unwind(|| {
+        run(Setting::seed(1), || {
+            let (sender, receiver) = schedule::sync::channel::<()>();
+            let idle = thread::spawn(|| ());
+            let _ = receiver.recv();
+            drop((sender, idle));
+        })
+    });
+    assert!(ended.is_err());
 }
 
 /// Message passing whose second word is a lock.
