@@ -19,7 +19,7 @@ use arch_contract::time::Ticks;
 use arch_contract::upcalls::Upcalls;
 use arrayvec::{ArrayString, ArrayVec};
 use core::ptr::NonNull;
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, OnceLock};
@@ -52,6 +52,12 @@ pub struct Config {
     /// profile has a broadcast.
     pub broadcast_from: Option<u32>,
     pub pace: Pace,
+}
+
+impl Config {
+    fn ram_layout(&self) -> Layout {
+        Layout::from_size_align(self.ram as usize, 1 << 16).expect("a sane size")
+    }
 }
 
 impl Default for Config {
@@ -138,7 +144,7 @@ impl Machine {
         select_mutant();
         assert!(config.ram.is_multiple_of(PAGE_SIZE) && config.ram > 0, "RAM is whole pages");
         assert!((1..=64).contains(&config.cpus), "1 to 64 CPUs");
-        let layout = Layout::from_size_align(config.ram as usize, 1 << 16).expect("a sane size");
+        let layout = config.ram_layout();
         // SAFETY: the size is not 0.
         let ram = unsafe { alloc_zeroed(layout) };
         let Some(ram) = NonNull::new(ram) else { handle_alloc_error(layout) };
@@ -208,6 +214,15 @@ impl Machine {
             initrd,
             cpus: (0..self.config.cpus).map(HardwareCpu).collect(),
         }
+    }
+
+    /// Gives the host its memory back, where one process makes many machines.
+    ///
+    /// # Safety
+    /// Nothing uses the RAM any more: not the kernel either, which has everything there.
+    pub unsafe fn free_ram(&self) {
+        // SAFETY: it was allocated with this layout; by the caller's obligation nothing uses it.
+        unsafe { dealloc(self.ram.as_ptr(), self.config.ram_layout()) };
     }
 
     /// The host address of `len` bytes of RAM at `at`.

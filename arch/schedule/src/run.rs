@@ -183,6 +183,8 @@ impl State {
 struct Run {
     state: Mutex<State>,
     memory: Mutex<Memory>,
+    /// What [`at_end`] was given.
+    last: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Run {
@@ -296,6 +298,13 @@ pub(crate) fn memory<R>(
     Some(access(&mut memory, me.actor, &mut below))
 }
 
+/// Has `last` called when no task of this run goes on any more. Never, outside a run.
+pub fn at_end(last: impl FnOnce() + Send + 'static) {
+    if let Some(me) = me() {
+        me.run.last.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(last));
+    }
+}
+
 /// Has the accesses of the calling task know `clock` besides; says what they knew until then.
 pub(crate) fn know_besides(clock: Clock) -> Clock {
     ME.with_borrow_mut(|me| me.as_mut().map(|me| std::mem::replace(&mut me.besides, clock)))
@@ -346,7 +355,7 @@ pub fn run<R>(setting: Setting, body: impl FnOnce() -> R) -> R {
     let task = state.add();
     state.tasks[task].host = Some(std::thread::current());
     let memory = Mutex::new(Memory::new(setting.seed));
-    let run = Arc::new(Run { state: Mutex::new(state), memory });
+    let run = Arc::new(Run { state: Mutex::new(state), memory, last: Mutex::default() });
     ME.set(Some(Me { run: run.clone(), task, actor: 0, besides: Clock::default() }));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let result = body();
@@ -356,5 +365,8 @@ pub fn run<R>(setting: Setting, body: impl FnOnce() -> R) -> R {
         result
     }));
     ME.set(None);
+    // No other task goes on after this: those that are not over wait for ever.
+    let last = std::mem::take(&mut *run.last.lock().unwrap_or_else(PoisonError::into_inner));
+    last.into_iter().for_each(|last| last());
     result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }

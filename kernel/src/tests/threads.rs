@@ -375,6 +375,9 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     let config = Config { profile, cpus, ram: 16 << 20, pace: Pace::Threads, ..Config::default() };
     let (machine, cpus) = Machine::new(config);
     machine.connect::<Upcall>();
+    // SAFETY: then no task that plays a CPU or a user goes on.
+    #[cfg(spandrel_schedule)]
+    schedule::at_end(|| unsafe { machine.free_ram() });
     let shared = Arc::new(Shared {
         machine,
         bodies: Mutex::default(),
