@@ -100,11 +100,13 @@ pub struct Cpu {
     /// Whether others of its priority are ready here.
     pub(crate) rival: Cell<bool>,
     /// When it must be charged, if it has a limit.
-    pub(crate) limit_end: Cell<Nanos>,
-    /// Nanoseconds that are left of the slice that kernel tasks share on this CPU.
+    pub(crate) limit_end: Cell<Ticks>,
+    /// Ticks that are left of the slice that kernel tasks share on this CPU.
     pub(crate) task_slice_left: Cell<u64>,
     /// What the one-shot timer is armed for; the end of time if it is not.
-    pub(crate) armed: Cell<Nanos>,
+    pub(crate) armed: Cell<Ticks>,
+    /// When the first of `timers` is due: in nanoseconds, as it was last seen, and in ticks.
+    pub(crate) first_due: Cell<(u64, Ticks)>,
     pub(crate) trace: Trace,
     pub(crate) rendezvous: Rendezvous,
 }
@@ -131,9 +133,10 @@ impl Cpu {
             chosen_at: Cell::new(Ticks(0)),
             slice_end: Cell::new(Ticks(0)),
             rival: Cell::new(false),
-            limit_end: Cell::new(Nanos(u64::MAX)),
-            task_slice_left: Cell::new(sched::SLICE),
-            armed: Cell::new(Nanos(u64::MAX)),
+            limit_end: Cell::new(sched::NEVER),
+            task_slice_left: Cell::new(kernel.slice),
+            armed: Cell::new(sched::NEVER),
+            first_due: Cell::new((u64::MAX, sched::NEVER)),
             trace,
             rendezvous: Rendezvous::new(),
         })

@@ -17,7 +17,7 @@ use abi::Error;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::{PowerState, Smp};
-use arch_contract::time::{Nanos, Time};
+use arch_contract::time::Time;
 use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use protocol::offline;
@@ -105,7 +105,7 @@ pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
         Current::flush_local_all(cpu.arch(), &irq);
     }
     Current::set_deadline(cpu.arch(), None, &irq);
-    cpu.armed.set(Nanos(u64::MAX));
+    cpu.armed.set(sched::NEVER);
     offline::go_off(cpu, &cpu.kernel.online, || cpu.serve());
     // What was queued by someone who still saw it on.
     sched::evacuate(cpu);

@@ -36,6 +36,7 @@ pub mod console;
 pub mod cpu;
 pub mod fault;
 pub mod hotplug;
+pub mod job;
 pub mod kernel;
 mod litmus;
 pub mod membarrier;

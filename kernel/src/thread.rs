@@ -21,6 +21,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
+use crate::job::Job;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
@@ -71,7 +72,7 @@ impl Standing {
     /// Whether there is nothing to drop in it.
     #[inline]
     fn is_plain(&self) -> bool {
-        matches!(self, Self::On(_) | Self::New | Self::Timed(_))
+        matches!(self, Self::On(_) | Self::New | Self::Timed(_) | Self::InTask)
     }
 }
 
@@ -154,6 +155,8 @@ pub struct Thread {
     /// Its place among those that may not run everywhere.
     restricted: Link<Restricted>,
     frame: UnsafeCell<Frame>,
+    /// The work of its call, if a kernel task does that.
+    job: UnsafeCell<Option<Job>>,
     /// `None` until its first vector instruction.
     vector: Leaf<Option<VectorArea>>,
     /// Where that is; null while there is none.
@@ -178,8 +181,8 @@ pub struct Thread {
     extras: AtomicU8,
 }
 
-// SAFETY: `frame` is touched by the CPU that runs the thread, or, while no CPU does, by whoever
-// took it off its queue; `standing` decides which.
+// SAFETY: `frame` and `job` are touched by the CPU that runs the thread, or, while no CPU does, by
+// whoever took it off its queue; `standing` decides which.
 unsafe impl Sync for Thread {}
 // SAFETY: the frame is plain registers; all else is `Send`.
 unsafe impl Send for Thread {}
@@ -195,6 +198,7 @@ impl Thread {
             sibling: Link::new(),
             restricted: Link::new(),
             frame: UnsafeCell::new(frame),
+            job: UnsafeCell::new(None),
             vector: Leaf::new(None),
             vector_at: AtomicPtr::new(core::ptr::null_mut()),
             rseq: rseq::Registration::new(),
@@ -294,8 +298,16 @@ impl Thread {
         Ok(priority)
     }
 
-    /// Says that a kernel task works for it, or that it has ended, doomed or not: the task will
-    /// learn it in the end. Says where it stood.
+    /// Says that a kernel task works for it, doomed or not: the task will learn it in the end.
+    #[inline]
+    pub(crate) fn stand_in_task(&self) {
+        let mut now = self.standing.lock();
+        let before = put(&mut now, Standing::InTask);
+        drop(now);
+        drop(before);
+    }
+
+    /// Says that a kernel task works for it, or that it has ended, doomed or not. Says where it stood.
     pub(crate) fn stand_anyway(&self, standing: Standing) -> Standing {
         core::mem::replace(&mut *self.standing.lock(), standing)
     }
@@ -329,6 +341,12 @@ impl Thread {
     pub fn frame(&self) -> NonNull<Frame> {
         // SAFETY: the address of a field is not null.
         unsafe { NonNull::new_unchecked(self.frame.get()) }
+    }
+
+    /// Where the work of its call is, for whoever has the thread, as its frame.
+    pub fn job(&self) -> NonNull<Option<Job>> {
+        // SAFETY: the address of a field is not null.
+        unsafe { NonNull::new_unchecked(self.job.get()) }
     }
 
     /// The vector area, if it has one.

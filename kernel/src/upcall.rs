@@ -65,6 +65,7 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
     match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
         Outcome::Done(result) => sched::set_result(registers, result),
         Outcome::Off => return sched::leave(cpu, irq),
+        Outcome::Job(job) => return sched::leave_to_job(cpu, job, irq),
         Outcome::Pending(pending) => {
             sched::wait_pending(cpu, pending, &irq);
             return sched::leave(cpu, irq);

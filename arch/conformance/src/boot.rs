@@ -88,12 +88,6 @@ fn check<O: Os>(world: &World<O>, pieces: u64) -> Outcome {
     Ok(())
 }
 
-/// Has all memory written, so that what is handed out next was somebody's.
-pub(crate) fn use_all_memory<O: Os>(world: &World<O>) -> Outcome {
-    let pieces = hoard(world)?;
-    world.unmap(HOARD, pieces * PIECE)
-}
-
 /// All memory is handed out, zeroed and no page of it twice: each keeps what is its own, here and in
 /// another process, and everything comes back. `BOOT-2`
 pub fn boot_2_memory_is_handed_out_once<O: Os>(world: &World<O>) -> Outcome {

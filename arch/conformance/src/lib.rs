@@ -89,6 +89,10 @@ pub enum Announcement {
     WasToldOfCoreSync,
     /// It was refused.
     WasRefusedCoreSync,
+    /// It is about to call membarrier, with a command that orders.
+    AsksForBarrier,
+    /// That was done.
+    WasToldOfBarrier,
 }
 
 /// What a case stands on.

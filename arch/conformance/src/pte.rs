@@ -1,6 +1,5 @@
 //! `PTE`: what is mapped is there, as it should be, and nothing else.
 
-use crate::boot::use_all_memory;
 use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::probe::Touch;
 use crate::world::{Stop, World};
@@ -86,23 +85,24 @@ pub fn pte_4_contents_before_the_entry<O: Os>(world: &World<O>) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
     let mapper = world.others().next().unwrap_or(0);
-    use_all_memory(world)?;
     // A neighbour keeps the tables, which are zero when they are given back.
     world.map(PAGES.plus(PAGE_BYTES), 1)?;
     for round in 0..if O::SIMULATED { 2 } else { 5 } {
+        // Whatever memory the page is given, somebody has used it.
         let others = PAGES.plus(2 * PAGE_BYTES);
-        world.map(others, 16)?;
-        for page in 0..16 {
-            world.store(others.plus(page * PAGE_BYTES), u64::MAX);
+        world.map(others, 64)?;
+        for page in 1..=64 {
+            // Not the first words, where a kernel may keep free memory in a list.
+            world.store(others.plus(page * PAGE_BYTES - 8), u64::MAX);
         }
-        world.unmap(others, 16)?;
+        world.unmap(others, 64)?;
         world.arm(Point::PageMapped, mapper, Stop::Serving)?;
         let maps = world.spawn(1 << mapper, |world| {
             let mapped = world.map(PAGES, 1);
             world.store(world.flag(0), if mapped.is_ok() { 1 } else { 2 });
         })?;
         world.wait_stopped(mapper)?;
-        let seen = world.load(PAGES);
+        let seen = world.load(PAGES.plus(PAGE_BYTES - 8));
         world.release(mapper)?;
         world.join(maps)?;
         ensure_eq!(world.load(world.flag(0)), 1, "whether the page was mapped");

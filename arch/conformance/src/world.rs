@@ -286,15 +286,26 @@ impl<O: Os> World<O> {
     // # membarrier and restartable sequences
 
     pub fn membarrier(&self, command: u64, flags: u64, cpu: u64) -> Result<u64, Error> {
-        if command != abi::membarrier::Command::PrivateExpeditedSyncCore as u64 {
-            return self.call(Call::Membarrier, [command, flags, cpu]);
+        use abi::membarrier::Command::{self, *};
+        let call = || self.call(Call::Membarrier, [command, flags, cpu]);
+        let known = Command::from_number(command);
+        match known {
+            Some(Global | GlobalExpedited | PrivateExpedited | PrivateExpeditedRseq) => {}
+            Some(PrivateExpeditedSyncCore) => self.os.announce(Announcement::AsksForCoreSync),
+            // It promises no order.
+            _ => return call(),
         }
-        self.os.announce(Announcement::AsksForCoreSync);
-        let answer = self.call(Call::Membarrier, [command, flags, cpu]);
-        self.os.announce(match answer {
-            Ok(_) => Announcement::WasToldOfCoreSync,
-            Err(_) => Announcement::WasRefusedCoreSync,
-        });
+        self.os.announce(Announcement::AsksForBarrier);
+        let answer = call();
+        if answer.is_ok() {
+            self.os.announce(Announcement::WasToldOfBarrier);
+        }
+        if known == Some(PrivateExpeditedSyncCore) {
+            self.os.announce(match answer {
+                Ok(_) => Announcement::WasToldOfCoreSync,
+                Err(_) => Announcement::WasRefusedCoreSync,
+            });
+        }
         answer
     }
 

@@ -41,6 +41,7 @@ fn others(cpu: &Cpu) -> CpuSet {
 }
 
 /// Takes the best of what this CPU, which has nothing, may run from the CPU that has most to spare.
+#[inline(never)]
 pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
     let mut left = others(cpu);
     loop {

@@ -29,10 +29,11 @@ pub mod waiting;
 
 pub use balance::{evacuate, open};
 pub use ending::{end_current, end_current_thread, kill};
-pub use waiting::{block_current, complete, hand_to_task, wait_pending};
+pub use waiting::{block_current, complete, complete_here, hand_to_task, wait_pending};
 
 use crate::cpu::{Cpu, Work};
 use crate::hotplug;
+use crate::job::{self, Job};
 use crate::object::Ref;
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
@@ -56,18 +57,56 @@ use arch_current::Current;
 pub const SLICE: u64 = 10_000_000;
 
 /// Never, as a time.
-const NEVER: Nanos = Nanos(u64::MAX);
+pub const NEVER: Ticks = Ticks(u64::MAX);
 
 /// The way out of the kernel: finds what this CPU does next, does it while it is the kernel's
 /// own, and returns when it is a user thread's.
 #[inline(never)]
-pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
-    // What left the CPU and is ready: put back and the next taken out in one critical section.
-    let mut back = None;
-    // The time, where it was read anyway.
-    let mut now = None;
+pub fn leave(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
+    leave_with(cpu, None, None, irq)
+}
+
+/// As [`leave`], for the current thread whose call is now the business of a kernel task. Where nothing
+/// as good is ready, and nothing else is to be looked at, the task is what comes next, and after it the
+/// thread: that needs no queue.
+pub fn leave_to_job(cpu: &'static Cpu, job: Job, mut irq: IrqsOff) -> Resume<Frame> {
+    let Some((thread, now)) = waiting::hand_to_job(cpu, job, &irq) else {
+        unreachable!("a call without a thread")
+    };
+    let alone = cpu.ready.lock().goes_first(thread.priority(), Place::Last);
+    if cpu.work() != Work::NONE || !alone {
+        return leave_with(cpu, Some((Runnable::Job(thread), Place::Last)), Some(now), irq);
+    }
+    let next = slice(cpu, Runnable::Job(thread), &irq);
+    let ended = Current::now(cpu.arch());
+    match next {
+        // In the queue of this CPU there is still nothing, or it would have been told.
+        Some(Runnable::Thread(thread)) if cpu.work() == Work::NONE => {
+            if let Some(thread) = choose(cpu, thread, ended, &irq)
+                && let Some(resume) = go(cpu, thread, &irq)
+            {
+                return resume;
+            }
+            leave(cpu, irq)
+        }
+        next => {
+            let back = next.map(|item| place_after(cpu, item, now, ended));
+            Current::window(cpu.arch(), &mut irq);
+            leave_with(cpu, back, Some(ended), irq)
+        }
+    }
+}
+
+/// `back` has left the CPU and is ready: it is put back and the next taken out in one critical
+/// section. `now` is the time, where it was read anyway.
+fn leave_with(
+    cpu: &'static Cpu,
+    mut back: Option<(Runnable, Place)>,
+    mut now: Option<Ticks>,
+    mut irq: IrqsOff,
+) -> Resume<Frame> {
     loop {
-        let work = settle_work(cpu, now.take(), &irq);
+        let work = settle_work(cpu, now, &irq);
         if let Some(thread) = cpu.take_current() {
             match verdict(cpu, &thread, work) {
                 Verdict::Goes => match go(cpu, thread, &irq) {
@@ -110,7 +149,7 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
         }
         match switch(cpu, back.take()).or_else(|| balance::pull(cpu)) {
             Some(Runnable::Thread(thread)) => {
-                let now = now.take().unwrap_or_else(|| cpu.now());
+                let now = now.take().unwrap_or_else(|| Current::now(cpu.arch()));
                 if let Some(thread) = choose(cpu, thread, now, &irq)
                     && let Some(resume) = go(cpu, thread, &irq)
                 {
@@ -118,11 +157,11 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
                 }
             }
             Some(item) => {
-                let began = cpu.now();
-                let more = slice(cpu, item, &irq);
-                let ended = cpu.now();
+                let began = now.unwrap_or_else(|| Current::now(cpu.arch()));
+                let next = slice(cpu, item, &irq);
+                let ended = Current::now(cpu.arch());
                 now = Some(ended);
-                back = more.map(|item| (item, place_after(cpu, began, ended)));
+                back = next.map(|item| place_after(cpu, item, began, ended));
                 window(cpu, &mut irq);
             }
             None => {
@@ -138,6 +177,7 @@ pub fn leave(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
                     Current::wait(cpu.arch(), &mut irq);
                     trace::wake(cpu);
                 }
+                now = None;
             }
         }
     }
@@ -150,7 +190,8 @@ fn window(cpu: &Cpu, irq: &mut IrqsOff) {
     trace::window(cpu, Window::Closed);
 }
 
-/// One slice of a kernel task. Says what has more to do at once.
+/// One slice of a kernel task. Says what of it is ready now: the task, or a thread that it was for.
+#[inline(never)]
 fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
     if let Runnable::Task(task) = item {
         return Task::poll(task, cpu, irq).map(Runnable::Task);
@@ -166,6 +207,7 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
             }
             Slice::Done => None,
         },
+        Runnable::Job(thread) => job::slice(cpu, thread, irq),
         Runnable::Balance(_) => {
             balance::step(cpu);
             None
@@ -191,6 +233,11 @@ fn switch(cpu: &Cpu, back: Option<(Runnable, Place)>) -> Option<Runnable> {
             }
             other => other.priority(),
         };
+        if queue.goes_first(priority, place) {
+            cpu.rival.set(queue.has(priority));
+            cpu.running.publish(&queue, Load::of(priority));
+            return Some(item);
+        }
         queue.push(item, priority, place);
     }
     let next = queue.pop();
@@ -208,16 +255,20 @@ fn switch(cpu: &Cpu, back: Option<(Runnable, Place)>) -> Option<Runnable> {
 
 /// Where a kernel task goes that has more to do. Among its equals it has the CPU for as long as a
 /// thread would, if nothing better is ready after one of its steps: a step is some microseconds,
-/// and a task that got one per turn would wait whole slices of every thread in between.
-fn place_after(cpu: &Cpu, began: Nanos, ended: Nanos) -> Place {
+/// and a task that got one per turn would wait whole slices of every thread in between. A thread whose
+/// task is through goes behind its equals.
+fn place_after(cpu: &Cpu, item: Runnable, began: Ticks, ended: Ticks) -> (Runnable, Place) {
+    if let Runnable::Thread(_) = item {
+        return (item, Place::Last);
+    }
     let used = ended.0.saturating_sub(began.0);
     let left = cpu.task_slice_left.get().saturating_sub(used);
     if left > 0 {
         cpu.task_slice_left.set(left);
-        return Place::First;
+        return (item, Place::First);
     }
-    cpu.task_slice_left.set(SLICE);
-    Place::Last
+    cpu.task_slice_left.set(cpu.kernel.slice);
+    (item, Place::Last)
 }
 
 /// The last step: the timer, the memory context, then `return_to_user`, in this order, on every edge
@@ -226,7 +277,7 @@ fn place_after(cpu: &Cpu, began: Nanos, ended: Nanos) -> Place {
 fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Frame>> {
     let mut due = cpu.limit_end.get();
     if cpu.rival.get() {
-        due = due.min(cpu.kernel.rate.nanos(cpu.slice_end.get()));
+        due = due.min(cpu.slice_end.get());
     }
     arm(cpu, due, irq);
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
@@ -256,22 +307,39 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Resume<Fr
 
 /// Looks at what interrupts and other CPUs have noted, and says what it was. `now` if it is known.
 #[inline]
-fn settle_work(cpu: &'static Cpu, now: Option<Nanos>, irq: &IrqsOff) -> Work {
+fn settle_work(cpu: &'static Cpu, mut now: Option<Ticks>, irq: &IrqsOff) -> Work {
     let work = cpu.take_work();
     if work.has(Work::CONSOLE) {
         cpu.kernel.console.input_arrived(cpu);
     }
-    let mut now = now;
     if work.has(Work::TIMER) {
         cpu.armed.set(NEVER);
-        now = Some(cpu.now());
+        now = Some(Current::now(cpu.arch()));
     }
     if let Some(now) = now
-        && cpu.timers.first_due() <= now.0
+        && first_due(cpu) <= now
     {
         waiting::wake_sleepers(cpu, now, irq);
     }
     work
+}
+
+/// When the next sleeper is due. What that is in ticks is computed when it changes.
+#[inline]
+fn first_due(cpu: &Cpu) -> Ticks {
+    let due = cpu.timers.first_due();
+    let (of, ticks) = cpu.first_due.get();
+    if of == due {
+        return ticks;
+    }
+    first_due_anew(cpu, due)
+}
+
+#[cold]
+fn first_due_anew(cpu: &Cpu, due: u64) -> Ticks {
+    let ticks = if due == u64::MAX { NEVER } else { cpu.kernel.rate.ticks(Nanos(due)) };
+    cpu.first_due.set((due, ticks));
+    ticks
 }
 
 /// What becomes of the current thread.
@@ -326,7 +394,7 @@ fn slice_is_over(cpu: &Cpu) -> bool {
 /// Until when `thread` may run, if it has a limit; or when it may again. `chosen` is the time at
 /// which it is chosen, if it is now.
 #[inline]
-fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Nanos>) -> Result<(), Nanos> {
+fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Ticks>) -> Result<(), Nanos> {
     if !thread.limit.is_set() {
         cpu.limit_end.set(NEVER);
         return Ok(());
@@ -334,15 +402,16 @@ fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Nanos>) -> Result<(), N
     let now = chosen.unwrap_or_else(|| {
         let now = Current::now(cpu.arch());
         charge(cpu, thread, now);
-        cpu.kernel.rate.nanos(now)
+        now
     });
-    cpu.limit_end.set(thread.limit.until(now)?);
+    let end = thread.limit.until(cpu.kernel.rate.nanos(now))?;
+    cpu.limit_end.set(if end.0 == u64::MAX { NEVER } else { cpu.kernel.rate.ticks(end) });
     Ok(())
 }
 
 /// Makes `thread`, which was just taken out of a queue, the next one on this CPU, if it may be that.
 #[inline]
-fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<Ref<Thread>> {
+fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Ticks, irq: &IrqsOff) -> Option<Ref<Thread>> {
     // Who wants something of it wrote that before looking into the queue. If it was not there any
     // more, this look sees what is wanted, or this CPU is asked to look.
     if thread.is_doomed() {
@@ -366,7 +435,7 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Nanos, irq: &IrqsOff) -> Option<R
             left
         }
     };
-    begin_slice(cpu, Current::now(cpu.arch()), ticks);
+    begin_slice(cpu, now, ticks);
     if thread.rseq.exists() {
         cpu.add_work(Work::RSEQ);
     }
@@ -426,12 +495,12 @@ fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
 
 /// Takes `thread`, which was current, off this CPU, its time charged and its vector registers saved:
 /// from here on any CPU may have it. The caller says where it stands. Says what time it is.
-fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Nanos {
+fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Ticks {
     let now = Current::now(cpu.arch());
     charge(cpu, thread, now);
     thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now.0), Ordering::Relaxed);
     save_vectors(cpu, thread, irq);
-    cpu.kernel.rate.nanos(now)
+    now
 }
 
 /// Stores what a call returned.
@@ -465,11 +534,10 @@ fn take_current(cpu: &Cpu) -> Option<Ref<Thread>> {
 
 /// Arms the one-shot timer for the next sleeper, or for `due` if that is earlier, if that changed.
 #[inline]
-fn arm(cpu: &'static Cpu, due: Nanos, irq: &IrqsOff) {
+fn arm(cpu: &'static Cpu, due: Ticks, irq: &IrqsOff) {
     balance::arm(cpu);
-    let due = due.min(Nanos(cpu.timers.first_due()));
+    let due = due.min(first_due(cpu));
     if cpu.armed.replace(due) != due {
-        let at = (due != NEVER).then(|| cpu.kernel.rate.ticks(due));
-        Current::set_deadline(cpu.arch(), at, irq);
+        Current::set_deadline(cpu.arch(), (due != NEVER).then_some(due), irq);
     }
 }

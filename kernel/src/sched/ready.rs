@@ -34,6 +34,8 @@ pub enum Runnable {
     Thread(Ref<Thread>),
     /// A kernel task.
     Task(Ref<Task>),
+    /// The kernel task that does the work of a thread's call; its storage is part of the thread.
+    Job(Ref<Thread>),
     /// The kernel task that takes a process apart; its storage is part of the process.
     Teardown(Ref<Process>),
     /// The kernel task that spreads the load of a CPU; its storage is part of the CPU.
@@ -88,7 +90,7 @@ unsafe impl Linked for Runnable {
 impl Runnable {
     pub fn entry(&self) -> &Entry {
         match self {
-            Self::Thread(thread) => &thread.entry,
+            Self::Thread(thread) | Self::Job(thread) => &thread.entry,
             Self::Task(task) => &task.entry,
             Self::Teardown(process) => &process.teardown_entry,
             Self::Balance(balance) => &balance.entry,
@@ -101,7 +103,7 @@ impl Runnable {
 
     pub fn priority(&self) -> Priority {
         match self {
-            Self::Thread(thread) => thread.priority(),
+            Self::Thread(thread) | Self::Job(thread) => thread.priority(),
             Self::Task(task) => task.priority(),
             Self::Teardown(process) => process.teardown_priority(),
             Self::Balance(_) => Priority::MAX,
@@ -113,7 +115,7 @@ impl Runnable {
         match self {
             Self::Thread(thread) => thread.affinity(),
             Self::Task(task) => task.affinity(),
-            Self::Teardown(_) => CpuSet::ALL,
+            Self::Job(_) | Self::Teardown(_) => CpuSet::ALL,
             Self::Balance(balance) => CpuSet::of(balance.cpu),
         }
     }
@@ -315,6 +317,15 @@ impl RunQueue {
     #[inline]
     pub fn has(&self, priority: Priority) -> bool {
         self.ready[priority as usize / 64] >> (priority % 64) & 1 != 0
+    }
+
+    /// Whether what is put in at `priority` and `place` would be what comes out next.
+    #[inline]
+    pub fn goes_first(&self, priority: Priority, place: Place) -> bool {
+        match place {
+            Place::Last => self.best < Load::of(priority),
+            Place::First => self.best <= Load::of(priority),
+        }
     }
 
     /// Takes the first of the highest priority.

@@ -5,6 +5,7 @@
 //! stands inside the lock of the queue it goes to: the protocol of [`crate::thread`].
 
 use crate::cpu::Cpu;
+use crate::job::Job;
 use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::sched::ready::Runnable;
@@ -14,12 +15,14 @@ use crate::sync::Ordering;
 use crate::thread::{Fate, Standing, Thread};
 use abi::Error;
 use arch_contract::irq::IrqsOff;
-use arch_contract::time::Nanos;
+use arch_contract::time::{Nanos, Ticks};
 use arch_contract::trap::Traps;
 use arch_current::Current;
 
 /// Wakes whatever is due.
-pub(super) fn wake_sleepers(cpu: &'static Cpu, now: Nanos, irq: &IrqsOff) {
+#[inline(never)]
+pub(super) fn wake_sleepers(cpu: &'static Cpu, now: Ticks, irq: &IrqsOff) {
+    let now = cpu.kernel.rate.nanos(now);
     loop {
         // There may be many, and others wait for this CPU. `TLB-5`
         cpu.serve();
@@ -107,6 +110,17 @@ pub fn block_current(cpu: &Cpu, standing: Standing, irq: &IrqsOff) -> Option<Run
     Some(Runnable::Thread(thread))
 }
 
+/// Takes the current thread off this CPU for the work of its call, `job`, which is ready now. With the
+/// time.
+pub(super) fn hand_to_job(cpu: &Cpu, job: Job, irq: &IrqsOff) -> Option<(Ref<Thread>, Ticks)> {
+    let thread = cpu.take_current()?;
+    let now = take_off(cpu, &thread, irq);
+    // SAFETY: the thread was current here, so this CPU alone has its job.
+    unsafe { *thread.job().as_mut() = Some(job) };
+    thread.stand_in_task();
+    Some((thread, now))
+}
+
 /// Takes the current thread off this CPU and starts `task`, which does its call's work and ends the
 /// wait by [`complete`]. In this order: another CPU may be through with the task at once.
 pub fn hand_to_task(cpu: &'static Cpu, task: Ref<Task>, irq: &IrqsOff) {
@@ -115,6 +129,23 @@ pub fn hand_to_task(cpu: &'static Cpu, task: Ref<Task>, irq: &IrqsOff) {
         thread.stand_anyway(Standing::InTask);
     }
     Task::start(task, cpu);
+}
+
+/// As [`complete`], on the CPU that the work was done on: if that is where the thread ran and may run,
+/// the caller gets it, for this CPU.
+pub fn complete_here(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) -> Option<Runnable> {
+    let here = cpu.number;
+    if thread.entry.last() != here || !thread.affinity().has(here) {
+        complete(cpu, thread, result);
+        return None;
+    }
+    // SAFETY: as in `complete`.
+    set_result(unsafe { thread.frame().as_mut() }, result);
+    if thread.stand(Standing::On(here)) == Fate::Lives {
+        return Some(Runnable::Thread(thread));
+    }
+    ending::end_thread(cpu, &thread);
+    None
 }
 
 /// A kernel task has done the work of `thread`'s call.

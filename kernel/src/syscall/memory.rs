@@ -7,14 +7,11 @@
 use super::{Caller, Outcome, outcome};
 use crate::cap::Object;
 use crate::cpu::Cpu;
+use crate::job::{Job, Work};
 use crate::mm::NoMemory;
-use crate::mm::space::{Progress, Region, SpaceError};
+use crate::mm::space::{Progress, Region, Space, SpaceError};
 use crate::object::Ref;
 use crate::process::Process;
-use crate::sched::{
-    self,
-    task::{Task, slices},
-};
 use abi::{Error, MAX_PUBLISH, PAGE_BYTES, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
@@ -57,7 +54,7 @@ fn try_map(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         None => return Err(Error::BadArgument),
     };
     let at = (address != 0).then_some(VirtAddr(address));
-    perform(caller, Map { process, state: Mapping::New { at, length, protection } }, length)
+    perform(caller, process, Work::Map(Map(Mapping::New { at, length, protection })), length)
 }
 
 pub(super) fn unmap(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
@@ -75,7 +72,7 @@ fn try_unmap(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         usize::try_from(length).map_err(|_| Error::BadAddress)?,
     )
     .map_err(|_| Error::BadAddress)?;
-    perform(caller, Unmap { process, at: VirtAddr(address), length }, length)
+    perform(caller, process, Work::Unmap(Unmap { at: VirtAddr(address), length }), length)
 }
 
 pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
@@ -87,58 +84,24 @@ pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error>
     space.publish_range(caller.cpu, VirtAddr(address), length).map(|()| 0).map_err(error)
 }
 
-/// Work on an address space that goes slice by slice.
-trait Job: Send + Unpin + 'static {
-    fn process(&self) -> &Ref<Process>;
-    fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>>;
-}
-
-/// Does a small job here, and one of more than a slice in a kernel task. Nothing is done before it
-/// is certain that there is memory for the task.
-fn perform(caller: &Caller<'_>, mut job: impl Job, length: u64) -> Result<Outcome, Error> {
+/// Does a small job here, and one of more than a slice in a kernel task.
+fn perform(caller: &Caller<'_>, process: Ref<Process>, work: Work, length: u64) -> Result<Outcome, Error> {
     let cpu = caller.cpu;
-    let process = job.process().clone();
-    process.begin_job(cpu)?;
-    if length / PAGE_BYTES <= SLICE_PAGES {
-        let result = loop {
-            if let Poll::Ready(result) = job.slice(cpu, caller.irq) {
-                break result;
-            }
-        };
-        Process::end_job(&process, cpu);
-        return Ok(Outcome::Done(result));
+    let mut job = Job::begin(cpu, process, work)?;
+    if length / PAGE_BYTES > SLICE_PAGES {
+        return Ok(Outcome::Job(job));
     }
-    let thread = caller.thread.clone();
-    let (charged, priority) = (thread.process().charged(), thread.priority());
-    let target = process.clone();
-    let work = async move {
-        let mut thread = Some(thread);
-        let result = slices(move |cpu, irq| job.slice(cpu, irq)).await;
-        slices(move |cpu, _| {
-            Process::end_job(&target, cpu);
-            if let Some(thread) = thread.take() {
-                sched::complete(cpu, thread, result);
-            }
-            Poll::Ready(())
-        })
-        .await;
+    let result = loop {
+        if let Poll::Ready(result) = job.slice(cpu, caller.irq) {
+            break result;
+        }
     };
-    match Task::try_new(cpu, charged, priority, work) {
-        Ok(task) => {
-            sched::hand_to_task(cpu, task, caller.irq);
-            Ok(Outcome::Off)
-        }
-        Err(NoMemory) => {
-            Process::end_job(&process, cpu);
-            Err(Error::NoMemory)
-        }
-    }
+    job.end(cpu);
+    Ok(Outcome::Done(result))
 }
 
-struct Map {
-    process: Ref<Process>,
-    state: Mapping,
-}
+/// Mapping new memory.
+pub struct Map(Mapping);
 
 enum Mapping {
     New {
@@ -156,16 +119,12 @@ enum Mapping {
     },
 }
 
-impl Job for Map {
-    fn process(&self) -> &Ref<Process> {
-        &self.process
-    }
-
-    fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
-        let space = &self.process.space;
-        match &mut self.state {
+impl Map {
+    /// One slice of it.
+    pub fn slice(&mut self, space: &Space, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+        match &mut self.0 {
             Mapping::New { at, length, protection } => match space.reserve(cpu, *at, *length, *protection) {
-                Ok(region) => self.state = Mapping::Populating { region, done: 0 },
+                Ok(region) => self.0 = Mapping::Populating { region, done: 0 },
                 Err(refused) => return Poll::Ready(Err(error(refused))),
             },
             Mapping::Populating { region, done } => {
@@ -176,7 +135,7 @@ impl Job for Map {
                             return Poll::Ready(Ok(region.start().0));
                         }
                     }
-                    Err(NoMemory) => self.state = Mapping::Undoing { region: *region },
+                    Err(NoMemory) => self.0 = Mapping::Undoing { region: *region },
                 }
             }
             Mapping::Undoing { region } => {
@@ -189,19 +148,16 @@ impl Job for Map {
     }
 }
 
-struct Unmap {
-    process: Ref<Process>,
+/// Giving memory back.
+pub struct Unmap {
     at: VirtAddr,
     length: u64,
 }
 
-impl Job for Unmap {
-    fn process(&self) -> &Ref<Process> {
-        &self.process
-    }
-
-    fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
-        match self.process.space.release(cpu, self.at, self.length, SLICE_PAGES, irq) {
+impl Unmap {
+    /// One slice of it.
+    pub fn slice(&mut self, space: &Space, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+        match space.release(cpu, self.at, self.length, SLICE_PAGES, irq) {
             Ok(Progress::More) => Poll::Pending,
             Ok(Progress::Done) => Poll::Ready(Ok(0)),
             Err(refused) => Poll::Ready(Err(error(refused))),

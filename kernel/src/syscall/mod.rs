@@ -12,11 +12,12 @@ mod testing;
 mod thread;
 mod time;
 
-pub use memory::{SLICE_PAGES, error as space_error};
+pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
 
 use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
+use crate::job::Job;
 use crate::kernel::Waiting;
 use crate::membarrier;
 use crate::object::Ref;
@@ -41,6 +42,8 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
+    /// A kernel task goes on with it, and stores the result.
+    Job(Job),
 }
 
 /// Who calls.

@@ -10,7 +10,6 @@ use crate::sched::{self, priority};
 use crate::thread::Thread;
 use abi::{Call, Ending, Error, ExitReport, Handle, ProcessInfo, Rights, initial};
 use arch_contract::irq::Interrupt;
-use arch_contract::time::Nanos;
 use arch_model::Event;
 use arch_model::profile::Profile;
 use std::vec::Vec;
@@ -381,7 +380,7 @@ fn smp_3_a_cpu_that_comes_up_stays() {
     run.on(0).call(Call::CpuPower, &[MACHINE, 1, 0]);
     run.on(1).take_interrupts();
     assert!(!run.arch.is_started());
-    assert_eq!(other.armed.get(), Nanos(u64::MAX), "what it says is armed is not");
+    assert_eq!(other.armed.get(), crate::sched::NEVER, "what it says is armed is not");
     // By one who still saw it on.
     run.on(0).take_interrupts();
     run.cpu().ask(other, Kinds::GO_OFF, &irqs_off());

@@ -52,6 +52,10 @@ pub enum Watched {
     WasToldOfCoreSync,
     /// It was refused.
     WasRefusedCoreSync,
+    /// A user program is about to call membarrier, with whatever command.
+    AsksForBarrier,
+    /// The call did what it was asked for.
+    WasToldOfBarrier,
     /// The kernel is about to store whose user code may run on this CPU, which membarrier samples.
     EntersMm,
     /// The kernel is about to store that nobody's may.
@@ -67,6 +71,8 @@ impl Mark {
             (15, Scope::ThisCpu, Edge::Begin) => Some(Watched::AsksForCoreSync),
             (15, Scope::ThisCpu, Edge::End) => Some(Watched::WasToldOfCoreSync),
             (15, Scope::AllCpus, Edge::End) => Some(Watched::WasRefusedCoreSync),
+            (13, Scope::ThisCpu, Edge::Begin) => Some(Watched::AsksForBarrier),
+            (13, Scope::ThisCpu, Edge::End) => Some(Watched::WasToldOfBarrier),
             (14, Scope::ThisCpu, Edge::Begin) => Some(Watched::EntersMm),
             (14, Scope::AllCpus, Edge::Begin) => Some(Watched::StoredProcessEntry),
             (14, Scope::ThisCpu, Edge::End) => Some(Watched::LeavesMm),

@@ -56,6 +56,7 @@ rules! {
     SERIALIZED "RET-2" "After a core-sync request returned, no CPU executes user code of that process that has not serialized since the request was made.";
     INTERRUPTS_OFF "RET-3" "Interrupts are off when a return instruction to user mode is executed.";
     RETURN_SERIALIZES "RET-4" "Where returns are said to serialize, the one that was executed does.";
+    CALL_ORDERED "BAR-3" "Between the call of membarrier and its return the caller's CPU executes two full barriers, (a) and (c).";
     LEAVES_ORDERED "BAR-4" "Between user code and the store that says the CPU left its address space lies a full barrier.";
     ENTERS_ORDERED "BAR-5" "Between the store that says whose user code may run and that user code lies a full barrier.";
     JOINS_ORDERED "CTX-3" "Between that store and the load of an address space lies a full barrier.";
@@ -109,8 +110,11 @@ struct Cpu {
     last: Option<(Instruction, u64)>,
     entered_kernel: Time,
     serialized: Time,
-    /// A full barrier for its own sake.
+    /// The last full barrier for its own sake, and how many there were.
     barrier: Time,
+    barriers: u64,
+    /// How many there were when a program here last asked for one by membarrier.
+    asked: Option<u64>,
     /// The last store of whose user code may run, and of that nobody's may.
     entered_mm: Time,
     left_mm: Time,
@@ -222,6 +226,14 @@ impl Checker<'_> {
                         self.was_told(&cpu, process, &mut broken);
                     }
                 }
+                Some(Watched::AsksForBarrier) => cpu.asked = Some(cpu.barriers),
+                Some(Watched::WasToldOfBarrier) => {
+                    // A thread that was moved meanwhile is not followed.
+                    let executed = cpu.asked.take().map(|before| cpu.barriers - before);
+                    if executed.is_some_and(|executed| executed < 2) {
+                        broken.push((CALL_ORDERED, format!("{} of them", executed.unwrap_or_default())));
+                    }
+                }
                 Some(Watched::WasRefusedCoreSync) => {
                     if let Mode::User(process) = cpu.mode {
                         self.take_request(process);
@@ -258,6 +270,7 @@ impl Checker<'_> {
         }
         if instruction.is_full_barrier() && self.image.barriers.contains(&record.at) {
             cpu.barrier = now;
+            cpu.barriers += 1;
         }
         match instruction {
             Instruction::Stcx => cpu.conditional_store = now,

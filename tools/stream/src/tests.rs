@@ -183,6 +183,20 @@ fn ret_3_interrupts_on() {
 }
 
 #[test]
+fn bar_3_two_barriers_in_the_call() {
+    let call = |barriers: usize| {
+        let called = Stream::default().full(0, 1).mark(0, 52).enters_kernel(0);
+        let barriers = (0..barriers).fold(called, |stream, _| stream.barrier(0, Locked));
+        barriers.runs(0, &[Locked]).quick(0, 1).mark(0, 53)
+    };
+    x86("BAR-3", call(0), call(2));
+    x86("BAR-3", call(1), call(3));
+    // The thread was moved: nobody knows.
+    let moved = Stream::default().full(0, 1).mark(0, 52).full(1, 1).mark(1, 53);
+    assert_eq!(moved.broken(Arch::X86_64), [""; 0]);
+}
+
+#[test]
 fn bar_4_user_code_then_the_store() {
     let leaves = |stream: Stream| stream.leaves_mm(0);
     let left = Stream::default().full(0, 1).enters_kernel(0);

@@ -1,19 +1,21 @@
 //! Windows for whoever watches the machine from outside (`tools/oracle`): what lies between a *begin*
 //! and an *end* is counted there, and costs nothing here. Nobody watching, they do nothing.
 //!
-//! A window is a number below 14. One of this CPU covers what this CPU does, so a thread that begins
+//! A window is a number below 13. One of this CPU covers what this CPU does, so a thread that begins
 //! one should end it where it began it; one of all CPUs covers them all.
 
 use crate::mark::mark;
 use conformance::Announcement;
 
-/// Executes the mark that says so. Its window is the last one, which nothing is counted in.
+/// Executes the mark that says so. Its window is one of the last, which nothing is counted in.
 #[inline(always)]
 pub fn announce(what: Announcement) {
     match what {
         Announcement::AsksForCoreSync => mark::<15, 0>(),
         Announcement::WasToldOfCoreSync => mark::<15, 1>(),
         Announcement::WasRefusedCoreSync => mark::<15, 3>(),
+        Announcement::AsksForBarrier => mark::<13, 0>(),
+        Announcement::WasToldOfBarrier => mark::<13, 1>(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | 3 | a yield, to the first instruction of the other process |
 //! | 4 | a call that a kernel task carries out: an unmapping of more than a slice, with nothing there |
 //! | 5 | a sleep: the thread leaves, the CPU idles with its address space loaded, the thread returns |
+//! | 6 | a yield to a kernel task that is ready, and back: to the thread that yielded |
 #![no_std]
 #![no_main]
 
@@ -61,6 +62,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
     for _ in 0..count {
         Window::<4>::on_this_cpu(unmap_nothing).map_err(as_name("unmap"))?;
     }
+    tasks(count).map_err(as_name("task"))?;
     let child = Command::new("costs")
         .arg("yield")
         .arg(&format!("{count}"))
@@ -88,6 +90,25 @@ fn yields(count: u64) -> Result<(), Error> {
         }
     })?;
     all.join()
+}
+
+/// Two threads take turns, both without vector registers. One makes the call that a kernel task carries
+/// out, which queues the task behind the other. That one yields, and is next after the task.
+fn tasks(count: u64) -> Result<(), Error> {
+    let other = thread::spawn(move || {
+        for _ in 0..count {
+            let _ = unmap_nothing();
+        }
+    })?;
+    let one = thread::spawn(move || {
+        for _ in 0..count {
+            // The other has made its call.
+            Window::<6>::on_this_cpu(yield_now);
+            yield_now();
+        }
+    })?;
+    one.join()?;
+    other.join()
 }
 
 fn naps(count: u64) -> Result<(), Error> {
