@@ -112,7 +112,7 @@ crate::numbers! {
     Reloads = 0,
     /// Executions of full-barrier sites.
     Barriers = 1,
-    /// Core serializations that were owed before user mode, and that a switch or the return did.
+    /// Core serializations: by a return, because it was owed, or by a switch.
     CoreSyncs = 2,
     /// Interrupts from other CPUs taken.
     Interrupts = 3,

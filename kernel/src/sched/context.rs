@@ -138,11 +138,10 @@ pub enum Serialized {
     Owed,
 }
 
-/// What this CPU owed when it entered a space is settled by the switch.
+/// The switch serialized: what this CPU owed when it entered a space, if anything, is settled.
 fn settled(cpu: &Cpu) {
-    if cpu.take_core_sync() == CoreSyncOwed::Yes {
-        trace::count(cpu, Counter::CoreSyncs);
-    }
+    let _: CoreSyncOwed = cpu.take_core_sync();
+    trace::count(cpu, Counter::CoreSyncs);
 }
 
 /// What is left of entering a space.

@@ -20,6 +20,8 @@ use crate::sched::context::{self, Rest, Serialized};
 use crate::sched::ready::NoTurn;
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Frame, Thread};
+use crate::trace;
+use abi::testing::Counter;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant;
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
@@ -113,6 +115,9 @@ fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
     match entered {
         // Nothing was owed before: nothing was noted at all.
         Ok(serialized) => {
+            if serialized == Serialized::Now {
+                trace::count(cpu, Counter::CoreSyncs);
+            }
             let owed = serialized == Serialized::Owed;
             Turn::Next(go(cpu, frame, if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No }, irq))
         }

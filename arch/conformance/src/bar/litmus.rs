@@ -18,8 +18,18 @@ pub fn bar_1_store_buffering_in_the_kernel<O: Os>(world: &World<O>) -> Outcome {
     world.context()?;
     world.move_to(0)?;
     let cpu = world.others().next().unwrap_or(0);
-    let control = in_the_kernel(world, cpu, Fence::None)?;
-    ensure_eq!(in_the_kernel(world, cpu, Fence::Full)?, 0, "rounds in which both loads missed both stores");
+    /// How often the control is tried: on a busy host the two CPUs seldom run at the same time.
+    const TRIES: u64 = 20;
+    let (mut control, mut tries) = (0, 0);
+    while control == 0 && tries < TRIES {
+        control = in_the_kernel(world, cpu, Fence::None)?;
+        tries += 1;
+    }
+    // As often as it took without.
+    for _ in 0..tries {
+        let missed = in_the_kernel(world, cpu, Fence::Full)?;
+        ensure_eq!(missed, 0, "rounds in which both loads missed both stores");
+    }
     conclusive(control)
 }
 
@@ -28,7 +38,7 @@ fn in_the_kernel<O: Os>(world: &World<O>, cpu: u32, fence: Fence) -> Result<u64,
     let calls = if O::SIMULATED { 1 } else { 400 };
     /// Nanoseconds, after which those that were made are enough: on a busy host the two CPUs wait for
     /// each other.
-    const TIME: u64 = 12_000_000_000;
+    const TIME: u64 = 1_000_000_000;
     world.map(KERNELS, 2)?;
     // The last call that is made, once that is known. It is stored before this side makes it, so the
     // other side finds it when it is through with it.

@@ -244,5 +244,8 @@ impl Default for Newborn {
     }
 }
 
+/// Whether the CPU says it has something.
+type Asks = fn() -> bool;
+
 /// User mode cannot ask.
-pub const FEATURES: &[(&str, fn() -> bool)] = &[];
+pub const FEATURES: &[(&str, Asks)] = &[];

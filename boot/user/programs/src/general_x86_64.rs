@@ -250,8 +250,11 @@ impl Default for Newborn {
     }
 }
 
+/// Whether the CPU says it has something.
+type Asks = fn() -> bool;
+
 /// What CPUID says of optional parts (SDM vol. 2 CPUID).
-pub const FEATURES: &[(&str, fn() -> bool)] = &[
+pub const FEATURES: &[(&str, Asks)] = &[
     ("x2APIC", || leaf_1() & 1 << 21 != 0),
     ("TSC deadline", || leaf_1() & 1 << 24 != 0),
     ("XSAVE", || leaf_1() & 1 << 26 != 0),
