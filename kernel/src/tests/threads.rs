@@ -119,6 +119,10 @@ impl User {
     }
 
     fn syscall(number: u64, args: [u64; 6]) -> (u64, u64) {
+        // A call that is answered at once, again and again, would never let an interrupt in.
+        if Self::cpu().is_pending() {
+            Self::hand_over(Want::Interrupt);
+        }
         let at = Self::pc();
         loop {
             Self::hand_over(Want::Call { number, args });
