@@ -177,6 +177,8 @@ pub fn trap_3_no_interrupt_inside_a_call<O: Os>(world: &World<O>) -> Outcome {
         while world.load(world.flag(0)) == 0 {
             world.yield_now();
             let _ = world.now();
+            // On a simulated machine, time passes in it.
+            world.os.pause();
         }
     })?;
     world.wait_for(world.flag(1), 1);

@@ -278,8 +278,11 @@ impl Machine {
         if let (Some(watcher), Some(cpu)) = (self.watcher.get(), cpu) {
             watcher(cpu.forever(), event);
         }
-        let cpu = cpu.map(|cpu| cpu.number);
-        lock(&self.events).push(Logged { cpu, event });
+        // With threads, nobody reads it, and it would grow for as long as somebody spins.
+        if self.config.pace == Pace::Script {
+            let cpu = cpu.map(|cpu| cpu.number);
+            lock(&self.events).push(Logged { cpu, event });
+        }
     }
 
     /// Takes the log: what the hooks did since it was last taken, in order.

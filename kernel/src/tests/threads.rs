@@ -433,9 +433,13 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     // SAFETY: its host thread has booted the kernel, or there was a panic.
     let kernel = unsafe { Cpu::of(cpus[0]) }.kernel;
     let lines = core::mem::take(&mut *lock(&shared.lines));
-    match super::trace::violations(kernel, profile).first() {
+    let violations = super::trace::violations(kernel, profile);
+    let output = machine.output();
+    // SAFETY: all hosts of CPUs have ended and let go of their users; only text is kept.
+    unsafe { machine.free_ram() };
+    match violations.first() {
         Some(violation) => Err(violation.clone()),
-        None if lines.is_empty() => Err(std::format!("the case said nothing\n{}", machine.output())),
+        None if lines.is_empty() => Err(std::format!("the case said nothing\n{output}")),
         None => Ok(lines),
     }
 }

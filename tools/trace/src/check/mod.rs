@@ -57,8 +57,9 @@ pub enum Invariant {
     /// No request is served while `loaded` says switching: nothing waits there. `TLB-5`
     I11,
     /// membarrier: (a), then the samples, then (c). Each other CPU whose `current_mm` named the mm
-    /// from before its (e), which came before (a), until after the samples is in the sampled set, and each CPU of the set has
-    /// executed the handler's barrier before the command returns. `BAR-3`, `BAR-6`
+    /// from before its (e), which came before (a), until after the samples is in the sampled set, and
+    /// each CPU of the set has executed the handler's barrier before the command returns. `BAR-3`,
+    /// `BAR-6`
     I12,
     /// The clock of a CPU does not go backwards. `TIME-1`
     Clock,

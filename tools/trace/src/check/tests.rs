@@ -296,6 +296,14 @@ fn i12_what_membarrier_samples_and_waits_for() {
     no_barriers.boot(0, 1, 7).on(0, Kind::UserEnter, 0, 0).on(0, Kind::MembarrierEnter, 8, 1);
     no_barriers.on(0, Kind::Sampled, 1, 1).on(0, Kind::MembarrierExit, 8, 1);
     assert_eq!(no_barriers.found(), [Invariant::I12, Invariant::I12]);
+
+    // CPU 1 has stored `current_mm`, but its (e) comes after (a): it may be missed, and need not be.
+    let mut enters = script();
+    enters.boot(0, 1, 7).on(0, Kind::UserEnter, 0, 0).on(1, Kind::Current, 1, 0).on(1, Kind::Join, 1, 0);
+    enters.on(0, Kind::MembarrierEnter, 8, 1).barrier(0, Site::MembarrierEnter);
+    enters.on(0, Kind::Sampled, 0, 1).on(1, Kind::SwitchBegin, 0, 1).barrier(1, Site::EnterUserMm);
+    enters.barrier(0, Site::MembarrierExit).on(0, Kind::MembarrierExit, 8, 1);
+    assert_eq!(enters.found(), []);
 }
 
 #[test]
@@ -321,6 +329,21 @@ fn nothing_is_concluded_from_what_was_lost() {
     run.on(0, Kind::UserEnter, 0, 0).flushed(0, 1, 3).on(0, Kind::Seen, 1, 3).on(1, Kind::Current, 1, 0);
     run.barrier(1, Site::EnterUserMm).on(1, Kind::LazyExit, 1, 1).on(1, Kind::UserReturn, 1, 8);
     assert_eq!(run.found(), []);
+}
+
+#[test]
+fn what_a_ring_has_lost_is_held_against_nobody() {
+    // CPU 1 retired the id, in a record that is gone.
+    let mut ids = script();
+    ids.on(0, Kind::IdTaken, 1, 5).switch(0, 0, 1).on(1, Kind::IdRetired, 1, 5).lose(1);
+    ids.on(1, Kind::Online, 0, 0).on(0, Kind::IdTaken, 2, 5);
+    assert_eq!(ids.found(), []);
+
+    // CPU 1 became lazy in a record that is gone: the end of the episode has no beginning.
+    let mut lazy = script();
+    lazy.boot(1, 1, 8).on(1, Kind::UserEnter, 0, 0).leave(1, 1).lose(1);
+    lazy.switch(1, 1, 2).on(1, Kind::LazyExit, 1, 2).on(1, Kind::UserReturn, 2, 8);
+    assert_eq!(lazy.found(), []);
 }
 
 #[test]

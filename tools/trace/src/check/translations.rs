@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 /// A hardware id's last change of hands.
 #[derive(Clone, Copy)]
 enum Id {
-    Of(u64),
+    /// An mm's, since this place in the trace.
+    Of(u64, usize),
     /// Retired at this place in the trace.
     Retired(usize),
 }
@@ -89,8 +90,12 @@ impl Translations {
                     );
                 }
             }
-            Kind::IdTaken => match self.ids.insert(b, Id::Of(a)) {
-                Some(Id::Of(other)) if other != a && self.used.contains(&other) => {
+            Kind::IdTaken => match self.ids.insert(b, Id::Of(a, at.index)) {
+                Some(Id::Of(other, since)) if other != a && self.used.contains(&other) => {
+                    // It may have been retired in what a ring has lost.
+                    if at.state.each().any(|(_, state)| state.known_from > since) {
+                        return;
+                    }
                     found.add(Invariant::I8, format!("hardware id {b} is mm {other}'s"));
                 }
                 Some(Id::Retired(since)) => {
