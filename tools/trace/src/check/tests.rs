@@ -344,6 +344,14 @@ fn what_a_ring_has_lost_is_held_against_nobody() {
     lazy.boot(1, 1, 8).on(1, Kind::UserEnter, 0, 0).leave(1, 1).lose(1);
     lazy.switch(1, 1, 2).on(1, Kind::LazyExit, 1, 2).on(1, Kind::UserReturn, 2, 8);
     assert_eq!(lazy.found(), []);
+
+    // CPU 1 told all to forget, in a record that is gone; of the next flush nothing is.
+    let mut flush = script();
+    flush.boot(0, 1, 7).on(1, Kind::Broadcast, 1, 2).lose(1);
+    flush.flushed(1, 1, 2);
+    assert_eq!(flush.found(), []);
+    flush.flushed(1, 1, 3);
+    assert_eq!(flush.found(), [Invariant::I9]);
 }
 
 #[test]

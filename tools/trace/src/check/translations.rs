@@ -18,6 +18,8 @@ enum Id {
 
 pub struct Translations {
     complete: Vec<bool>,
+    /// Whether all that a CPU did for the flush that it returns from next is in its ring.
+    flush_is_whole: Vec<bool>,
     /// For a CPU and an mm: nothing older than this generation is cached.
     seen: HashMap<(u16, u64), u64>,
     /// The highest generation whose flush has returned.
@@ -34,8 +36,11 @@ pub struct Translations {
 impl Translations {
     pub fn new(trace: &Trace) -> Self {
         let cpus = 0..trace.cpus();
+        let complete: Vec<_> =
+            cpus.clone().map(|cpu| trace.lost.get(&cpu).is_none_or(|&lost| lost == 0)).collect();
         Self {
-            complete: cpus.clone().map(|cpu| trace.lost.get(&cpu).is_none_or(|&lost| lost == 0)).collect(),
+            flush_is_whole: complete.clone(),
+            complete,
             seen: HashMap::new(),
             flushed: HashMap::new(),
             ids: HashMap::new(),
@@ -61,6 +66,10 @@ impl Translations {
         match at.event.kind {
             Kind::Seen => self.see(cpu, a, b),
             Kind::Broadcast => at.state.each().for_each(|(other, _)| self.see(other, a, b)),
+            // The ring may have lost that it was broadcast.
+            Kind::Flushed if !self.flush_is_whole[usize::from(cpu)] => {
+                self.flush_is_whole[usize::from(cpu)] = true;
+            }
             Kind::Flushed => {
                 let generation = b & !TABLES;
                 for (other, state) in at.state.each() {
