@@ -22,13 +22,8 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}: a number")))
 }
 
-/// Cases that are not for schedules: most count every step of a CPU, or take for granted that it
-/// does nothing but what they have it do. A schedule has it do more.
-const LEFT_OUT: [&str; 6] = [
-    "ctx_6_kernel_tasks_in_a_row",
-    "ctx_7_kernel_tasks_reload_nothing",
-    "ctx_7_random_steps_keep_the_grammar",
-    "time_4_a_wake_up_before_the_halt",
+/// Cases that are not for schedules.
+const LEFT_OUT: [&str; 2] = [
     // Waits until a race has gone both ways, which a schedule need not let happen.
     "usr_2_a_page_that_comes_and_goes",
     // Its sequences are started over at pauses only, and a schedule has interrupts elsewhere.

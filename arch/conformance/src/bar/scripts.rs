@@ -39,7 +39,6 @@ pub fn bar_4_bar_5_every_edge<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = world.two_others()?;
     let mine = world.context()?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     // Idle → a task that uses the process → idle.
     let edges = barriers(world, cpu, || {
         world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
@@ -195,7 +194,6 @@ pub fn bar_4_a_task_is_through_before_the_sample<O: Os>(world: &World<O>) -> Out
     let [cpu, helper] = world.two_others()?;
     let thread = blocks_until_told(world, cpu, helper)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
     world.task(cpu, Uses::MyMm, 1)?;
     world.wait_stopped(cpu)?;
@@ -228,7 +226,6 @@ pub fn bar_3_a_task_that_adopted_is_asked<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = world.two_others()?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
     world.task(cpu, Uses::MyMm, 10)?;
     world.wait_stopped(cpu)?;
