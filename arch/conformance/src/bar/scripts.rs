@@ -52,6 +52,10 @@ pub fn bar_4_bar_5_every_edge<O: Os>(world: &World<O>) -> Outcome {
     let edges = barriers(world, cpu, || {
         let child = world.child("bar_4_bar_5_every_edge", cpu.into())?;
         ensure_eq!(world.wait(child)?.0, 0, "the exit report of the child");
+        // The child reports before its CPU has left it.
+        while !world.idles(cpu)? {
+            world.yield_now();
+        }
         Ok(())
     })?;
     ensure!(edges >= 2, "{edges} full barriers from idle to another process and back");
