@@ -207,7 +207,7 @@ pub fn bar_3_commands_reach_the_cpus_that_run_the_process<O: Os>(world: &World<O
         ensure!(after.interrupts > before.interrupts, "{command:?} did not interrupt CPU {cpu}");
         ensure!(after.barriers > before.barriers, "{command:?}: no full barrier on CPU {cpu}");
         if command == Command::PrivateExpeditedSyncCore && !world.os.returns_serialize() {
-            // It may have answered and not be on its way back to user mode yet.
+            // It serializes on its way back, so when it is there it has.
             world.store(world.flag(1), 0);
             world.wait_for(world.flag(1), 1);
             let synced = Counts::of(world, cpu)?.core_syncs;

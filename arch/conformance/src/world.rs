@@ -7,7 +7,9 @@ use crate::{ARENA, Announcement, Order, Os, Word};
 use abi::testing::{
     Counter, FaultKind, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, NO_ADDRESS, Operation, Point,
 };
-use abi::{Call, Ending, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
+use abi::{
+    Call, CpusThat, Ending, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial,
+};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -244,7 +246,7 @@ impl<O: Os> World<O> {
     }
 
     pub fn cpus_on(&self) -> Result<u64, Error> {
-        self.call(Call::Cpus, [initial::MACHINE.0.into()])
+        self.call(Call::Cpus, [initial::MACHINE.0.into(), CpusThat::AreOn as u64])
     }
 
     /// The numbers of the CPUs but 0.
