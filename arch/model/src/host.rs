@@ -5,7 +5,8 @@
 #[cfg(spandrel_schedule)]
 pub use schedule::{
     act_as, atomic, chance, lock, memory::Clock, memory::knowing, memory::knowledge, memory::learn,
-    sync::Condvar, sync::Receiver, sync::Sender, sync::channel, thread,
+    plain::Thing, plain::all_uses_are_over, plain::own, plain::touch, sync::Condvar, sync::Receiver,
+    sync::Sender, sync::channel, thread,
 };
 
 /// A load of the page-table walker: what it found, and what that released.
@@ -20,6 +21,7 @@ pub use threads::*;
 /// Plain host threads, and the host's memory.
 #[cfg(not(spandrel_schedule))]
 mod threads {
+    use core::ptr::NonNull;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     pub use core::sync::atomic;
@@ -74,6 +76,26 @@ mod threads {
     pub fn knowing<R>(_clock: &Clock, access: impl FnOnce() -> R) -> R {
         access()
     }
+
+    /// Something whose accesses are watched in runs under schedules.
+    #[derive(Clone, Copy)]
+    pub struct Thing {
+        pub kind: &'static str,
+        pub number: usize,
+    }
+
+    impl Thing {
+        /// The page of `size` bytes that `at` lies in.
+        pub fn page(at: NonNull<u8>, _size: u64) -> Self {
+            Self { kind: "the page at", number: at.addr().get() }
+        }
+    }
+
+    pub fn touch(_thing: Thing) {}
+
+    pub fn own(_thing: Thing) {}
+
+    pub(crate) fn all_uses_are_over() {}
 
     /// A load of the page-table walker.
     pub(crate) fn walk(entry: &atomic::AtomicU64) -> (u64, Clock) {

@@ -5,7 +5,7 @@
 //! under a tag that has changed hands shows at once.
 
 use crate::context::Mm;
-use crate::host::{Clock, knowledge};
+use crate::host::{Clock, Thing, all_uses_are_over, knowledge, touch};
 use crate::machine::Machine;
 use crate::{Cpu, Event, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -20,6 +20,13 @@ use std::sync::MutexGuard;
 /// What a CPU compares when it looks a translation up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Tag(u32);
+
+impl Tag {
+    /// What a CPU has cached under it, as something that it uses and that changes hands.
+    pub(crate) fn thing(self) -> Thing {
+        Thing { kind: "what is cached under tag", number: self.0 as usize }
+    }
+}
 
 /// A translation, and whose it is.
 #[derive(Clone, Copy)]
@@ -84,11 +91,13 @@ impl Translations {
     }
 
     pub(crate) fn forget_all(&mut self, tag: Tag) {
+        touch(tag.thing());
         self.pages.retain(|(other, _), _| *other != tag);
         self.tables.retain(|(other, _), _| *other != tag);
     }
 
     pub(crate) fn forget_everything(&mut self) {
+        self.pages.keys().chain(self.tables.keys()).for_each(|(tag, _)| touch(tag.thing()));
         *self = Self::default();
     }
 
@@ -172,5 +181,7 @@ impl Tlb for Model {
                 false => translations.forget(tag, start, pages, freed),
             }
         }
+        // Nor does it return while an access that began with an old translation is under way.
+        all_uses_are_over();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cpu::UserWindow;
 use crate::host::atomic::AtomicU64;
-use crate::host::{Clock, knowing, walk};
+use crate::host::{self, Clock, Thing, knowing, walk};
 use crate::tlb::{Tag, Target, Translations};
 use crate::{Cpu, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -37,12 +37,19 @@ impl Cpu {
             Some(found) => found,
             None => {
                 let found = self.walk(tag, root, page, &mut cached)?;
+                host::touch(tag.thing());
                 cached.keep(tag, page, id, found);
                 found
             }
         };
         let found = PhysAddr(target.at.0 + (at.0 - page.0));
-        let touch = || knowing(&target.known, || touch(self.machine.at(found, len)));
+        let touch = || {
+            let bytes = self.machine.at(found, len);
+            knowing(&target.known, || {
+                host::touch(Thing::page(bytes, PAGE_SIZE));
+                touch(bytes)
+            })
+        };
         allows(target.protection, access).then(touch)
     }
 
@@ -61,7 +68,10 @@ impl Cpu {
             // SAFETY: `at` gives the address of eight bytes of RAM; entries are aligned, and only
             // ever accessed as atomics once another CPU can walk them.
             let slot = unsafe { AtomicU64::from_ptr(slot.as_ptr()) };
-            let (bits, released) = knowing(&known, || walk(slot));
+            let (bits, released) = knowing(&known, || {
+                host::touch(Thing::page(NonNull::from_ref(slot).cast(), PAGE_SIZE));
+                walk(slot)
+            });
             known = known.and(&released);
             match Model::decode(bits, number) {
                 Entry::Absent => return None,

@@ -4,14 +4,21 @@
 //! word costs nothing where no run is on, is as large as its namesake, and may lie anywhere.
 
 use crate::memory::Clock;
+use crate::relaxed;
 use crate::run::{self, memory};
+use core::panic::Location;
 use core::sync::atomic as core_atomic;
 
 pub use core_atomic::Ordering;
 
 /// A fence of the calling actor.
+#[track_caller]
 pub fn fence(order: Ordering) {
     run::point();
+    let order = relaxed::order(order, Location::caller());
+    if order == Ordering::Relaxed {
+        return;
+    }
     if memory(|memory, actor, _| memory.fence(order, actor)).is_none() {
         core_atomic::fence(order);
     }
@@ -51,8 +58,10 @@ macro_rules! atomic {
                 self.0.load(Ordering::Relaxed)
             }
 
+            #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
                 run::point();
+                let order = relaxed::order(order, Location::caller());
                 let found = memory(|memory, actor, below| {
                     memory.load(self.at(), $to(self.newest()), order, actor, below)
                 });
@@ -72,8 +81,10 @@ macro_rules! atomic {
                 }
             }
 
+            #[track_caller]
             pub fn store(&self, value: $value, order: Ordering) {
                 run::point();
+                let order = relaxed::order(order, Location::caller());
                 let stored = memory(|memory, actor, _| {
                     memory.store(self.at(), $to(self.newest()), $to(value), order, actor);
                     self.0.store(value, Ordering::Relaxed);
@@ -82,6 +93,7 @@ macro_rules! atomic {
             }
 
             /// The one read-modify-write: stores what `change` says, if it says anything.
+            #[track_caller]
             fn modify(
                 &self,
                 done: Ordering,
@@ -89,6 +101,8 @@ macro_rules! atomic {
                 mut change: impl FnMut($value) -> Option<$value>,
             ) -> Result<$value, $value> {
                 run::point();
+                let place = Location::caller();
+                let [done, not] = [done, not].map(|order| relaxed::order(order, place));
                 memory(|memory, actor, _| {
                     let old = self.newest();
                     let new = change(old);
@@ -105,16 +119,19 @@ macro_rules! atomic {
                 .unwrap_or_else(|| self.0.fetch_update(done, not, change))
             }
 
+            #[track_caller]
             fn always(&self, order: Ordering, change: impl Fn($value) -> $value) -> $value {
                 match self.modify(order, Ordering::Relaxed, |old| Some(change(old))) {
                     Ok(old) | Err(old) => old,
                 }
             }
 
+            #[track_caller]
             pub fn swap(&self, value: $value, order: Ordering) -> $value {
                 self.always(order, |_| value)
             }
 
+            #[track_caller]
             pub fn compare_exchange(
                 &self,
                 expected: $value,
@@ -125,6 +142,7 @@ macro_rules! atomic {
                 self.modify(done, not, |old| (old == expected).then_some(new))
             }
 
+            #[track_caller]
             pub fn compare_exchange_weak(
                 &self,
                 expected: $value,
@@ -135,6 +153,7 @@ macro_rules! atomic {
                 self.compare_exchange(expected, new, done, not)
             }
 
+            #[track_caller]
             pub fn fetch_update(
                 &self,
                 done: Ordering,
@@ -152,21 +171,27 @@ macro_rules! integer {
         atomic!($name, core_atomic::$name, $value, |value: $value| value as u64, |word: u64| word as $value);
 
         impl $name {
+            #[track_caller]
             pub fn fetch_add(&self, by: $value, order: Ordering) -> $value {
                 self.always(order, |old| old.wrapping_add(by))
             }
+            #[track_caller]
             pub fn fetch_sub(&self, by: $value, order: Ordering) -> $value {
                 self.always(order, |old| old.wrapping_sub(by))
             }
+            #[track_caller]
             pub fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
                 self.always(order, |old| old | bits)
             }
+            #[track_caller]
             pub fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
                 self.always(order, |old| old & bits)
             }
+            #[track_caller]
             pub fn fetch_max(&self, other: $value, order: Ordering) -> $value {
                 self.always(order, |old| old.max(other))
             }
+            #[track_caller]
             pub fn fetch_min(&self, other: $value, order: Ordering) -> $value {
                 self.always(order, |old| old.min(other))
             }

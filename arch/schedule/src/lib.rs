@@ -13,10 +13,14 @@
 //! load may find anything that the program's own barriers do not forbid. What counts as a thread
 //! there is an [*actor*](act_as): a simulated CPU, whichever host thread plays it.
 //!
+//! [`plain`] asks the same memory whether what is no atomic is accessed in an order that barriers make.
+//!
 //! Outside a run all of this behaves like its namesakes in `std`.
 
 pub mod atomic;
 pub mod memory;
+pub mod plain;
+pub mod relaxed;
 pub mod spin;
 pub mod sync;
 pub mod thread;

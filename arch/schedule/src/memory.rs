@@ -14,6 +14,7 @@
 //! little stronger than the language's: they synchronize, where the language only says what loads
 //! must see. Full barriers of machines do.
 
+use crate::plain::Things;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::Ordering;
@@ -40,6 +41,11 @@ impl Clock {
         let mut both = *self;
         both.join(other);
         both
+    }
+
+    /// Whether the `count`-th access of `actor` is known.
+    pub(crate) fn knows(&self, actor: usize, count: u32) -> bool {
+        count <= self.0[actor]
     }
 
     /// Whether any access that `accesses` counts, as the first of its actor, is known.
@@ -76,6 +82,7 @@ pub struct Memory {
     fences: Clock,
     /// What the access that is under way knows besides.
     pub(crate) besides: Clock,
+    pub(crate) things: Things,
     /// A load that has a choice takes the newest but once in so many times; 0: always.
     stale_once_in: u64,
 }
@@ -91,12 +98,18 @@ fn releases(order: Ordering) -> bool {
 impl Memory {
     pub(crate) fn new(seed: u64) -> Self {
         let stale_once_in = [2, 4, 16][(seed >> 3) as usize % 3];
-        let (words, views) = (Words::default(), Default::default());
-        Self { words, views, fences: Clock::default(), besides: Clock::default(), stale_once_in }
+        Self {
+            words: Words::default(),
+            views: Default::default(),
+            fences: Clock::default(),
+            besides: Clock::default(),
+            things: Things::default(),
+            stale_once_in,
+        }
     }
 
     /// Counts an access of `actor`.
-    fn tick(&mut self, actor: usize) -> u32 {
+    pub(crate) fn tick(&mut self, actor: usize) -> u32 {
         let count = &mut self.views[actor].now.0[actor];
         *count += 1;
         *count
@@ -277,7 +290,7 @@ pub fn knowing<R>(clock: &Clock, access: impl FnOnce() -> R) -> R {
 
 /// Addresses are well enough spread by one multiplication.
 #[derive(Default)]
-struct Mixer(u64);
+pub(crate) struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn finish(&self) -> u64 {

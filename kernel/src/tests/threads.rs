@@ -20,7 +20,7 @@ use arch_contract::ret::Resume;
 use arch_contract::trap::{Access, Fault, Trap};
 use arch_contract::upcalls::Upcalls;
 use arch_model::host::atomic::{AtomicU64, Ordering};
-use arch_model::host::{Receiver, Sender, act_as, chance, channel, lock, thread};
+use arch_model::host::{Receiver, Sender, Thing, act_as, chance, channel, lock, own, thread};
 use arch_model::profile::Profile;
 use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Model, Pace, PowerOff};
 use boot_image::pack::{Contents, pack_as};
@@ -313,6 +313,8 @@ impl Shared {
     /// Lets the user whose registers are at `frame` go on, until it wants something.
     fn turn(self: &Arc<Self>, cpu: &'static ModelCpu, frame: NonNull<Frame>) -> Want {
         let (back, wants) = channel();
+        // What other CPUs did with it comes before: `MIG-1`.
+        own(Thing { kind: "the registers at", number: frame.addr().get() });
         // SAFETY: the kernel has answered with it, on this CPU.
         let registers = unsafe { frame.read() };
         let mut turn = Turn { cpu, registers, back };
