@@ -5,18 +5,17 @@
 //! starting the work takes no memory and cannot fail. Its entry in the queues is the thread's own,
 //! which the thread does not need meanwhile.
 
+use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::sched;
-use crate::sched::ready::Runnable;
 use crate::syscall::{Map, Unmap};
 use crate::thread::Thread;
 use abi::Error;
 use arch_contract::irq::IrqsOff;
 use core::task::Poll;
 
-/// Work on the address space of `process`, which cannot be taken apart while it is under way.
+/// Work on the address space or the capabilities of `process`, which cannot be taken apart while it is under way.
 pub struct Job {
     process: Ref<Process>,
     work: Work,
@@ -26,6 +25,7 @@ pub struct Job {
 pub enum Work {
     Map(Map),
     Unmap(Unmap),
+    Revoke(Revocation),
 }
 
 impl Job {
@@ -36,32 +36,32 @@ impl Job {
     }
 
     /// Does a slice of it. Not again once it is ready.
+    #[inline]
     pub fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
+            Work::Revoke(revocation) => revocation.slice(&self.process.table, cpu),
         }
     }
 
     /// It is done.
-    pub fn end(self, cpu: &Cpu) {
+    pub fn end(&self, cpu: &Cpu) {
         Process::end_job(&self.process, cpu);
     }
 }
 
-/// Does a slice of the job of `thread`, which was just taken out of a queue for it. Says what it has
-/// for this CPU: the job again, or the thread, whose call is done.
-pub fn slice(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Runnable> {
-    // SAFETY: a thread that stands in a task is on no CPU, and the queue's entry was this CPU's to
-    // take: it alone has the job now.
+/// Does a slice of the job of `thread`, which is on no CPU, and was taken off this one or out of a queue
+/// of it for that. It is through when there is a result.
+#[inline(always)]
+pub fn slice(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+    // SAFETY: by the caller's word this CPU alone has the thread, hence its job.
     let job = unsafe { thread.job().as_mut() };
-    let result = match job.as_mut().map(|job| job.slice(cpu, irq)) {
-        Some(Poll::Ready(result)) => result,
-        Some(Poll::Pending) => return Some(Runnable::Job(thread)),
-        None => unreachable!("a job without work"),
-    };
-    if let Some(job) = job.take() {
-        job.end(cpu);
+    let Some(at_work) = job else { unreachable!("a job without work") };
+    let poll = at_work.slice(cpu, irq);
+    if poll.is_ready() {
+        at_work.end(cpu);
+        *job = None;
     }
-    sched::complete_here(cpu, thread, result)
+    poll
 }

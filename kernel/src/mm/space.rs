@@ -27,7 +27,7 @@ use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::rendezvous::{self, Point};
-use crate::sync::Lock;
+use crate::sync::{Guard, Lock};
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -232,25 +232,39 @@ impl Space {
         }
     }
 
-    /// Takes pages and regions out of `at..at + len`, as far as they reach into it; what is not
+    /// Takes pages and regions out of `range`, as far as they reach into it; what is not
     /// mapped is skipped. Does up to `max_pages` pages; call again with the same range while there
     /// is more. Only the first call can fail, for want of memory to split a region, and has done
     /// nothing then.
+    #[inline]
     pub fn release(
         &self,
         cpu: &Cpu,
-        at: VirtAddr,
-        len: u64,
+        range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
-        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
-            return Err(SpaceError::Misaligned);
+        let inner = self.inner.lock(cpu);
+        match inner.regions.first_in(range.start, range.end) {
+            None => Ok(Progress::Done),
+            Some(index) => self.release_from(cpu, inner, index, range, max_pages, irq),
         }
-        let (start, end) = user_range(at, len)?;
-        let mut guard = self.inner.lock(cpu);
+    }
+
+    /// As [`release`](Self::release) for `range`; `index` is the first region with a page in it. Out of
+    /// line: what it keeps on the stack is paid for where there is something to release.
+    #[inline(never)]
+    fn release_from(
+        &self,
+        cpu: &Cpu,
+        mut guard: Guard<'_, Inner>,
+        index: usize,
+        range: UserRange,
+        max_pages: u64,
+        irq: &IrqsOff,
+    ) -> Result<Progress, SpaceError> {
+        let UserRange { start, end } = range;
         let inner = &mut *guard;
-        let Some(index) = inner.regions.first_in(start, end) else { return Ok(Progress::Done) };
         let index = inner.regions.split(index, start)?;
         let region = inner.regions[index];
         let (from, to) = (region.start, region.end().min(end));
@@ -401,6 +415,31 @@ impl Drop for Space {
             inner.life = Life::Retired(Current::USER_START);
         }
         while inner.free_slice(&self.budget, u64::MAX) == Progress::More {}
+    }
+}
+
+/// Pages of a user's, at least one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserRange {
+    start: VirtAddr,
+    end: VirtAddr,
+}
+
+impl UserRange {
+    /// `len` bytes at `at`. `Misaligned` if those are no pages, `BadRange` if it is empty or not wholly
+    /// user's.
+    pub fn new(at: VirtAddr, len: u64) -> Result<Self, SpaceError> {
+        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(SpaceError::Misaligned);
+        }
+        let (start, end) = user_range(at, len)?;
+        Ok(Self { start, end })
+    }
+}
+
+impl From<Region> for UserRange {
+    fn from(region: Region) -> Self {
+        Self { start: region.start(), end: region.end() }
     }
 }
 

@@ -13,6 +13,7 @@ mod thread;
 mod time;
 
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
+use process::process;
 
 use crate::cap::Capability;
 use crate::cpu::Cpu;
@@ -42,8 +43,8 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
-    /// A kernel task goes on with it, and stores the result.
-    Job(Job),
+    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    Job,
 }
 
 /// Who calls.
@@ -60,8 +61,19 @@ impl Caller<'_> {
 
     /// What `handle` names, if it carries `rights`.
     fn capability(&self, handle: u64, rights: Rights) -> Result<Capability, Error> {
-        let handle = Handle(u32::try_from(handle).map_err(|_| Error::BadHandle)?);
-        self.process().table.lock(self.cpu).get(handle, rights).cloned()
+        let handle = self.handle(handle)?;
+        self.process().table.get(self.cpu, handle, rights)
+    }
+
+    fn handle(&self, number: u64) -> Result<Handle, Error> {
+        u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
+    }
+
+    /// A kernel task goes on with `job`.
+    fn leave_to(&self, job: Job) -> Outcome {
+        // SAFETY: the caller is current here, so this CPU alone has its job.
+        unsafe { *self.thread.job().as_mut() = Some(job) };
+        Outcome::Job
     }
 
     fn window(&self) -> Window<'_, Current> {
@@ -105,6 +117,9 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         }
         Call::HandleClose => handle::close(&caller, args),
         Call::HandleCopy => handle::copy(&caller, args),
+        Call::HandleMove => handle::transfer(&caller, args),
+        Call::HandleRevoke => return handle::revoke(&caller, args),
+        Call::HandleInfo => handle::info(&caller, args),
         Call::ConsoleWrite => console::write(&caller, args),
         Call::ConsoleRead => return console::read(&caller, args),
         Call::ClockRead => time::read(&caller, args),

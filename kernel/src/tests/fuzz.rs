@@ -177,7 +177,8 @@ impl Fuzz {
                     _ => self.random.of(&[(0, 0), (abi::MIN_BUDGET, 1 << 20), (1 << 20, 1 << 20), (9, 10)]),
                 };
             }
-            Call::HandleCopy => args[1] = self.random.below(64),
+            Call::HandleCopy => (args[1], args[2]) = (self.random.below(64), self.random.of(&[0, 0, 0, 7])),
+            Call::HandleMove => args[1] = if self.random.one_in(2) { 0 } else { self.handle() },
             _ => {}
         }
         args
@@ -350,7 +351,7 @@ impl Fuzz {
         let mut found = Vec::new();
         for process in self.living.iter().chain([&current]) {
             let table = process.table.lock(cpu);
-            for number in 1..abi::TABLE_SLOTS {
+            for number in 1..table.end() {
                 let slot = table.get(Handle(number), abi::Rights::empty());
                 if let Ok(Object::Process(other)) = slot.map(|slot| &slot.object) {
                     found.push(other.clone());
@@ -386,7 +387,8 @@ impl Fuzz {
             self.run.call(Call::SleepUntil, &[initial::TIMER.0.into(), due]);
             assert_eq!(self.run.user(), self.init, "the dead run");
         }
-        for handle in initial::MACHINE.0 + 1..abi::TABLE_SLOTS {
+        let end = self.current().table.lock(self.run.cpu()).end();
+        for handle in initial::MACHINE.0 + 1..end {
             self.run.call(Call::HandleClose, &[handle.into()]);
         }
     }
@@ -416,8 +418,11 @@ fn fuzz(seed: u64) {
         page,
         mapped: Vec::new(),
     };
-    // init's table is as large as it gets from here on, and so are its lists after a short round.
-    while fuzz.run.result(Call::HandleCopy, &[initial::CONSOLE.0.into(), 1]).is_ok() {}
+    // init's table is as large as it gets from here on, since each step fills one slot at most; and
+    // so are its lists after a short round.
+    for _ in 0..STEPS {
+        fuzz.run.result(Call::HandleCopy, &[initial::CONSOLE.0.into(), 1]).expect("a copy");
+    }
     fuzz.end();
     let mut used = None;
     for steps in [10, STEPS] {

@@ -18,10 +18,10 @@ enum Id {
 
 pub struct Translations {
     complete: Vec<bool>,
-    /// Whether all that a CPU did for the flush that it returns from next is in its ring.
-    flush_is_whole: Vec<bool>,
     /// For a CPU and an mm: nothing older than this generation is cached.
     seen: HashMap<(u16, u64), u64>,
+    /// For a CPU: the last generation that it raised, and of which mm.
+    raised: HashMap<u16, (u64, u64)>,
     /// The highest generation whose flush has returned.
     flushed: HashMap<u64, u64>,
     ids: HashMap<u64, Id>,
@@ -36,12 +36,10 @@ pub struct Translations {
 impl Translations {
     pub fn new(trace: &Trace) -> Self {
         let cpus = 0..trace.cpus();
-        let complete: Vec<_> =
-            cpus.clone().map(|cpu| trace.lost.get(&cpu).is_none_or(|&lost| lost == 0)).collect();
         Self {
-            flush_is_whole: complete.clone(),
-            complete,
+            complete: cpus.clone().map(|cpu| trace.lost.get(&cpu).is_none_or(|&lost| lost == 0)).collect(),
             seen: HashMap::new(),
+            raised: HashMap::new(),
             flushed: HashMap::new(),
             ids: HashMap::new(),
             used: HashSet::new(),
@@ -66,12 +64,13 @@ impl Translations {
         match at.event.kind {
             Kind::Seen => self.see(cpu, a, b),
             Kind::Broadcast => at.state.each().for_each(|(other, _)| self.see(other, a, b)),
-            // The ring may have lost that it was broadcast.
-            Kind::Flushed if !self.flush_is_whole[usize::from(cpu)] => {
-                self.flush_is_whole[usize::from(cpu)] = true;
-            }
+            Kind::Generation => drop(self.raised.insert(cpu, (a, b))),
             Kind::Flushed => {
                 let generation = b & !TABLES;
+                // Where its beginning is lost, a broadcast may be lost as well.
+                if !self.complete[usize::from(cpu)] && self.raised.get(&cpu) != Some(&(a, generation)) {
+                    return;
+                }
                 for (other, state) in at.state.each() {
                     let holds =
                         matches!(state.loaded, Some(Loaded::Active(mm) | Loaded::Lazy(mm)) if mm == a);
