@@ -128,7 +128,7 @@ pub fn evacuate(cpu: &Cpu) -> bool {
     }
     let Some(heir) = others(cpu).iter().find_map(|number| cpu.kernel.cpu(number)) else { return true };
     loop {
-        let sleeper = cpu.timers.lock().pop_with_due();
+        let sleeper = cpu.timers.lock().pop_with_key();
         let Some((item, due)) = sleeper else { break };
         if let Runnable::Balance(_) = item {
             cpu.balancing.set(false);

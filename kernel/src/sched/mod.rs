@@ -16,6 +16,7 @@ pub mod affinity;
 pub mod balance;
 pub mod context;
 pub mod ending;
+pub mod heap;
 pub mod lifetime;
 pub mod limit;
 pub mod place;

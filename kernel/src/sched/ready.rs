@@ -16,9 +16,9 @@ use crate::mm::list::List;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sched::balance::Balance;
+use crate::sched::heap::{Member, Node};
 use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::task::Task;
-use crate::sched::timers::Node;
 use crate::sync::{AtomicU8, AtomicU32, Guard, Leaf, Ordering};
 use crate::thread::{Extra, Extras, Thread};
 use core::cell::Cell;
@@ -45,7 +45,7 @@ pub enum Runnable {
 /// What is embedded in each thing that can be queued.
 pub struct Entry {
     link: Link<Runnable>,
-    node: Node,
+    node: Node<Runnable>,
     /// The CPU it last ran on, by number.
     last: AtomicU8,
     /// Whether its run queue counts it as spare. Touched under that queue's lock.
@@ -66,7 +66,7 @@ impl Entry {
         &self.link
     }
 
-    pub fn node(&self) -> &Node {
+    pub fn node(&self) -> &Node<Runnable> {
         &self.node
     }
 
@@ -87,6 +87,13 @@ unsafe impl Linked for Runnable {
     }
 }
 
+// SAFETY: as above.
+unsafe impl Member for Runnable {
+    fn node(&self) -> &Node<Self> {
+        &self.entry().node
+    }
+}
+
 impl Runnable {
     pub fn entry(&self) -> &Entry {
         match self {
@@ -95,10 +102,6 @@ impl Runnable {
             Self::Teardown(process) => &process.teardown_entry,
             Self::Balance(balance) => &balance.entry,
         }
-    }
-
-    pub fn node(&self) -> &Node {
-        &self.entry().node
     }
 
     pub fn priority(&self) -> Priority {

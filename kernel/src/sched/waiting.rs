@@ -26,7 +26,7 @@ pub(super) fn wake_sleepers(cpu: &'static Cpu, now: Ticks, irq: &IrqsOff) {
     loop {
         // There may be many, and others wait for this CPU. `TLB-5`
         cpu.serve();
-        let sleeper = cpu.timers.lock().pop_due(now.0);
+        let sleeper = cpu.timers.lock().pop_up_to(now.0);
         match sleeper {
             Some(Runnable::Thread(thread)) => wake_sleeper(cpu, thread, irq),
             Some(Runnable::Task(task)) => Task::wake_sleeper(&task, cpu),
