@@ -65,6 +65,8 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
     match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
         Outcome::Done(result) => sched::set_result(registers, result),
         Outcome::Off => return sched::leave(cpu, irq),
+        Outcome::To(thread) => return sched::leave_to(cpu, thread, irq),
+        Outcome::Message => return back_with(cpu, frame, Reload::Full, irq),
         Outcome::Job(job) => return sched::leave_to_job(cpu, job, irq),
         Outcome::Pending(pending) => {
             sched::wait_pending(cpu, pending, &irq);
@@ -78,14 +80,21 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
 /// nothing to look at but what is owed before user mode.
 #[inline(always)]
 fn back(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // Only the result was written.
+    back_with(cpu, frame, Reload::ResultOnly, irq)
+}
+
+/// As [`back`], where more registers were written.
+#[inline(always)]
+fn back_with(cpu: &'static Cpu, frame: NonNull<Frame>, reload: Reload, irq: IrqsOff) -> Resume<Frame> {
     let owed = match cpu.work() {
         Work::NONE => Owed { core_sync: CoreSyncOwed::No },
         Work::CORE_SYNC => Owed { core_sync: cpu.take_core_sync() },
         _ => return sched::leave(cpu, irq),
     };
     // SAFETY: 1. it is the current thread's frame, which this CPU alone has. 2. the memory context
-    // was not changed since the trap: only `sched::leave` does. 3. only the result was written.
-    unsafe { cpu.return_to_user(frame, owed, Reload::ResultOnly, &irq) }
+    // was not changed since the trap: only `sched::leave` does. 3. the caller says what was written.
+    unsafe { cpu.return_to_user(frame, owed, reload, &irq) }
 }
 
 const NULL: u64 = abi::Call::Null as u64;

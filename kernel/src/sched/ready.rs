@@ -10,6 +10,7 @@
 //!   it; an idle CPU reads it to find out where to pull from.
 
 use crate::cpuset::{CpuId, CpuSet};
+use crate::ipc::Closing;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::mm::list::List;
@@ -38,6 +39,8 @@ pub enum Runnable {
     Job(Ref<Thread>),
     /// The kernel task that takes a process apart; its storage is part of the process.
     Teardown(Ref<Process>),
+    /// The kernel task that wakes those who waited at an object that has ended.
+    Closing(Closing),
     /// The kernel task that spreads the load of a CPU; its storage is part of the CPU.
     Balance(&'static Balance),
 }
@@ -100,6 +103,7 @@ impl Runnable {
             Self::Thread(thread) | Self::Job(thread) => &thread.entry,
             Self::Task(task) => &task.entry,
             Self::Teardown(process) => &process.teardown_entry,
+            Self::Closing(closing) => closing.entry(),
             Self::Balance(balance) => &balance.entry,
         }
     }
@@ -109,6 +113,7 @@ impl Runnable {
             Self::Thread(thread) | Self::Job(thread) => thread.priority(),
             Self::Task(task) => task.priority(),
             Self::Teardown(process) => process.teardown_priority(),
+            Self::Closing(closing) => closing.priority(),
             Self::Balance(_) => Priority::MAX,
         }
     }
@@ -118,7 +123,7 @@ impl Runnable {
         match self {
             Self::Thread(thread) => thread.affinity(),
             Self::Task(task) => task.affinity(),
-            Self::Job(_) | Self::Teardown(_) => CpuSet::ALL,
+            Self::Job(_) | Self::Teardown(_) | Self::Closing(_) => CpuSet::ALL,
             Self::Balance(balance) => CpuSet::of(balance.cpu),
         }
     }
