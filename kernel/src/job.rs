@@ -5,6 +5,7 @@
 //! starting the work takes no memory and cannot fail. Its entry in the queues is the thread's own,
 //! which the thread does not need meanwhile.
 
+use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
@@ -16,7 +17,7 @@ use abi::Error;
 use arch_contract::irq::IrqsOff;
 use core::task::Poll;
 
-/// Work on the address space of `process`, which cannot be taken apart while it is under way.
+/// Work on the address space or the capabilities of `process`, which cannot be taken apart while it is under way.
 pub struct Job {
     process: Ref<Process>,
     work: Work,
@@ -26,6 +27,7 @@ pub struct Job {
 pub enum Work {
     Map(Map),
     Unmap(Unmap),
+    Revoke(Revocation),
 }
 
 impl Job {
@@ -40,6 +42,7 @@ impl Job {
         match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
+            Work::Revoke(revocation) => revocation.slice(&self.process.table, cpu),
         }
     }
 

@@ -3,6 +3,7 @@
 //! It is placed in memory that it manages itself, so a machine has one and a model run makes a
 //! fresh one each time, with no global anywhere.
 
+use crate::cap::derivation::Trees;
 use crate::console::Console;
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet, SharedSet};
@@ -54,6 +55,8 @@ pub struct Kernel {
     pub console: Console,
     pub log: Log,
     pub tracing: Tracing,
+    /// What was derived from what, of all objects.
+    pub trees: Trees,
     /// The machine's numbers for address spaces.
     pub ids: HardwareIds,
     #[cfg(test)]
@@ -336,6 +339,7 @@ pub(crate) fn place(
         console: Console::new(),
         log,
         tracing,
+        trees: Trees::new(),
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),
         ids,

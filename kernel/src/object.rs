@@ -64,6 +64,11 @@ impl<T> Ref<T> {
         a.inner == b.inner
     }
 
+    /// Where the object is: a number that no other object has while this one lives.
+    pub fn address(this: &Self) -> usize {
+        this.inner.addr().get()
+    }
+
     /// References that exist now. Others may change it at any time.
     pub fn count(this: &Self) -> usize {
         this.inner().count.load(Ordering::Relaxed)

@@ -7,7 +7,7 @@
 //! process, so that freeing memory needs none. Whoever holds a capability can read the report until
 //! the last one is gone.
 
-use crate::cap::Table;
+use crate::cap::{Emptied, Table};
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::mm::NoMemory;
@@ -40,7 +40,7 @@ pub struct Process {
     pub budget: Ref<Budget>,
     memory: &'static Memory,
     pub space: Space,
-    pub table: Lock<Table>,
+    pub table: Table,
     life: Lock<Life>,
     priority: AtomicU8,
     /// The highest priority of those who have killed it, and of its threads when it ended.
@@ -108,7 +108,7 @@ impl Process {
             budget: budget.clone(),
             memory,
             space,
-            table: Lock::new(Table::new(charged)),
+            table: Table::new(charged),
             life: Lock::new(Life {
                 threads: Queue::new(),
                 ending: None,
@@ -329,10 +329,13 @@ impl Process {
                 return Slice::Done;
             }
         }
-        let capability = this.table.lock(cpu).take_last();
-        if capability.is_some() {
-            drop(capability);
-            return Slice::More;
+        match this.table.empty(cpu) {
+            Emptied::Capability(capability) => {
+                capability.dispose(cpu);
+                return Slice::More;
+            }
+            Emptied::Memory => return Slice::More,
+            Emptied::All => {}
         }
         rendezvous::point(cpu, Point::TeardownScan);
         if let Verdict::Wait(until) =

@@ -3,7 +3,7 @@
 //! It is long work, so it is a kernel task: pages are mapped and filled a slice at a time. The file
 //! was checked as a whole before ([`Program::parse`]), so what can still fail is memory.
 
-use crate::cap::{Capability, Object};
+use crate::cap::{Capability, Object, Where};
 use crate::cpu::Cpu;
 use crate::kernel::Kernel;
 use crate::mm::NoMemory;
@@ -19,7 +19,7 @@ use crate::sched::ready::{Priority, Runnable};
 use crate::sched::task::{Task, slices};
 use crate::syscall::SLICE_PAGES;
 use crate::thread::Thread;
-use abi::{Ending, Error, ExitReport, MAX_GRANTS, PAGE_BYTES, Rights, STACK_BYTES, initial};
+use abi::{Ending, Error, ExitReport, Handle, MAX_GRANTS, PAGE_BYTES, Rights, STACK_BYTES, initial};
 use arch_contract::addr::VirtAddr;
 use arch_contract::boot::Boot;
 use arch_contract::irq::IrqsOff;
@@ -36,12 +36,19 @@ pub const STACK_TOP: VirtAddr = VirtAddr(Current::USER_END.0 - 0x1_0000);
 pub const STACK_GUARD: u64 = 64 * 1024;
 const ARGS_AT: VirtAddr = VirtAddr(Current::USER_END.0 - 0x8000);
 
+/// What a new process is given.
+pub enum Granted {
+    Original(Capability),
+    /// Derived from what a process names by a handle, with these rights at most.
+    From(Ref<Process>, Handle, Rights),
+}
+
 /// What to load and what to give it.
 pub struct Request {
     pub name: Name,
     /// The argument block; at most [`abi::MAX_ARGS`] bytes.
     pub args: List<u8>,
-    pub grants: ArrayVec<Option<Capability>, MAX_GRANTS>,
+    pub grants: ArrayVec<Option<Granted>, MAX_GRANTS>,
     /// What the process's own budget is carved from.
     pub budget: Ref<Budget>,
     /// Its limit, in bytes.
@@ -118,19 +125,28 @@ async fn fill(
             Ok(first) => first,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let mut table = process.table.lock(cpu);
-        let own = Capability {
-            object: Object::Process(process.clone()),
-            rights: Rights::READ | Rights::MAP | Rights::MANAGE,
-        };
-        let mut result = table.place(initial::PROCESS, Some(own));
-        for (index, grant) in request.grants.iter().enumerate() {
-            let handle = abi::Handle(initial::CONSOLE.0 + index as u32);
-            result = result.and_then(|()| table.place(handle, grant.clone()));
-        }
-        Poll::Ready(result.map(|()| first))
+        Poll::Ready(endow(cpu, process, &request.grants).map(|()| first))
     })
     .await
+}
+
+/// Puts what it was given into the table of a new process.
+fn endow(cpu: &Cpu, process: &Ref<Process>, grants: &[Option<Granted>]) -> Result<(), Error> {
+    let table = &process.table;
+    let rights = Rights::READ | Rights::MAP | Rights::MANAGE;
+    let own = Capability::new(Object::Process(process.clone()), rights);
+    table.insert_at(cpu, own, Where::At(initial::PROCESS))?;
+    for (grant, handle) in grants.iter().zip(initial::CONSOLE.0..) {
+        let at = Where::At(Handle(handle));
+        match grant {
+            Some(Granted::Original(capability)) => table.insert_at(cpu, capability.clone(), at)?,
+            Some(Granted::From(process, from, rights)) => {
+                process.table.copy(cpu, *from, (*rights, 0), (table, at))?
+            }
+            None => continue,
+        };
+    }
+    Ok(())
 }
 
 /// Maps zeroed pages, slice by slice.
@@ -196,7 +212,10 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
     let request = Request {
         name: short,
         args: block,
-        grants: all.into_iter().map(|(object, rights)| Some(Capability { object, rights })).collect(),
+        grants: all
+            .into_iter()
+            .map(|(object, rights)| Some(Granted::Original(Capability::new(object, rights))))
+            .collect(),
         budget: kernel.root.clone(),
         memory: u64::MAX,
         priority: abi::DEFAULT_PRIORITY as Priority,

@@ -42,6 +42,11 @@ impl<T> Lock<T> {
 }
 
 impl<T> Lock<T> {
+    /// `None` if somebody holds it. For whoever would take it against the order of locks.
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.0.try_lock()
+    }
+
     /// What it guards, when nobody else can have it.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()

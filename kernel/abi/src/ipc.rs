@@ -70,8 +70,6 @@ impl Tag {
     /// Whether it may be sent.
     pub const fn is_valid(self) -> bool {
         let rest = self.0 & ((1 << Self::LABEL) - 1) & !Self::COUNTS;
-        rest == 0
-            && self.capabilities() <= CAPABILITIES
-            && self.words() + self.capabilities() <= WORDS
+        rest == 0 && self.capabilities() <= CAPABILITIES && self.words() + self.capabilities() <= WORDS
     }
 }

@@ -58,10 +58,13 @@ numbers! {
     Exit = 1,
     /// `yield()`. Lets ready threads of the same priority run first.
     Yield = 2,
-    /// `handle_close(handle)`. Empties the slot. Errors: `BadHandle`.
+    /// `handle_close(handle)`. Empties the slot. What was derived from it is derived from its own
+    /// origin from now on. Errors: `BadHandle`.
     HandleClose = 3,
-    /// `handle_copy(handle [any], rights) -> handle`. A new handle on the same object with the
-    /// rights that both name. Errors: `BadHandle`, `TableFull`.
+    /// `handle_copy(handle [any], rights, badge) -> handle`. A new handle on the same object with the
+    /// rights that both name, derived from the first. A badge of 0 keeps the one it has; another is
+    /// given to it, once, if the object knows badges. Errors: `BadHandle`, `BadArgument` (a badge
+    /// that cannot be given), `TableFull`, `NoMemory`.
     HandleCopy = 4,
     /// `console_write(console [WRITE], address, length) -> bytes`. Writes at least one byte and
     /// at most [`CONSOLE_CHUNK`](crate::CONSOLE_CHUNK); the caller calls again for the rest.
@@ -151,6 +154,18 @@ numbers! {
     /// `test(operation, …)`. Exists only in kernels built for testing, else `BadCall`. See
     /// [`testing`].
     Test = 30,
+    /// `handle_move(handle [any], process [MANAGE]) -> handle in that process`. Takes the handle out
+    /// of the caller's table and puts it into that of the process, with its place in the derivation.
+    /// [`Handle::NONE`] is the calling process. Errors: `BadHandle`, `TableFull`, `NoMemory`, `Gone`
+    /// (the process has ended).
+    HandleMove = 31,
+    /// `handle_revoke(handle [any])`. Deletes everything that was derived from it, by copying or by
+    /// granting, in every process; the handle itself stays. When the call returns there was a moment
+    /// during it at which nothing of the kind existed. If the handle is closed meanwhile, what is
+    /// left is derived from its own origin. Errors: `BadHandle`.
+    HandleRevoke = 32,
+    /// `handle_info(handle [any], address of a `[`HandleInfo`](crate::HandleInfo)`)`.
+    HandleInfo = 33,
     /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
     /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
     /// `NoMemory`, `TableFull`.
@@ -230,6 +245,20 @@ numbers! {
 }
 
 numbers! {
+    /// What a handle is on.
+    Kind:
+    Process = 1,
+    Thread = 2,
+    Console = 3,
+    Timer = 4,
+    Archive = 5,
+    Machine = 6,
+    Endpoint = 7,
+    Reply = 8,
+    Notification = 9,
+}
+
+numbers! {
     /// What a mapping allows. There is no number for writable and executable.
     Protection:
     Read = 1,
@@ -247,8 +276,8 @@ impl Handle {
     pub const NONE: Self = Self(0);
 }
 
-/// Slots of a capability table.
-pub const TABLE_SLOTS: u32 = 256;
+/// Handles are below this. Not every number below it can be one.
+pub const TABLE_SLOTS: u32 = 1 << 17;
 
 bitflags::bitflags! {
     /// What a handle allows. What each right means for an object is said at the calls.
@@ -350,6 +379,18 @@ pub struct ProcessInfo {
     /// CPU time its threads have used, in nanoseconds.
     pub cpu_time: u64,
     pub priority: u64,
+}
+
+/// What `handle_info` writes.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HandleInfo {
+    /// A [`Kind`] number.
+    pub kind: u64,
+    /// [`Rights`] bits.
+    pub rights: u64,
+    /// 0: none.
+    pub badge: u64,
 }
 
 /// How a process ended, in one word: bits 0–7 the status, bits 8–15 a [`Ending`] number.

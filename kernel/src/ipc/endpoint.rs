@@ -60,8 +60,13 @@ impl State {
 
 impl Endpoint {
     pub const fn new() -> Self {
-        let state =
-            State { waiters: Waiters::new(), side: Side::Senders, life: Life::Open, senders: 0, receivers: 0 };
+        let state = State {
+            waiters: Waiters::new(),
+            side: Side::Senders,
+            life: Life::Open,
+            senders: 0,
+            receivers: 0,
+        };
         Self { state: Leaf::new(state), closing: Entry::new(CpuId::BOOT) }
     }
 
@@ -99,9 +104,10 @@ impl Endpoint {
             }
             Kind::Call => {
                 message::deliver(cpu, sender, &receiver, Tag::CALL, badge);
-                let Some(sender) = cpu.take_current() else { return Outcome::Off };
+                let Some(sender) = cpu.take_current() else { unreachable!("a call without a thread") };
                 sched::take_off(cpu, &sender, irq);
-                sched::hand_slice_over(&sender, &receiver);
+                sender.slice_left.store(0, Ordering::Relaxed);
+                sched::hand_slice_over(cpu, &receiver);
                 Alarm::arm(cpu, &sender);
                 await_reply(cpu, sender, &receiver);
                 Outcome::To(receiver)
@@ -136,13 +142,7 @@ impl Endpoint {
     }
 
     /// Takes the current thread off this CPU and puts it among those who wait.
-    fn wait(
-        this: &Ref<Self>,
-        mut state: Guard<'_, State>,
-        cpu: &Cpu,
-        side: Side,
-        irq: &IrqsOff,
-    ) -> Outcome {
+    fn wait(this: &Ref<Self>, mut state: Guard<'_, State>, cpu: &Cpu, side: Side, irq: &IrqsOff) -> Outcome {
         let Some(thread) = cpu.take_current() else { return Outcome::Off };
         let standing = match side {
             Side::Senders => Standing::Sending(this.clone()),

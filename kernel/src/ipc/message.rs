@@ -1,8 +1,7 @@
 //! A message on its way: from one frame into another.
 
-use crate::cap::Capability;
+use crate::cap::Where;
 use crate::cpu::Cpu;
-use crate::object::Ref;
 use crate::process::Process;
 use crate::thread::Thread;
 use abi::ipc::{Tag, WORDS};
@@ -57,13 +56,12 @@ pub fn deliver_bits(to: &Thread, bits: u64) {
 }
 
 /// What `word` of a message names in the table of `process`.
-fn named(cpu: &Cpu, process: &Process, word: u64) -> Result<Capability, Error> {
-    process.table.lock(cpu).get(Handle(word as u32), Rights::empty()).cloned()
+fn named(cpu: &Cpu, process: &Process, word: u64) -> Result<(), Error> {
+    process.table.lock(cpu).get(Handle(word as u32), Rights::empty()).map(|_| ())
 }
 
 /// Copies the capability that `word` names into the receiver's table.
-fn send(cpu: &Cpu, from: &Ref<Process>, to: &Ref<Process>, word: u64) -> Result<Handle, Error> {
+fn send(cpu: &Cpu, from: &Process, to: &Process, word: u64) -> Result<Handle, Error> {
     let rights = Rights::from_bits_truncate((word >> 32) as u32);
-    let capability = named(cpu, from, word)?.with_rights(rights);
-    to.table.lock(cpu).insert(capability)
+    from.table.copy(cpu, Handle(word as u32), (rights, 0), (&to.table, Where::Anywhere))
 }

@@ -214,7 +214,7 @@ impl Alarm {
     }
 
     /// The deadline of the wait that is about to begin, if it has not passed.
-    fn set_deadline(&self, deadline: u64) {
+    pub(crate) fn set_deadline(&self, deadline: u64) {
         self.deadline.store(deadline, Ordering::Relaxed);
     }
 

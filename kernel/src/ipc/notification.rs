@@ -35,8 +35,7 @@ pub struct Notification {
 
 impl Notification {
     pub const fn new() -> Self {
-        let state =
-            State { bits: 0, waiters: Waiters::new(), bound: None, signallers: 0, is_mute: false };
+        let state = State { bits: 0, waiters: Waiters::new(), bound: None, signallers: 0, is_mute: false };
         Self { state: Leaf::new(state), closing: Entry::new(CpuId::BOOT) }
     }
 
@@ -146,7 +145,6 @@ impl Notification {
         let mut state = self.state.lock();
         if thread.ipc.alarm.is_past(cpu) { state.waiters.remove(thread) } else { None }
     }
-
 }
 
 /// Takes the bits of the notification that is bound to `thread`, which runs here.

@@ -6,9 +6,9 @@
 //! learns only then.
 
 use crate::cpu::{Cpu, Work};
-use crate::ipc::{self, message};
+use crate::ipc::{self, Alarm, message};
 use crate::object::Ref;
-use crate::sched;
+use crate::sched::{self, ready::Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Extra, Thread};
 use abi::Error;
@@ -30,6 +30,7 @@ impl Caller {
         if !self.thread.claim(self.number) {
             return Err(Error::Gone);
         }
+        Alarm::cancel(cpu, &self.thread);
         message::deliver(cpu, server, &self.thread, 0, 0);
         Ok(self.thread)
     }
@@ -43,55 +44,74 @@ impl Caller {
 }
 
 /// The duty to reply as an object.
-pub struct Reply(Leaf<Option<Caller>>);
+pub struct Reply(Leaf<Saved>);
+
+struct Saved {
+    caller: Option<Caller>,
+    /// Capabilities of it.
+    names: u32,
+}
 
 impl Reply {
     pub const fn new() -> Self {
-        Self(Leaf::new(None))
+        Self(Leaf::new(Saved { caller: None, names: 0 }))
     }
 
     /// Replies by the message of `server`, which runs here. `Gone` if that was done before, or the caller
     /// has given up.
     pub fn answer(&self, cpu: &Cpu, server: &Thread) -> Result<(), Error> {
-        let caller = self.0.lock().take().ok_or(Error::Gone)?;
-        let thread = caller.answer(cpu, server)?;
-        ipc::release(cpu, thread);
+        let caller = self.0.lock().caller.take().ok_or(Error::Gone)?;
+        cpu.make_ready(Runnable::Thread(caller.answer(cpu, server)?));
         Ok(())
     }
 
-    /// Its last capability is gone.
-    pub fn end(&self, cpu: &Cpu) {
-        let caller = self.0.lock().take();
+    /// There is one more capability.
+    pub fn named(&self) {
+        self.0.lock().names += 1;
+    }
+
+    /// There is one less. After the last nobody can reply.
+    pub fn unnamed(&self, cpu: &Cpu) {
+        let caller = {
+            let mut saved = self.0.lock();
+            saved.names -= 1;
+            if saved.names == 0 { saved.caller.take() } else { None }
+        };
         if let Some(caller) = caller {
             caller.give_up(cpu);
         }
     }
 
-    /// Takes the duty over from `server`, which runs here.
+    /// Takes the duty over from `server`, which runs here. `Gone` if nobody can name this any more.
     pub fn save(&self, cpu: &Cpu, server: &Thread) -> Result<(), Error> {
-        let caller = server.ipc.caller.take().ok_or(Error::NotFound)?;
-        *self.0.lock() = Some(caller);
+        let mut saved = self.0.lock();
+        if saved.names == 0 {
+            return Err(Error::Gone);
+        }
+        saved.caller = Some(server.ipc.caller.take().ok_or(Error::NotFound)?);
+        drop(saved);
         end_loan(cpu, server);
         Ok(())
     }
 }
 
+impl Default for Reply {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// `server`, which runs here, replies to its caller: who that was, to be let go. `Gone` if there is none
 /// that waits.
-pub(super) fn answer(cpu: &Cpu, server: &Thread) -> Result<Ref<Thread>, Error> {
+pub fn answer(cpu: &Cpu, server: &Thread) -> Result<Ref<Thread>, Error> {
     let caller = server.ipc.caller.take().ok_or(Error::Gone)?;
     end_loan(cpu, server);
     caller.answer(cpu, server)
 }
 
-/// `server` waits now; `client`, which it has just replied to and this CPU has, goes on in its place.
-pub fn take_over(server: &Thread, client: &Thread) {
-    sched::hand_slice_over(server, client);
-}
-
 /// As [`answer`], and lets it go.
 pub fn reply(cpu: &Cpu, server: &Thread) -> Result<(), Error> {
-    ipc::release(cpu, answer(cpu, server)?);
+    cpu.make_ready(Runnable::Thread(answer(cpu, server)?));
     Ok(())
 }
 
@@ -113,7 +133,7 @@ pub(super) fn serve(cpu: &Cpu, server: &Thread, client: &Ref<Thread>, number: u6
 }
 
 /// `server`, which this CPU has, will not reply to its caller.
-pub(super) fn stop_serving(cpu: &Cpu, server: &Thread) {
+pub fn stop_serving(cpu: &Cpu, server: &Thread) {
     if let Some(caller) = server.ipc.caller.take() {
         end_loan(cpu, server);
         caller.give_up(cpu);

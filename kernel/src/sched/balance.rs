@@ -131,7 +131,8 @@ pub fn evacuate(cpu: &Cpu) -> bool {
         let (sleeper, is_alarm) = {
             let mut timers = cpu.timers.lock();
             let sleeper = timers.pop_with_key();
-            let is_alarm = matches!(&sleeper, Some((Runnable::Thread(thread), _)) if thread.ipc.alarm.is_at(cpu));
+            let is_alarm =
+                matches!(&sleeper, Some((Runnable::Thread(thread), _)) if thread.ipc.alarm.is_at(cpu));
             (sleeper, is_alarm)
         };
         let Some((item, due)) = sleeper else { break };

@@ -114,10 +114,10 @@ pub fn leave_to(cpu: &'static Cpu, thread: Ref<Thread>, irq: IrqsOff) -> Resume<
     leave_with(cpu, Some((Runnable::Thread(thread), Place::First)), None, irq)
 }
 
-/// `next` goes on in the rest of the slice of `left`, which was just taken off this CPU. So two that take
-/// turns by messages do not keep their equals from running.
-pub fn hand_slice_over(left: &Thread, next: &Thread) {
-    let rest = left.slice_left.swap(0, Ordering::Relaxed);
+/// `next`, which this CPU has, goes on in the rest of the slice of the thread that was just taken off this
+/// CPU. So two that take turns by messages do not keep their equals from running.
+pub fn hand_slice_over(cpu: &Cpu, next: &Thread) {
+    let rest = cpu.slice_end.get().0.saturating_sub(cpu.chosen_at.get().0);
     // 0 is a whole one.
     next.slice_left.store(rest.max(1), Ordering::Relaxed);
 }

@@ -6,7 +6,7 @@ use crate::ipc::message::{self, Kind};
 use crate::ipc::{Endpoint, Notification, Reply, notification, reply as replies};
 use crate::mm::NoMemory;
 use crate::object::Ref;
-use crate::sched::ready::Runnable;
+use crate::sched::{self, ready::Runnable};
 use abi::{Error, Handle, Rights};
 
 /// The endpoint that `handle` names, if it carries `rights`, and the badge.
@@ -35,8 +35,8 @@ fn create<T>(
 ) -> Result<u64, Error> {
     let process = caller.process();
     let made = Ref::try_new(process.memory(), Some(&process.budget), value);
-    let capability = Capability { object: object(made.map_err(|NoMemory| Error::NoMemory)?), rights, badge: 0 };
-    Ok(process.table.lock(caller.cpu).insert(capability)?.0.into())
+    let object = object(made.map_err(|NoMemory| Error::NoMemory)?);
+    process.table.insert(caller.cpu, Capability::new(object, rights)).map(|handle| handle.0.into())
 }
 
 /// What the maker of an object may do with it.
@@ -88,7 +88,7 @@ fn try_reply_receive(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Err
     Ok(match outcome {
         // It waits: the one it has replied to goes on in its place.
         Outcome::Off => {
-            replies::take_over(cpu, &caller.thread, &client);
+            sched::hand_slice_over(cpu, &client);
             Outcome::To(client)
         }
         other => {
@@ -114,14 +114,15 @@ pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
     let process = caller.process();
     let reply = Ref::try_new(process.memory(), Some(&process.budget), Reply::new());
     let reply = reply.map_err(|NoMemory| Error::NoMemory)?;
-    let capability = Capability { object: Object::Reply(reply.clone()), rights: MADE, badge: 0 };
+    let capability = Capability::new(Object::Reply(reply.clone()), MADE);
     // Its handle first: what cannot be named could not be met.
-    let handle = process.table.lock(caller.cpu).insert(capability)?;
+    let handle = process.table.insert(caller.cpu, capability)?;
     match reply.save(caller.cpu, &caller.thread) {
         Ok(()) => Ok(handle.0.into()),
         Err(error) => {
-            let capability = process.table.lock(caller.cpu).take(handle);
-            drop(capability);
+            if let Ok(capability) = process.table.take(caller.cpu, handle) {
+                capability.dispose(caller.cpu);
+            }
             Err(error)
         }
     }

@@ -14,6 +14,7 @@ mod thread;
 mod time;
 
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
+use process::process;
 
 use crate::cap::Capability;
 use crate::cpu::Cpu;
@@ -66,8 +67,12 @@ impl Caller<'_> {
 
     /// What `handle` names, if it carries `rights`.
     fn capability(&self, handle: u64, rights: Rights) -> Result<Capability, Error> {
-        let handle = Handle(u32::try_from(handle).map_err(|_| Error::BadHandle)?);
-        self.process().table.lock(self.cpu).get(handle, rights).cloned()
+        let handle = self.handle(handle)?;
+        self.process().table.get(self.cpu, handle, rights)
+    }
+
+    fn handle(&self, number: u64) -> Result<Handle, Error> {
+        u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
     fn window(&self) -> Window<'_, Current> {
@@ -111,6 +116,9 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         }
         Call::HandleClose => handle::close(&caller, args),
         Call::HandleCopy => handle::copy(&caller, args),
+        Call::HandleMove => handle::transfer(&caller, args),
+        Call::HandleRevoke => return handle::revoke(&caller, args),
+        Call::HandleInfo => handle::info(&caller, args),
         Call::ConsoleWrite => console::write(&caller, args),
         Call::ConsoleRead => return console::read(&caller, args),
         Call::ClockRead => time::read(&caller, args),

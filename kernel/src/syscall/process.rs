@@ -7,7 +7,7 @@ use crate::mm::list::List;
 use crate::object::Ref;
 use crate::panic;
 use crate::process::{Name, Process};
-use crate::program::{self, Request};
+use crate::program::{self, Granted, Request};
 use crate::sched::{
     self,
     task::{Task, slices},
@@ -22,7 +22,7 @@ use arrayvec::ArrayVec;
 use core::task::Poll;
 use zerocopy::{FromZeros, IntoBytes};
 
-fn process(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Process>, Error> {
+pub(super) fn process(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Process>, Error> {
     match caller.capability(handle, rights)?.object {
         Object::Process(process) => Ok(process),
         _ => Err(Error::WrongObject),
@@ -77,13 +77,11 @@ fn try_spawn(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
 /// and one that was killed meanwhile has none either: nobody could ever end it.
 fn hand_over(cpu: &crate::cpu::Cpu, maker: &Thread, first: Ref<Thread>) -> Result<u64, Error> {
     let child = first.process().clone();
-    let capability = Capability {
-        object: Object::Process(child.clone()),
-        rights: Rights::READ | Rights::WAIT | Rights::MANAGE,
-    };
+    let rights = Rights::READ | Rights::WAIT | Rights::MANAGE;
+    let capability = Capability::new(Object::Process(child.clone()), rights);
     let inserted = match maker.is_doomed() {
         true => Err(Error::Gone),
-        false => maker.process().table.lock(cpu).insert(capability),
+        false => maker.process().table.insert(cpu, capability),
     };
     match inserted {
         Ok(handle) => {
@@ -125,16 +123,19 @@ fn read_request(caller: &Caller<'_>, at: u64) -> Result<Request, Error> {
     let mut wanted = [Grant::new_zeroed(); MAX_GRANTS];
     let wanted = wanted.get_mut(..request.grants_len as usize).ok_or(Error::BadArgument)?;
     caller.read(wanted.as_mut_bytes(), request.grants)?;
+    let process = caller.process();
     let mut grants = ArrayVec::new();
     for grant in wanted.iter() {
         let rights = Rights::from_bits(grant.rights).ok_or(Error::BadArgument)?;
-        let capability = match grant.handle {
+        let granted = match grant.handle {
             abi::Handle::NONE => None,
-            handle => Some(caller.capability(handle.0 as u64, Rights::empty())?.with_rights(rights)),
+            handle => {
+                caller.capability(handle.0.into(), Rights::empty())?;
+                Some(Granted::From(process.clone(), handle, rights))
+            }
         };
-        grants.push(capability);
+        grants.push(granted);
     }
-    let process = caller.process();
     if request.priority > process.priority() as u64 {
         return Err(Error::BadArgument);
     }

@@ -57,9 +57,9 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
         affinity::set(cpu, &thread, set)?;
     }
     // Its handle first: what cannot be named could not be waited for.
-    let capability = Capability { object: Object::Thread(thread.clone()), rights: Rights::all() };
+    let capability = Capability::new(Object::Thread(thread.clone()), Rights::all());
     let table = &caller.process().table;
-    let handle = match table.lock(cpu).insert(capability) {
+    let handle = match table.insert(cpu, capability) {
         Ok(handle) => handle,
         Err(error) => {
             cpu.kernel.affinities.forget(cpu, &thread);
@@ -69,8 +69,9 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     if let Err(error) = process.add_thread(cpu, thread.clone()) {
         // Somebody may wait for it already.
         sched::ending::end_thread(cpu, &thread);
-        let capability = table.lock(cpu).take(handle);
-        drop(capability);
+        if let Ok(capability) = table.take(cpu, handle) {
+            capability.dispose(cpu);
+        }
         return Err(error);
     }
     cpu.make_ready(Runnable::Thread(thread));

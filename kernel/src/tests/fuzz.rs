@@ -350,7 +350,7 @@ impl Fuzz {
         let mut found = Vec::new();
         for process in self.living.iter().chain([&current]) {
             let table = process.table.lock(cpu);
-            for number in 1..abi::TABLE_SLOTS {
+            for number in 1..table.end() {
                 let slot = table.get(Handle(number), abi::Rights::empty());
                 if let Ok(Object::Process(other)) = slot.map(|slot| &slot.object) {
                     found.push(other.clone());
@@ -386,7 +386,8 @@ impl Fuzz {
             self.run.call(Call::SleepUntil, &[initial::TIMER.0.into(), due]);
             assert_eq!(self.run.user(), self.init, "the dead run");
         }
-        for handle in initial::MACHINE.0 + 1..abi::TABLE_SLOTS {
+        let end = self.current().table.lock(self.run.cpu()).end();
+        for handle in initial::MACHINE.0 + 1..end {
             self.run.call(Call::HandleClose, &[handle.into()]);
         }
     }
