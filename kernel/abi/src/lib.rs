@@ -15,7 +15,7 @@
 //! | overwritten | `rcx r11` | `r0`, `r5`–`r12`, `lr`, `ctr`, `xer`, `cr0 cr1 cr5 cr6 cr7` |
 //!
 //! | *calls with a message* | | |
-//! | tag | third argument | third argument |
+//! | tag | third argument, then value | third argument, then value |
 //! | message registers | `r10 r8 r9 r12 r13 r14 r15 rbx` | `r15`–`r22` |
 //! | badge received | `rsi` | `r14` |
 //!
