@@ -116,6 +116,13 @@ impl Kernel {
         unsafe { cpu.as_ref() }
     }
 
+    /// The CPUs that the machine has, on or off.
+    pub fn existing(&self) -> CpuSet {
+        let there =
+            (0..MAX_CPUS as u64).filter_map(CpuId::new).filter(|&number| self.any_cpu(number).is_some());
+        there.fold(CpuSet::NONE, |set, number| set.with(number))
+    }
+
     fn add_cpu(&self, cpu: &'static Cpu) {
         let at = &self.cpus[cpu.number.index()];
         // Release: the value is complete. Pairs with the acquire in `any_cpu`.
@@ -300,9 +307,7 @@ pub fn boot_secondary(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     kernel.set_online(cpu);
     sched::open(cpu);
     cpu.serve();
-    let there =
-        (0..MAX_CPUS as u64).filter_map(CpuId::new).filter(|number| kernel.any_cpu(*number).is_some());
-    if there.count() as u32 == kernel.online().len() && !kernel.complete.swap(true, Ordering::Relaxed) {
+    if kernel.existing() == kernel.online() && !kernel.complete.swap(true, Ordering::Relaxed) {
         note(kernel, format_args!("{} CPUs", kernel.online().len()));
     }
     sched::leave(cpu, irq)

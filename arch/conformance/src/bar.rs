@@ -207,7 +207,9 @@ pub fn bar_3_commands_reach_the_cpus_that_run_the_process<O: Os>(world: &World<O
         ensure!(after.interrupts > before.interrupts, "{command:?} did not interrupt CPU {cpu}");
         ensure!(after.barriers > before.barriers, "{command:?}: no full barrier on CPU {cpu}");
         if command == Command::PrivateExpeditedSyncCore && !world.os.returns_serialize() {
-            world.wait_until(|world| world.load(world.flag(1)) == 1);
+            // It serializes on its way back, so when it is there it has.
+            world.store(world.flag(1), 0);
+            world.wait_for(world.flag(1), 1);
             let synced = Counts::of(world, cpu)?.core_syncs;
             ensure!(synced > before.core_syncs, "{command:?}: CPU {cpu} did not serialize");
             ensure!(world.count(0, Counter::CoreSyncs)? > own, "{command:?}: the caller's did not");
@@ -220,11 +222,14 @@ pub fn bar_3_commands_reach_the_cpus_that_run_the_process<O: Os>(world: &World<O
     all
 }
 
-/// A thread on `cpu` that stays in user mode until flag 0 is 1; it runs when this returns.
+/// A thread on `cpu` that stays in user mode until flag 0 is 1, and all the while sets flag 1; it
+/// runs when this returns.
 fn spinner<O: Os>(world: &World<O>, cpu: u32) -> Result<O::Thread, Not> {
     let thread = world.spawn(1 << cpu, |world| {
-        world.store(world.flag(1), 1);
-        world.wait_for(world.flag(0), 1);
+        world.wait_until(|world| {
+            world.store(world.flag(1), 1);
+            world.load(world.flag(0)) == 1
+        });
     })?;
     world.wait_for(world.flag(1), 1);
     Ok(thread)

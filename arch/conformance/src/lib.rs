@@ -18,6 +18,7 @@ extern crate alloc;
 
 mod bar;
 mod boot;
+mod cap;
 pub mod catalogue;
 mod ctx;
 mod fpu;

@@ -1,6 +1,6 @@
 //! All cases, one row each.
 
-use crate::{Os, Outcome, World, bar, boot, ctx, fpu, hv, mig, pte, ret, smp, time, tlb, trap, usr};
+use crate::{Os, Outcome, World, bar, boot, cap, ctx, fpu, hv, mig, pte, ret, smp, time, tlb, trap, usr};
 use core::marker::PhantomData;
 
 /// Where a case can show anything.
@@ -111,6 +111,10 @@ rows! {
     fpu::fpu_1_vectors_over_a_cpu_that_goes_off level 8 cpus 2 Every;
     fpu::fpu_2_a_new_thread_finds_nobodys_vectors level 5 cpus 2 Every;
     fpu::fpu_2_nothing_of_a_dead_process role dies_with_vectors level 5 cpus 1 Every;
+    cap::cap_1_a_copy_is_never_more level 5 cpus 1 Every;
+    cap::cap_2_a_revocation_reaches_every_process role loses_its_timer level 5 cpus 1 Every;
+    cap::cap_3_moved_and_left level 5 cpus 1 Every;
+    cap::cap_4_copies_do_not_outrun_a_revocation level 7 cpus 2 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;
     hv::hv_1_every_door level 9 cpus 1 Every;
     hv::hv_2_refusals level 9 cpus 2 Every;

@@ -7,7 +7,10 @@ use crate::{ARENA, Announcement, Os, Word};
 use abi::testing::{
     Counter, FaultKind, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, NO_ADDRESS, Operation, Point,
 };
-use abi::{Call, Ending, Error, ExitReport, Grant, Handle, Protection, Rights, SpawnRequest, initial};
+use abi::{
+    Call, CpusThat, Ending, Error, ExitReport, Grant, Handle, ProcessInfo, Protection, Rights, SpawnRequest,
+    initial,
+};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -233,7 +236,7 @@ impl<O: Os> World<O> {
     }
 
     pub fn cpus_on(&self) -> Result<u64, Error> {
-        self.call(Call::Cpus, [initial::MACHINE.0.into()])
+        self.call(Call::Cpus, [initial::MACHINE.0.into(), CpusThat::AreOn as u64])
     }
 
     /// The numbers of the CPUs but 0.
@@ -416,7 +419,43 @@ impl<O: Os> World<O> {
         Ok(())
     }
 
+    // # Handles
+
+    pub fn copy(&self, handle: Handle, rights: Rights) -> Result<Handle, Error> {
+        let copy = self.call(Call::HandleCopy, [handle.0.into(), rights.bits().into(), 0])?;
+        Ok(Handle(copy as u32))
+    }
+
+    pub fn move_to_process(&self, handle: Handle, process: Handle) -> Result<Handle, Error> {
+        let moved = self.call(Call::HandleMove, [handle.0.into(), process.0.into()])?;
+        Ok(Handle(moved as u32))
+    }
+
+    pub fn close(&self, handle: Handle) -> Result<(), Error> {
+        self.call(Call::HandleClose, [handle.0.into()]).map(|_| ())
+    }
+
+    pub fn revoke(&self, root: Handle) -> Result<(), Error> {
+        self.call(Call::HandleRevoke, [root.0.into()]).map(|_| ())
+    }
+
+    /// The clock, by any handle.
+    pub fn clock(&self, timer: Handle) -> Result<u64, Error> {
+        self.call(Call::ClockRead, [timer.0.into()])
+    }
+
     // # Other processes
+
+    pub fn process_priority(&self, process: Handle, priority: u64) -> Result<(), Error> {
+        self.call(Call::ProcessPriority, [process.0.into(), priority]).map(|_| ())
+    }
+
+    /// The priority of this process. Needs the [`flags`](Self::flags).
+    pub fn own_priority(&self) -> Result<u64, Error> {
+        let at = self.flag(256);
+        self.call(Call::ProcessInfo, [initial::PROCESS.0.into(), at.address()])?;
+        Ok(self.load(at.plus(core::mem::offset_of!(ProcessInfo, priority) as u64)))
+    }
 
     /// Starts a child that plays `role` of the case `case`. It is granted what this process has.
     pub fn child(&self, case: &str, role: u64) -> Result<Handle, Not> {

@@ -111,6 +111,11 @@ clauses! {
     Fpu1 "FPU-1" 5 [Behaviour] "Each thread finds its own vector state, across preemption." ; by "user code"
     Fpu2 "FPU-2" 5 [Behaviour] "No thread finds another's." ; by "isolation"
     Fpu3 "FPU-3" 0 [Image] "The kernel image holds no vector instruction outside the save and restore files." ; by "FPU-1"
+    Cap1 "CAP-1" 5 [Behaviour Model] "A handle allows what its rights say, and a copy has no right that its original has not." ; by "isolation"
+    Cap2 "CAP-2" 5 [Behaviour Model] "When a revocation returns, everything derived from its root is gone, in every process, and nothing else is." ; by "whoever lends"
+    Cap3 "CAP-3" 5 [Behaviour Model] "A moved handle is as derived as before; what was derived from a closed one is its origin's." ; by "CAP-2"
+    Cap4 "CAP-4" 7 [Model] "A revocation ends, whatever is derived from what it has not reached yet." ; by "whoever revokes"
+    Cap5 "CAP-5" 7 [Model] "A revocation keeps interrupts off, and any lock, for no longer than a few deletions take." ; by "latency of every CPU"
     Hv1 "HV-1" 9 [Behaviour] "Features are detected, never assumed; without the optional ones everything still works." ; by "portability"
     Hv2 "HV-2" 9 [Behaviour] "The hypervisor is asked as its specification says, and its refusals are handled." ; by "portability"
 }

@@ -38,7 +38,7 @@ mutants! {
     M3 "m3" Bar1 "Full barriers order all but a store before a load: `lwsync`." by [
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
-        Case(Ppc64le, "bar_1_store_buffering_in_the_kernel")];
+        Stream(Ppc64le, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("ret_2_sync_core_against_a_switch"),
@@ -265,7 +265,6 @@ mutants! {
         Host("kernel", "ret_2_a_sibling_that_goes_before")];
     M15 "m15" Ret2 "Only the exits of system calls settle what is owed." by [
         Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
-        Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
         Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
@@ -303,7 +302,8 @@ mutants! {
         Case(Both, "mig_2_an_idle_cpu_takes_from_a_stuck_one"),
         Host("kernel", "mig_2_an_idle_cpu_takes_from_a_stuck_one")];
     M44 "m44" Bar1 "A full barrier keeps only the compiler from reordering." by [
-        Case(Both, "bar_1_store_buffering_in_the_kernel")];
+        Case(X86_64, "bar_1_store_buffering_in_the_kernel"),
+        Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     SuccessForUnknown "membarrier-unknown-succeeds" Bar2 "membarrier answers a command that does not exist with success." by [
         Case(Both, "bar_2_errors_are_those_of_linux"),
         Host("kernel", "bar_2_errors_are_those_of_linux")];
@@ -355,4 +355,19 @@ mutants! {
         Loom("ret_2_sync_core_against_a_switch")];
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")];
+    CopyAddsRights "copy-adds-rights" Cap1 "A copy has the rights that were asked for." by [
+        Case(Both, "cap_1_a_copy_is_never_more"),
+        Host("kernel", "cap_1_rights_only_shrink")];
+    GrantsAreOriginals "grants-are-originals" Cap2 "What a process is given by another counts as derived from nothing." by [
+        Case(Both, "cap_2_a_revocation_reaches_every_process"),
+        Host("kernel", "cap_2_a_revocation_reaches_what_was_derived_and_nothing_else")];
+    MovedIsOriginal "moved-is-original" Cap3 "A moved handle counts as derived from nothing." by [
+        Case(Both, "cap_3_moved_and_left"),
+        Host("kernel", "cap_2_cap_3_the_brackets_are_a_tree")];
+    CopiesForFree "copies-for-free" Cap4 "Who derives while a revocation is under way does nothing for it." by [
+        Host("kernel", "cap_4_a_raced_revocation_ends")]
+        unseen "on a machine it is up to the timing which of the two is faster";
+    RevokedAtOnce "revoked-at-once" Cap5 "A revocation is one slice." by [
+        Host("kernel", "cap_5_a_revocation_comes_in_slices")]
+        unseen "programs see time, not how long interrupts were off";
 }

@@ -142,7 +142,8 @@ numbers! {
     /// [`MAX_PUBLISH`](crate::MAX_PUBLISH) bytes; the caller calls again for the rest. Errors:
     /// `BadArgument` (too long), `BadAddress` (not wholly mapped).
     CodePublish = 26,
-    /// `cpus(machine [READ]) -> set` of the CPUs that are on. Bit n is CPU n.
+    /// `cpus(machine [READ], which) -> set` of CPUs. Bit n is CPU n; `which` is a [`CpusThat`]
+    /// number. Errors: `BadArgument`.
     Cpus = 27,
     /// `cpu_power(machine [MANAGE], cpu, 0 or 1)`. Turns a CPU off or on, and returns when it is.
     /// What was queued there moves elsewhere. CPU 0 stays on. Errors: `BadArgument` (no such CPU,
@@ -264,6 +265,15 @@ numbers! {
     Read = 1,
     ReadWrite = 2,
     ReadExecute = 3,
+}
+
+numbers! {
+    /// Which CPUs a set is of.
+    CpusThat:
+    /// Those that run.
+    AreOn = 0,
+    /// All of the machine, whether they run, were turned off or have not come up yet.
+    Exist = 1,
 }
 
 /// An index into the caller's capability table. 0 is never valid.

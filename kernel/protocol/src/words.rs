@@ -309,7 +309,6 @@ impl Words {
         shared: &Shared,
     ) -> bool {
         let new_here = !mutant::is(Mutant::M23) && shared.join(cpu, to);
-        cpu.event(Kind::SwitchBegin, from.map_or(0, ContextId::get), to.get());
         if mutant::is(Mutant::M24) {
             cpu.full_barrier(Site::EnterUserMm);
         }
@@ -317,6 +316,7 @@ impl Words {
             true => Loaded::Active(to),
             false => Loaded::Switching { from, to },
         });
+        cpu.event(Kind::SwitchBegin, from.map_or(0, ContextId::get), to.get());
         if !mutant::is(Mutant::M24) {
             cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
         }
@@ -331,7 +331,6 @@ impl Words {
         cpu.full_barrier(Site::LeaveUserMm);
         cpu.event(Kind::Current, to.get(), 0);
         self.set_current_mm(Some(to), registrations);
-        cpu.event(Kind::SwitchBegin, from.0 & ID_MASK, to.get());
         // Relaxed: the barrier (d) lies between the end of the last switch and this. Pairs with the
         // acquire in `loaded_through`. `CTX-5`
         self.loading.store(to.get(), Ordering::Relaxed);
@@ -339,6 +338,7 @@ impl Words {
         // Release: who sees the switch also finds its target. Pairs with the acquire in
         // `loaded_through`. `CTX-5`
         self.loaded.store(switching, Ordering::Release);
+        cpu.event(Kind::SwitchBegin, from.0 & ID_MASK, to.get());
         cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
     }
 

@@ -38,6 +38,7 @@ use super::{Capability, Object, Table};
 use crate::cpu::Cpu;
 use crate::sync::{Guard, Leaf};
 use abi::{Error, Handle};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::Smp;
 use arch_current::Current;
 use core::cell::Cell;
@@ -296,7 +297,7 @@ impl Revocation {
                 Err(error) => return Poll::Ready(Err(error)),
             },
         };
-        trees.help(cpu, id, SLICE);
+        trees.help(cpu, id, if mutant::is(Mutant::RevokedAtOnce) { usize::MAX } else { SLICE });
         match trees.lock(id).active {
             Some(active) if active.number == number => Poll::Pending,
             _ => Poll::Ready(Ok(0)),

@@ -24,6 +24,7 @@ use crate::object::Ref;
 use crate::process::Process;
 use crate::thread::Thread;
 use abi::{Error, Kind, Rights};
+use arch_contract::mutant::{self, Mutant};
 
 /// What a capability names. Objects of which the machine has one are named by their kind.
 #[derive(Clone)]
@@ -99,7 +100,8 @@ impl Capability {
             _ if self.badge == 0 && self.object.takes_badge() => badge,
             _ => return Err(Error::BadArgument),
         };
-        Ok(Self { object: self.object.clone(), rights: self.rights & rights, badge })
+        let rights = if mutant::is(Mutant::CopyAddsRights) { rights } else { self.rights & rights };
+        Ok(Self { object: self.object.clone(), rights, badge })
     }
 
     /// It is put into a slot. An object that has to know when no capability names it any more, though

@@ -19,6 +19,7 @@ use crate::object::Ref;
 use crate::sync::{Guard, Lock};
 use abi::{Error, Handle, Rights, TABLE_SLOTS};
 use arch_contract::addr::PAGE_SIZE;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_current::Current;
 use core::cell::UnsafeCell;
@@ -176,7 +177,7 @@ impl Table {
         (rights, badge): (Rights, u64),
         (to, at): (&Self, Where),
     ) -> Result<Handle, Error> {
-        let mut toll = TOLL;
+        let mut toll = if mutant::is(Mutant::CopiesForFree) { 0 } else { TOLL };
         loop {
             let mut pair = Pair::lock(cpu, self, to);
             let (parent, capability) = pair.source.find(handle)?;
@@ -196,7 +197,11 @@ impl Table {
             derived.enter();
             let mut tree = cpu.kernel.trees.lock(id);
             let (slot, handle) = slots.fill(slot, derived);
-            tree.graft(slot, parent);
+            if mutant::is(Mutant::GrantsAreOriginals) && !ptr::eq(self, to) {
+                tree.plant(slot);
+            } else {
+                tree.graft(slot, parent);
+            }
             return Ok(handle);
         }
     }
@@ -211,7 +216,12 @@ impl Table {
         let mut tree = cpu.kernel.trees.lock(id);
         let capability = pair.source.vacate(from);
         let (slot, handle) = pair.target().fill(slot, capability);
-        tree.replace(from, slot);
+        if mutant::is(Mutant::MovedIsOriginal) {
+            tree.cut(from);
+            tree.plant(slot);
+        } else {
+            tree.replace(from, slot);
+        }
         Ok(handle)
     }
 
@@ -327,7 +337,7 @@ impl Slots {
             self.grow(table).map_err(|NoMemory| Error::NoMemory)?;
         }
         self.unused = index + 1;
-        if self.unused as usize % LEAF_SLOTS == 0 {
+        if (self.unused as usize).is_multiple_of(LEAF_SLOTS) {
             self.unused += 1;
         }
         Ok(index)

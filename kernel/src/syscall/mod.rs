@@ -135,7 +135,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::Membarrier => return outcome(membarrier::call(cpu, args, irq)),
         Call::RseqRegister => rseq::register(cpu, &caller.thread, args[0]).map(|()| 0),
         Call::CodePublish => memory::publish(&caller, args),
-        Call::Cpus => process::machine(&caller, args[0], Rights::READ).map(|()| cpu.kernel.online().0),
+        Call::Cpus => process::cpus(&caller, args),
         Call::CpuPower => {
             return outcome(process::machine(&caller, args[0], Rights::MANAGE).map(|()| match args[2] {
                 0 => hotplug::turn_off(cpu, args[1], irq),

@@ -15,7 +15,8 @@ use crate::sched::{
 use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::{
-    Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights, SpawnRequest,
+    CpusThat, Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights,
+    SpawnRequest,
 };
 use arch_contract::mutant::{self, Mutant};
 use arrayvec::ArrayVec;
@@ -205,6 +206,16 @@ pub(super) fn machine(caller: &Caller<'_>, handle: u64, rights: Rights) -> Resul
         Object::Machine => Ok(()),
         _ => Err(Error::WrongObject),
     }
+}
+
+pub(super) fn cpus(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    machine(caller, args[0], Rights::READ)?;
+    let kernel = caller.cpu.kernel;
+    let set = match CpusThat::from_number(args[1]).ok_or(Error::BadArgument)? {
+        CpusThat::AreOn => kernel.online(),
+        CpusThat::Exist => kernel.existing(),
+    };
+    Ok(set.0)
 }
 
 pub(super) fn power_off(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {

@@ -86,6 +86,10 @@ cases! {
     fpu_1_vectors_over_a_cpu_that_goes_off
     fpu_2_a_new_thread_finds_nobodys_vectors
     fpu_2_nothing_of_a_dead_process
+    cap_1_a_copy_is_never_more
+    cap_2_a_revocation_reaches_every_process
+    cap_3_moved_and_left
+    cap_4_copies_do_not_outrun_a_revocation
     hv_1_with_what_there_is
     hv_1_every_door
     hv_2_refusals

@@ -177,7 +177,8 @@ impl Fuzz {
                     _ => self.random.of(&[(0, 0), (abi::MIN_BUDGET, 1 << 20), (1 << 20, 1 << 20), (9, 10)]),
                 };
             }
-            Call::HandleCopy => args[1] = self.random.below(64),
+            Call::HandleCopy => (args[1], args[2]) = (self.random.below(64), self.random.of(&[0, 0, 0, 7])),
+            Call::HandleMove => args[1] = if self.random.one_in(2) { 0 } else { self.handle() },
             _ => {}
         }
         args
@@ -417,8 +418,11 @@ fn fuzz(seed: u64) {
         page,
         mapped: Vec::new(),
     };
-    // init's table is as large as it gets from here on, and so are its lists after a short round.
-    while fuzz.run.result(Call::HandleCopy, &[initial::CONSOLE.0.into(), 1]).is_ok() {}
+    // init's table is as large as it gets from here on, since each step fills one slot at most; and
+    // so are its lists after a short round.
+    for _ in 0..STEPS {
+        fuzz.run.result(Call::HandleCopy, &[initial::CONSOLE.0.into(), 1]).expect("a copy");
+    }
     fuzz.end();
     let mut used = None;
     for steps in [10, STEPS] {

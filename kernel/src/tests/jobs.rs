@@ -43,7 +43,7 @@ fn ended(run: &mut Run, child: u64, page: u64) -> bool {
 }
 
 /// init sleeps until nothing else can run.
-fn settle(run: &mut Run, init: User) {
+pub(super) fn settle(run: &mut Run, init: User) {
     let now = run.result(Call::ClockRead, &[TIMER]).expect("a clock");
     run.call(Call::SleepUntil, &[TIMER, now + 1_000]);
     assert_eq!(run.user(), init);

@@ -7,6 +7,7 @@
 
 mod barriers;
 mod calls;
+mod caps;
 mod conformance;
 mod context;
 mod explore;

@@ -3,7 +3,7 @@
 use crate::call::{plain, word};
 use crate::cpus::CpuSet;
 use crate::object::{Kind, Object};
-use abi::{Call, Error, initial};
+use abi::{Call, CpusThat, Error, initial};
 
 /// The machine as an object.
 #[derive(Debug)]
@@ -33,7 +33,12 @@ impl Machine {
 
     /// The CPUs that are on. Needs `READ`.
     pub fn cpus(&self) -> Result<CpuSet, Error> {
-        plain(Call::Cpus, [word(self.handle())]).map(CpuSet)
+        plain(Call::Cpus, [word(self.handle()), CpusThat::AreOn as u64]).map(CpuSet)
+    }
+
+    /// The CPUs that the machine has, on or off. Needs `READ`.
+    pub fn all_cpus(&self) -> Result<CpuSet, Error> {
+        plain(Call::Cpus, [word(self.handle()), CpusThat::Exist as u64]).map(CpuSet)
     }
 
     /// Turns a CPU on or off, and returns when it is. Needs `MANAGE`. Errors: `BadArgument` (there

@@ -1,7 +1,8 @@
 //! Handles with the kind of their object as a type, closed when they are dropped.
 
-use crate::call::{plain, word};
-use abi::{Call, Error, Handle, Rights};
+use crate::call::{call, plain, word};
+use crate::process::Process;
+use abi::{Call, Error, Handle, HandleInfo, Rights};
 use core::marker::PhantomData;
 
 /// A kind of object. The kernel checks it at every call; the type only saves a program from
@@ -26,11 +27,34 @@ impl<K: Kind> Object<K> {
         self.handle
     }
 
-    /// A second handle on the same object, with at most `rights`. Errors: `BadHandle`,
-    /// `TableFull`.
+    /// A second handle on the same object, with at most `rights`, derived from this one. Errors:
+    /// `BadHandle`, `TableFull`, `NoMemory`.
     pub fn copy(&self, rights: Rights) -> Result<Self, Error> {
         let value = plain(Call::HandleCopy, [word(self.handle), rights.bits().into(), 0])?;
         Ok(Self::from_handle(Handle(value as u32)))
+    }
+
+    /// Closes all handles that were derived from this one, in every process.
+    pub fn revoke(&self) -> Result<(), Error> {
+        plain(Call::HandleRevoke, [word(self.handle)]).map(|_| ())
+    }
+
+    /// Moves the handle into the table of `process`, and says what it is there. Errors: `TableFull`,
+    /// `NoMemory`, `Gone`; it is closed then.
+    pub fn give(self, process: &Process) -> Result<Handle, Error> {
+        let value = plain(Call::HandleMove, [word(self.handle), word(process.handle())])?;
+        // It names nothing here any more.
+        core::mem::forget(self);
+        Ok(Handle(value as u32))
+    }
+
+    /// What the kernel knows of the handle.
+    pub fn handle_info(&self) -> Result<HandleInfo, Error> {
+        let mut info = HandleInfo::default();
+        let arguments = [word(self.handle), (&raw mut info).addr() as u64, 0, 0, 0, 0];
+        // SAFETY: the kernel writes one `HandleInfo`, where there is one.
+        unsafe { call(Call::HandleInfo, arguments) }?;
+        Ok(info)
     }
 }
 

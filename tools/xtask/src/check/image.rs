@@ -162,7 +162,7 @@ pub fn code_sections<'a>(file: &ElfFile64<'a, Endianness>, name: &str) -> Result
 
 /// Vector and floating-point instructions come from the save and restore file and from nowhere
 /// else (`FPU-3`). Inlining moves them; the line table still knows where they were written.
-fn vector_instructions(
+pub fn vector_instructions(
     arch: Arch,
     name: &str,
     bytes: &[u8],

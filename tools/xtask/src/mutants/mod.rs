@@ -148,6 +148,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         for patch in arguments.patches()? {
             ui::line(format_args!("{patch}"));
         }
+        for arch in arguments.planted() {
+            ui::line(format_args!("{}", patched::planted(arch)));
+        }
         for Pair { row, probe } in &chosen {
             ui::line(format_args!("{} {} {probe}", row.id, row.clause.id()));
         }
@@ -155,8 +158,8 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     let whole = chosen.len() == all.len();
     let mut outcome = Outcome { killed: 0, bad: 0, seen: BTreeMap::new() };
-    let patches = arguments.patches()?;
-    if chosen.is_empty() && patches.is_empty() {
+    let (patches, planted) = (arguments.patches()?, arguments.planted());
+    if chosen.is_empty() && patches.is_empty() && planted.is_empty() {
         ui::error(&"no mutant has such an id, and no killer such a name; `--list` shows them");
         return Ok(ExitCode::FAILURE);
     }
@@ -179,7 +182,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         ui::line(format_args!("interrupted"));
         return Ok(ExitCode::from(crate::run::INTERRUPTED));
     }
-    outcome.patched(&patches, arguments.qemu.as_deref(), &stop)?;
+    outcome.patched(&patches, &planted, arguments.qemu.as_deref(), &stop)?;
     let stale = if whole { kills.beyond(&all.iter().map(Pair::names).collect()) } else { Vec::new() };
     if arguments.update {
         outcome.seen.iter().for_each(|((mutant, killer), how)| kills.add(mutant, killer, how));
@@ -216,6 +219,16 @@ impl Arguments {
         let filter = self.filter.as_ref();
         patches.retain(|patch| filter.is_none_or(|filter| glob::matches(filter, &patch.to_string())));
         Ok(patches)
+    }
+
+    /// The machines whose image with an instruction too many is wanted.
+    fn planted(&self) -> Vec<Arch> {
+        let wanted = |arch: &Arch| {
+            let named =
+                self.filter.as_ref().is_none_or(|filter| glob::matches(filter, &patched::planted(*arch)));
+            named && self.arch.has(Some(*arch))
+        };
+        Arch::ALL.into_iter().filter(wanted).collect()
     }
 }
 
@@ -285,11 +298,18 @@ impl Outcome {
         );
     }
 
-    /// Runs the images in which one instruction does nothing.
-    fn patched(&mut self, patches: &[Patch], qemu: Option<&Path>, stop: &AtomicBool) -> Result<()> {
+    /// Runs the images in which one instruction does nothing, and looks at those with one too many.
+    fn patched(
+        &mut self,
+        patches: &[Patch],
+        planted: &[Arch],
+        qemu: Option<&Path>,
+        stop: &AtomicBool,
+    ) -> Result<()> {
         for arch in Arch::ALL {
+            let planted = planted.contains(&arch);
             let patches: Vec<_> = patches.iter().filter(|patch| patch.arch == arch).collect();
-            if patches.is_empty() {
+            if patches.is_empty() && !planted {
                 continue;
             }
             let toolchain = Toolchain::find()?;
@@ -297,6 +317,9 @@ impl Outcome {
             let compared = image(Variant::default())?;
             let watched = image(Variant::default().for_testing())?;
             let oracle = Oracle::build(qemu::program(qemu, arch))?;
+            if planted {
+                self.noticed(&patched::planted(arch), compared.look_for_planted()?);
+            }
             let mut healthy = BTreeMap::new();
             for patch in patches {
                 if stop.load(Ordering::Relaxed) {
@@ -315,17 +338,21 @@ impl Outcome {
                         }
                     }
                 };
-                match finding {
-                    Finding::Red { how, .. } => {
-                        self.killed += 1;
-                        let killed = ui::on_stdout(Colour::Green, "killed");
-                        ui::line(format_args!("{killed} {patch}: {how}"));
-                    }
-                    other => self.complain(&format!("{patch} SURVIVED: {}", other.says())),
-                }
+                self.noticed(&patch.to_string(), finding);
             }
         }
         Ok(())
+    }
+
+    /// Counts what was found of an image that was changed.
+    fn noticed(&mut self, image: &str, finding: Finding) {
+        match finding {
+            Finding::Red { how, .. } => {
+                self.killed += 1;
+                ui::line(format_args!("{} {image}: {how}", ui::on_stdout(Colour::Green, "killed")));
+            }
+            other => self.complain(&format!("{image} SURVIVED: {}", other.says())),
+        }
     }
 
     fn judge(&mut self, pair: &Pair, finding: Finding, took: Duration, golden: Option<&Kills>, left: usize) {

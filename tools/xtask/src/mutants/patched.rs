@@ -4,11 +4,13 @@
 //! speak of. For each of them this makes an image in which it does nothing, wherever its function was
 //! inlined, from the linked kernel and without a build; and sees that it is noticed: by the rules for
 //! executed instructions where the ledger names a case, and else by the comparison of ledger and image.
+//!
+//! And for what an image must not hold, one in which such an instruction was planted.
 
 use super::probe::Finding;
 use crate::arch::Arch;
 use crate::build::Built;
-use crate::check::image::parse;
+use crate::check::image::{Place, parse, vector_instructions};
 use crate::check::ledger::{self, Found, Ledger, Row};
 use crate::error::{Context, Error, Result};
 use crate::executed::{self, Verdict};
@@ -18,6 +20,7 @@ use crate::sites::Site;
 use crate::symbols::{Frame, Names};
 use crate::test::conformance;
 use crate::toolchain::{read, root};
+use addr2line::Loader;
 use object::elf;
 use object::read::elf::ProgramHeader;
 use std::cell::RefCell;
@@ -61,6 +64,11 @@ pub fn all(arch: Arch) -> Result<Vec<Patch>> {
         }
     }
     Ok(patches)
+}
+
+/// The name of the image with an instruction that `FPU-3` forbids.
+pub fn planted(arch: Arch) -> String {
+    format!("{arch}/with/a vector instruction")
 }
 
 /// A linked kernel and its ledger.
@@ -126,6 +134,37 @@ impl Image {
             Some(complaint) => Finding::red("differs from its ledger", complaint),
             None => Finding::Green,
         })
+    }
+
+    /// Plants a vector instruction where the first one of the ledger stands that is long enough and
+    /// not in what saves and restores, and looks for it as `FPU-3` does.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn look_for_planted(&self) -> Result<Finding> {
+        let loader = Loader::new(&self.built.kernel).context(|| self.built.kernel.display().to_string())?;
+        let places = |at| Place::of(&loader, at);
+        let look = |bytes: &[u8]| vector_instructions(self.built.arch, "the image", bytes, &places);
+        if let Some(complaint) = look(&self.bytes)?.into_iter().next() {
+            return Ok(Finding::Unable(complaint));
+        }
+        let vector: &[u8] = match self.built.arch {
+            // fnop
+            Arch::X86_64 => &[0xd9, 0xd0],
+            // fmr 0, 0
+            Arch::Ppc64le => &0xfc00_0090u32.to_le_bytes(),
+        };
+        for site in self.found.of_rows.iter().flat_map(|all| all.values()).flatten() {
+            let Some(at) = offset(&self.bytes, site.at).filter(|_| site.bytes >= vector.len()) else {
+                continue;
+            };
+            let mut bytes = self.bytes.clone();
+            bytes[at..at + vector.len()].copy_from_slice(vector);
+            if let Some(complaint) = look(&bytes)?.into_iter().next() {
+                return Ok(Finding::red("is found", complaint));
+            }
+        }
+        Ok(Finding::Green)
     }
 
     /// Boots the image without the instruction of a patch, or whole, runs `case` and judges what was

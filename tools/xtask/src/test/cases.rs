@@ -112,6 +112,16 @@ impl Case {
         self.kernel = kernel;
         self
     }
+    /// The same on a kernel with this promise broken.
+    pub fn broken(mut self, mutant: &'static str) -> Self {
+        self.kernel = self.kernel.for_testing();
+        let adjust = self.adjust;
+        self.adjust = Box::new(move |machine| {
+            adjust(machine);
+            machine.options.push(format!("mutant={mutant}"));
+        });
+        self
+    }
     pub fn watched(
         mut self,
         judge: impl Fn(&Observed, &Names) -> Result<(), String> + Send + Sync + 'static,

@@ -41,6 +41,8 @@ fn name(arch: Arch, id: &str) -> String {
 pub struct Options {
     pub cpus: u32,
     pub threads: Threads,
+    /// What is broken.
+    pub mutant: Option<&'static str>,
     pub qemu: PathBuf,
     pub repeat: usize,
 }
@@ -91,6 +93,7 @@ fn guest(arch: Arch, ids: &[&str], options: &Options, stop: &AtomicBool) -> Resu
     machine.cpus = options.cpus;
     machine.threads = options.threads;
     machine.initrd = Some(built.initrd.clone());
+    machine.options.extend(options.mutant.map(|id| format!("mutant={id}")));
     let what = match options.repeat {
         1 => vec!["each".into()],
         many => vec!["repeat".into(), many.to_string()],

@@ -9,16 +9,22 @@ use crate::pictures;
 use crate::toolchain::{Toolchain, root};
 use crate::ui::Progress;
 use ::trace::swimlanes::FOLDER;
+use arch_contract::mutant::VARIABLE;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Runs them.
-pub fn run(wanted: &dyn Fn(&str) -> bool, stop: &AtomicBool, results: &mut Results) -> Result<()> {
-    built(Toolchain::host_cargo("test"), "the host tests", wanted, stop, results)?;
-    built(Toolchain::loom_tests(), "the loom tests", wanted, stop, results)
+/// Runs them, with a promise of the kernel broken or none.
+pub fn run(
+    wanted: &dyn Fn(&str) -> bool,
+    mutant: Option<&str>,
+    stop: &AtomicBool,
+    results: &mut Results,
+) -> Result<()> {
+    built(Toolchain::host_cargo("test"), "the host tests", wanted, mutant, stop, results)?;
+    built(Toolchain::loom_tests(), "the loom tests", wanted, mutant, stop, results)
 }
 
 /// Builds the tests of `cargo` and runs them.
@@ -26,6 +32,7 @@ fn built(
     mut cargo: Command,
     what: &str,
     wanted: &dyn Fn(&str) -> bool,
+    mutant: Option<&str>,
     stop: &AtomicBool,
     results: &mut Results,
 ) -> Result<()> {
@@ -43,7 +50,7 @@ fn built(
         }
         let Some(program) = artifact.executable else { continue };
         let folder = artifact.manifest_path.parent().map_or_else(root, |folder| folder.as_std_path().into());
-        program_cases(program.as_std_path(), &artifact.target.name, &folder, wanted, results)?;
+        program_cases(program.as_std_path(), &artifact.target.name, &folder, wanted, mutant, results)?;
     }
     Ok(())
 }
@@ -54,6 +61,7 @@ fn program_cases(
     name: &str,
     folder: &Path,
     wanted: &dyn Fn(&str) -> bool,
+    mutant: Option<&str>,
     results: &mut Results,
 ) -> Result<()> {
     let list = Command::new(program).args(["--list", "--format=terse"]).current_dir(folder).output();
@@ -75,6 +83,7 @@ fn program_cases(
     let mut child = command
         .current_dir(folder)
         .env(FOLDER, pictures::folder())
+        .envs(mutant.map(|id| (VARIABLE, id)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -83,6 +83,10 @@ pub struct Arguments {
     /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
+    /// Boot every guest, and run the host tests, with this promise of the kernel broken; what fails
+    /// has noticed. `tools/x mutants --list` has the ids.
+    #[arg(long, value_name = "ID", value_parser = mutant)]
+    mutant: Option<&'static str>,
     /// Run each case so many times; one that does not come out the same each time is flaky, and fails.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -94,13 +98,18 @@ pub struct Arguments {
     list: bool,
 }
 
+fn mutant(id: &str) -> std::result::Result<&'static str, &'static str> {
+    let row = arch_contract::mutant::ALL.iter().find(|row| row.id == id);
+    row.map(|row| row.id).ok_or("there is no such mutant: see `tools/x mutants --list`")
+}
+
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let stop = guest::stop_flag()?;
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|pattern| glob::matches(pattern, name));
     let mut results = report::Results::new(known::Known::read()?, arguments.repeat as usize);
     if arguments.arch.host() && !arguments.list {
         for _ in 0..arguments.repeat {
-            host::run(&wanted, &stop, &mut results)?;
+            host::run(&wanted, arguments.mutant, &stop, &mut results)?;
         }
     }
     for &arch in arguments.arch.machines() {
@@ -113,6 +122,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         if let Some(lifetime) = arguments.lifetime {
             rows.iter_mut().for_each(|case| case.kernel.lifetime = lifetime);
         }
+        if let Some(id) = arguments.mutant {
+            rows = rows.into_iter().map(|case| case.broken(id)).collect();
+        }
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));
             traced::wanted(arch, &wanted).iter().for_each(|probe| ui::line(format_args!("{probe}")));
@@ -124,6 +136,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         let options = conformance::Options {
             cpus: arguments.smp.unwrap_or(conformance::CPUS),
             threads: arguments.tcg,
+            mutant: arguments.mutant,
             qemu: qemu::program(arguments.qemu.as_deref(), arch),
             repeat: arguments.repeat as usize,
         };
@@ -132,7 +145,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         foreign::run(arch, &wanted, given, arguments.repeat, &stop, &mut results);
         let probes = traced::wanted(arch, &wanted);
         let repeat = arguments.repeat as usize;
-        traced::run(&probes, repeat, arguments.qemu.as_deref(), &stop, &mut results)?;
+        traced::run(&probes, repeat, arguments.mutant, arguments.qemu.as_deref(), &stop, &mut results)?;
         image::run(arch, &wanted, &mut results)?;
         if rows.is_empty() {
             continue;
@@ -152,7 +165,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     }
     let interrupted = stop.load(std::sync::atomic::Ordering::Relaxed);
     results.finish();
-    if arguments.filter.is_none() && !interrupted {
+    if arguments.filter.is_none() && arguments.mutant.is_none() && !interrupted {
         whole(arguments.arch, &mut results)?;
     }
     if let Some(folder) = &arguments.report {

@@ -31,6 +31,7 @@ pub fn wanted(arch: Arch, wanted: &dyn Fn(&str) -> bool) -> Vec<Probe> {
 pub fn run(
     probes: &[Probe],
     repeat: usize,
+    mutant: Option<&str>,
     given: Option<&Path>,
     stop: &AtomicBool,
     results: &mut Results,
@@ -44,7 +45,7 @@ pub fn run(
         AT_ONCE,
         &runs,
         stop,
-        |&probe| guests.run(probe, None, LIMIT, stop),
+        |&probe| guests.run(probe, mutant, LIMIT, stop),
         |probe, finding, took| {
             let verdict = match finding {
                 Ok(Finding::Green) => Verdict::Passed,

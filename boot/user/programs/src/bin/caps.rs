@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use user_rt::abi::{CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, KILL_STATUS, TABLE_SLOTS, initial};
+use user_rt::abi::{CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, KILL_STATUS, Kind, TABLE_SLOTS, initial};
 use user_rt::alloc::vec::Vec;
 use user_rt::call::raw;
 use user_rt::{
@@ -26,7 +26,8 @@ fn main(args: Args) -> u8 {
             return 2;
         }
     }
-    let failed = wrong_object() + rights() + closing() + table_full() + spawning() + ending();
+    let failed =
+        wrong_object() + rights() + closing() + table_full() + many_revoked() + spawning() + ending();
     println!("caps: {}", if failed == 0 { "ok" } else { "failed" });
     failed.min(1)
 }
@@ -126,6 +127,24 @@ fn table_full() -> u8 {
     check("filling the table", first.1, Error::TableFull)
         + check("filling it again", fill(), first)
         + check("having had room", first.0 > 200, true)
+}
+
+/// A hundred thousand copies, closed by one call, and again what is left of it.
+fn many_revoked() -> u8 {
+    const MANY: usize = 100_000;
+    let Ok(root) = CONSOLE.copy(Rights::WRITE) else { return 1 };
+    let copies: Result<Vec<_>, Error> = (0..MANY).map(|_| root.copy(Rights::WRITE)).collect();
+    let Ok(copies) = copies else { return check("making many", copies.err(), None) };
+    let used = || SELF.info().map_or(0, |info| info.memory);
+    let before = used();
+    let result = check("revoking them", root.revoke(), Ok(()))
+        + check("that takes memory", used() > before, false)
+        + check("the first", error(copies[0].write(b"x")), Some(Error::BadHandle))
+        + check("the last", error(copies[MANY - 1].write(b"x")), Some(Error::BadHandle))
+        + check("the root", root.handle_info().map(|info| info.kind), Ok(Kind::Console as u64));
+    // They are closed; their numbers may be somebody else's by now.
+    copies.into_iter().for_each(core::mem::forget);
+    result
 }
 
 fn spawning() -> u8 {

@@ -64,6 +64,10 @@ fn each(args: &Args, first: usize, times: u32) -> u8 {
         println!("conformance: cannot stay on CPU 0: {error:?}");
         return STATUS_FAILED;
     }
+    if let Err(error) = all_are_on() {
+        println!("conformance: cannot wait for the other CPUs: {error:?}");
+        return STATUS_FAILED;
+    }
     let [mut passed, mut failed, mut skipped, mut inconclusive] = [0u32; 4];
     let chosen = table::<User>().iter().filter(|case| all || named(case.id));
     for case in chosen.flat_map(|case| (0..times).map(move |_| case)) {
@@ -86,6 +90,20 @@ fn each(args: &Args, first: usize, times: u32) -> u8 {
     u8::from(failed != 0 || passed == 0)
 }
 
+/// The longest a look at something that changes by itself may be apart from the next.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until every CPU is on, as long as a case may take: they come when they come, and a case
+/// that began before would find too few.
+fn all_are_on() -> Result<(), Error> {
+    let all = MACHINE.all_cpus()?;
+    let last = TIMER.now()? + LIMIT;
+    while MACHINE.cpus()? != all && TIMER.now()? < last {
+        TIMER.sleep(LOOK)?;
+    }
+    Ok(())
+}
+
 /// Runs one case in a process of its own, and says what the case itself cannot: that it did not end
 /// as cases end.
 fn one(case: &Case<User>) -> u8 {
@@ -104,7 +122,6 @@ fn one(case: &Case<User>) -> u8 {
 
 /// Waits for its end, but not for ever.
 fn ends(process: &Process) -> Result<Option<user_rt::ExitReport>, Error> {
-    const LOOK: Duration = Duration::from_millis(5);
     let last = TIMER.now()? + LIMIT;
     while process.info()?.ended == 0 {
         if TIMER.now()? > last {

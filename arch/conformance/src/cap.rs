@@ -1,0 +1,105 @@
+//! `CAP`: a handle is worth what its rights say, and a revocation takes back what was derived.
+
+use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
+use crate::world::World;
+use crate::{Not, Os};
+use abi::{Error, Handle, Rights, initial};
+
+/// A copy of a copy has the rights that all of them name; what it may not do is refused. `CAP-1`
+pub fn cap_1_a_copy_is_never_more<O: Os>(world: &World<O>) -> Outcome {
+    let copy = |of, rights| world.copy(of, rights).or_fail("handle_copy");
+    let weak = copy(initial::TIMER, Rights::WAIT | Rights::MANAGE)?;
+    let again = copy(weak, Rights::all())?;
+    for handle in [weak, again] {
+        ensure_eq!(world.clock(handle), Err(Error::NoRight), "reading the clock without READ");
+    }
+    let read = copy(initial::TIMER, Rights::READ)?;
+    ensure!(world.clock(read).is_ok(), "a copy with READ reads the clock");
+    for handle in [weak, again, read] {
+        world.close(handle).or_fail("handle_close")?;
+        ensure_eq!(world.clock(handle), Err(Error::BadHandle), "a closed handle");
+    }
+    Ok(())
+}
+
+/// What was derived here and what a child was granted is gone when the call returns; the root and what
+/// was derived beside it are not. `CAP-2`
+pub fn cap_2_a_revocation_reaches_every_process<O: Os>(world: &World<O>) -> Outcome {
+    let copy = |of| world.copy(of, Rights::all()).or_fail("handle_copy");
+    let mine = copy(initial::TIMER)?;
+    let below = [copy(mine)?, copy(mine)?];
+    let deep = copy(below[0])?;
+    let machine = copy(initial::MACHINE)?;
+    world.revoke(mine).or_fail("handle_revoke")?;
+    for handle in [below[0], below[1], deep] {
+        ensure_eq!(world.clock(handle), Err(Error::BadHandle), "what was derived");
+    }
+    ensure!(world.clock(mine).is_ok(), "the root is there");
+    // The child has a timer of its own until all that was derived from this process's goes.
+    let child = world.child("cap_2_a_revocation_reaches_every_process", 0)?;
+    world.revoke(initial::TIMER).or_fail("handle_revoke")?;
+    ensure_eq!(world.clock(mine), Err(Error::BadHandle), "what was derived from the timer");
+    ensure!(world.clock(initial::TIMER).is_ok(), "the timer is there");
+    world.process_priority(child, abi::DEFAULT_PRIORITY - 1).or_fail("process_priority")?;
+    ensure_eq!(world.wait(child)?.status(), 0, "what the child found of its timer");
+    ensure!(world.close(machine).is_ok(), "a handle on something else is there");
+    Ok(())
+}
+
+/// Waits until its priority says that its timer was revoked.
+pub fn loses_its_timer<O: Os>(world: &World<O>, _: u64) -> u8 {
+    world.tell(world.flags().and_then(|()| {
+        world.wait_until(|world| world.own_priority() == Ok(abi::DEFAULT_PRIORITY - 1));
+        ensure_eq!(world.clock(initial::TIMER), Err(Error::BadHandle), "the timer of a child");
+        Ok(())
+    }))
+}
+
+/// A handle that is moved is as derived as before, and what was derived from a closed one is its
+/// origin's. `CAP-3`
+pub fn cap_3_moved_and_left<O: Os>(world: &World<O>) -> Outcome {
+    let copy = |of| world.copy(of, Rights::all()).or_fail("handle_copy");
+    let root = copy(initial::TIMER)?;
+    let between = copy(root)?;
+    let left = copy(between)?;
+    let moved = world.move_to_process(copy(root)?, Handle::NONE).or_fail("handle_move")?;
+    world.close(between).or_fail("handle_close")?;
+    ensure!(world.clock(left).is_ok() && world.clock(moved).is_ok(), "both are there");
+    world.revoke(root).or_fail("handle_revoke")?;
+    ensure_eq!(world.clock(left), Err(Error::BadHandle), "what a closed one left");
+    ensure_eq!(world.clock(moved), Err(Error::BadHandle), "what was moved");
+    world.close(root).or_fail("handle_close")
+}
+
+/// A thread copies its handle again and again and closes the old one, while another revokes what that
+/// was derived from. The revocation ends, and then the copier has nothing. `CAP-4`
+pub fn cap_4_copies_do_not_outrun_a_revocation<O: Os>(world: &World<O>) -> Outcome {
+    let rounds = if O::SIMULATED { 3 } else { 100 };
+    let others: u64 = world.others().map(|cpu| 1 << cpu).sum();
+    if others == 0 {
+        return Err(Not::Skipped("too few CPUs"));
+    }
+    world.flags()?;
+    world.move_to(0)?;
+    let root = world.copy(initial::TIMER, Rights::all()).or_fail("handle_copy")?;
+    for round in 1..=rounds {
+        let first = world.copy(root, Rights::all()).or_fail("handle_copy")?;
+        let copier = world.spawn(others, move |world| {
+            let mut mine = first;
+            world.store(world.flag(0), round);
+            while let Ok(next) = world.copy(mine, Rights::all()) {
+                // Gone already, if the revocation was faster.
+                let _ = world.close(mine);
+                mine = next;
+                world.os.pause();
+            }
+            world.store(world.flag(1), world.clock(mine).is_ok().into());
+        })?;
+        world.wait_for(world.flag(0), round);
+        world.revoke(root).or_fail("handle_revoke")?;
+        world.join(copier)?;
+        ensure_eq!(world.load(world.flag(1)), 0, "what the copier has after the revocation");
+    }
+    ensure!(world.clock(root).is_ok(), "the root is there");
+    world.close(root).or_fail("handle_close")
+}
