@@ -9,8 +9,6 @@ use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::sched;
-use crate::sched::ready::Runnable;
 use crate::syscall::{Map, Unmap};
 use crate::thread::Thread;
 use abi::Error;
@@ -47,24 +45,22 @@ impl Job {
     }
 
     /// It is done.
-    pub fn end(self, cpu: &Cpu) {
+    pub fn end(&self, cpu: &Cpu) {
         Process::end_job(&self.process, cpu);
     }
 }
 
-/// Does a slice of the job of `thread`, which was just taken out of a queue for it. Says what it has
-/// for this CPU: the job again, or the thread, whose call is done.
-pub fn slice(cpu: &'static Cpu, thread: Ref<Thread>, irq: &IrqsOff) -> Option<Runnable> {
-    // SAFETY: a thread that stands in a task is on no CPU, and the queue's entry was this CPU's to
-    // take: it alone has the job now.
+/// Does a slice of the job of `thread`, which is on no CPU, and was taken off this one or out of a queue
+/// of it for that. It is through when there is a result.
+#[inline]
+pub fn slice(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+    // SAFETY: by the caller's word this CPU alone has the thread, hence its job.
     let job = unsafe { thread.job().as_mut() };
-    let result = match job.as_mut().map(|job| job.slice(cpu, irq)) {
-        Some(Poll::Ready(result)) => result,
-        Some(Poll::Pending) => return Some(Runnable::Job(thread)),
-        None => unreachable!("a job without work"),
-    };
-    if let Some(job) = job.take() {
-        job.end(cpu);
+    let Some(at_work) = job else { unreachable!("a job without work") };
+    let poll = at_work.slice(cpu, irq);
+    if poll.is_ready() {
+        at_work.end(cpu);
+        *job = None;
     }
-    sched::complete_here(cpu, thread, result)
+    poll
 }

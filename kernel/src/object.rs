@@ -112,16 +112,27 @@ impl<T> Deref for Ref<T> {
 }
 
 impl<T> Drop for Ref<T> {
+    #[inline]
     fn drop(&mut self) {
         // Release: what this holder did with the object comes before it lets go. Pairs with the
         // acquire fence of whoever is last.
-        if self.inner().count.fetch_sub(1, Ordering::Release) != 1 {
-            return;
+        if self.inner().count.fetch_sub(1, Ordering::Release) == 1 {
+            // SAFETY: this was the last reference, and it is gone.
+            unsafe { self.destroy() };
         }
+    }
+}
+
+impl<T> Ref<T> {
+    /// # Safety
+    /// The count is 0, and this reference is not used again.
+    #[cold]
+    #[inline(never)]
+    unsafe fn destroy(&self) {
         // Acquire: what every other holder did comes before the object is destroyed.
         atomic::fence(Ordering::Acquire);
         let inner = self.inner.as_ptr();
-        // SAFETY: this was the last reference. The payer is moved out, since it has to outlive the
+        // SAFETY: nobody refers to it any more. The payer is moved out, since it has to outlive the
         // memory it pays for; the value is destroyed in place; nothing looks at either again.
         let (memory, payer) = unsafe {
             core::ptr::drop_in_place(&raw mut (*inner).value);

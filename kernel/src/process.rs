@@ -211,8 +211,12 @@ impl Process {
 
     /// Ends an operation that [`begin_job`](Self::begin_job) started.
     pub fn end_job(this: &Ref<Self>, cpu: &Cpu) {
-        this.life.lock(cpu).jobs -= 1;
-        Self::take_apart(this, cpu);
+        let mut life = this.life.lock(cpu);
+        life.jobs -= 1;
+        if life.ending.is_some() {
+            drop(life);
+            Self::take_apart(this, cpu);
+        }
     }
 
     /// Settles that it ends, and how: the first report stays. Its threads are doomed, the first of

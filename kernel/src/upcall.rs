@@ -12,6 +12,7 @@ use crate::mm::Machine;
 use crate::panic;
 use crate::sched;
 use crate::sched::quick::{self, Turn};
+use crate::sched::round_trip;
 use crate::syscall::{self, Outcome};
 use crate::thread::Frame;
 use crate::trace;
@@ -47,10 +48,10 @@ fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
 #[cold]
 #[inline(never)]
 fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    match quick::take_turns_with_vectors(cpu, &irq) {
+    match quick::take_turns_if_feasible(cpu, irq) {
         Turn::Next(resume) => resume,
-        Turn::Mine => back(cpu, frame, irq),
-        Turn::Unclear => {
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => {
             sched::yield_current(cpu);
             sched::leave(cpu, irq)
         }
@@ -67,7 +68,7 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
         Outcome::Off => return sched::leave(cpu, irq),
         Outcome::To(thread) => return sched::leave_to(cpu, thread, irq),
         Outcome::Message => return back_with(cpu, frame, Reload::Full, irq),
-        Outcome::Job(job) => return sched::leave_to_job(cpu, job, irq),
+        Outcome::Job => return round_trip::to_job(cpu, irq),
         Outcome::Pending(pending) => {
             sched::wait_pending(cpu, pending, &irq);
             return sched::leave(cpu, irq);
@@ -130,10 +131,10 @@ impl Upcalls<Current> for Upcall {
             NULL => Current::set_result(registers, 0, 0),
             YIELD => {
                 Current::set_result(registers, 0, 0);
-                match quick::take_turns(cpu, &irq) {
+                match quick::take_turns(cpu, irq) {
                     Turn::Next(resume) => return resume,
-                    Turn::Mine => {}
-                    Turn::Unclear => return take_turns_slowly(cpu, frame, irq),
+                    Turn::Mine(irq) => return back(cpu, frame, irq),
+                    Turn::Unclear(irq) => return take_turns_slowly(cpu, frame, irq),
                 }
             }
             MEMBARRIER => return membarrier(cpu, frame, irq),

@@ -215,7 +215,7 @@ impl Words {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_current_mm(&self, id: Option<ContextId>, registrations: Registrations) {
         let word = id.map_or(0, |id| id.get() | u64::from(registrations.0) << STATE_SHIFT);
         self.current_mm.store(word, Ordering::Relaxed);
@@ -234,7 +234,7 @@ impl Words {
         self.seen.store(generation, unless(Mutant::SeenRelaxed, Ordering::Release));
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_loaded(&self, loaded: Loaded) {
         let (state, id) = match loaded {
             Loaded::Kernel => (State::Kernel, None),

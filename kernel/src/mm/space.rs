@@ -27,7 +27,7 @@ use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::rendezvous::{self, Point};
-use crate::sync::Lock;
+use crate::sync::{Guard, Lock};
 use crate::trace;
 use abi::trace::Kind;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -37,6 +37,7 @@ use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
+use core::ops::Range;
 use protocol::shared::Shared;
 
 /// Why the space refused.
@@ -248,9 +249,27 @@ impl Space {
             return Err(SpaceError::Misaligned);
         }
         let (start, end) = user_range(at, len)?;
-        let mut guard = self.inner.lock(cpu);
+        let inner = self.inner.lock(cpu);
+        match inner.regions.first_in(start, end) {
+            None => Ok(Progress::Done),
+            Some(index) => self.release_from(cpu, inner, index, start..end, max_pages, irq),
+        }
+    }
+
+    /// As [`release`](Self::release) for `range`; `index` is the first region with a page in it. Out of
+    /// line: what it keeps on the stack is paid for where there is something to release.
+    #[inline(never)]
+    fn release_from(
+        &self,
+        cpu: &Cpu,
+        mut guard: Guard<'_, Inner>,
+        index: usize,
+        range: Range<VirtAddr>,
+        max_pages: u64,
+        irq: &IrqsOff,
+    ) -> Result<Progress, SpaceError> {
+        let (start, end) = (range.start, range.end);
         let inner = &mut *guard;
-        let Some(index) = inner.regions.first_in(start, end) else { return Ok(Progress::Done) };
         let index = inner.regions.split(index, start)?;
         let region = inner.regions[index];
         let (from, to) = (region.start, region.end().min(end));

@@ -268,9 +268,44 @@ pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
     }
 }
 
+/// As [`enter`], after a kernel task or idle: most often the space is still held, lazily.
+///
+/// # Safety
+/// As [`enter`].
+#[inline(always)]
+pub unsafe fn come_back(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
+    match cpu.words.own_loaded() {
+        Loaded::Lazy(id) if id == space.id() => resume(cpu, space, irq),
+        // SAFETY: the caller's obligation.
+        _ => unsafe { enter(cpu, space, irq) },
+    }
+}
+
+/// The last row but one of the table: this CPU holds `space` lazily, and a user of it comes next.
+#[inline(always)]
+fn resume(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
+    let (words, to, shared) = (&cpu.words, space.id(), space.shared());
+    let early = mutant::is(Mutant::M16).then(|| cpu.held.synced.compare(to, shared));
+    rendezvous::point(cpu, Point::Entering);
+    let registrations = shared.registrations();
+    words.claim(cpu, to, registrations);
+    words.resume(cpu, to);
+    if words.seen() < shared.flushes().generation() && !mutant::is(Mutant::M27) {
+        catch_up(cpu, irq);
+    }
+    if !mutant::is(Mutant::M8) {
+        rendezvous::point(cpu, Point::EpisodeEnds);
+        end_episode(cpu, space, to, Switched::NOTHING, irq);
+    }
+    settle(cpu, space, registrations, early);
+}
+
 /// # Safety
 /// As [`enter`].
 unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
+    if loaded == Loaded::Lazy(space.id()) {
+        return resume(cpu, space, irq);
+    }
     let words = &cpu.words;
     let to = space.id();
     let shared = space.shared();
@@ -284,19 +319,11 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         Loaded::Lazy(id) => (Some(id), Some(id)),
         Loaded::Kernel | Loaded::Switching { .. } => (None, None),
     };
-    let switched = if from == Some(to) {
-        words.resume(cpu, to);
-        if words.seen() < shared.flushes().generation() && !mutant::is(Mutant::M27) {
-            catch_up(cpu, irq);
-        }
-        Switched::NOTHING
-    } else {
-        let new_here = words.begin_switch(cpu, from, to, shared);
-        switching(cpu);
-        // SAFETY: the caller's obligation.
-        unsafe { load(cpu, space, from, new_here, irq) }
-    };
-    if let Some(left) = left.filter(|left| !(mutant::is(Mutant::M8) && *left == to)) {
+    let new_here = words.begin_switch(cpu, from, to, shared);
+    switching(cpu);
+    // SAFETY: the caller's obligation.
+    let switched = unsafe { load(cpu, space, from, new_here, irq) };
+    if let Some(left) = left {
         rendezvous::point(cpu, Point::EpisodeEnds);
         end_episode(cpu, space, left, switched, irq);
     }

@@ -24,17 +24,18 @@ pub mod priority;
 pub mod queue;
 pub mod quick;
 pub mod ready;
+pub mod round_trip;
 pub mod task;
 pub mod timers;
 pub mod waiting;
 
 pub use balance::{evacuate, open};
 pub use ending::{end_current, end_current_thread, kill};
-pub use waiting::{block_current, complete, complete_here, hand_to_task, wait_pending};
+pub use waiting::{block_current, complete, hand_to_task, wait_pending};
 
 use crate::cpu::{Cpu, Work};
 use crate::hotplug;
-use crate::job::{self, Job};
+use crate::job;
 use crate::object::Ref;
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
@@ -54,6 +55,7 @@ use arch_contract::time::{Nanos, Ticks, Time};
 use arch_contract::trap::Traps;
 use arch_contract::vector::Vector;
 use arch_current::Current;
+use core::task::Poll;
 
 /// How long a thread runs before another of its priority gets the CPU, in nanoseconds.
 pub const SLICE: u64 = 10_000_000;
@@ -66,37 +68,6 @@ pub const NEVER: Ticks = Ticks(u64::MAX);
 #[inline(never)]
 pub fn leave(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     leave_with(cpu, None, None, irq)
-}
-
-/// As [`leave`], for the current thread whose call is now the business of a kernel task. Where nothing
-/// as good is ready, and nothing else is to be looked at, the task is what comes next, and after it the
-/// thread: that needs no queue.
-pub fn leave_to_job(cpu: &'static Cpu, job: Job, mut irq: IrqsOff) -> Resume<Frame> {
-    let Some((thread, now)) = waiting::hand_to_job(cpu, job, &irq) else {
-        unreachable!("a call without a thread")
-    };
-    let alone = cpu.ready.lock().goes_first(thread.priority(), Place::Last);
-    if cpu.work() != Work::NONE || !alone {
-        return leave_with(cpu, Some((Runnable::Job(thread), Place::Last)), Some(now), irq);
-    }
-    let next = slice(cpu, Runnable::Job(thread), &irq);
-    let ended = Current::now(cpu.arch());
-    match next {
-        // In the queue of this CPU there is still nothing, or it would have been told.
-        Some(Runnable::Thread(thread)) if cpu.work() == Work::NONE => {
-            if let Some(thread) = choose(cpu, thread, ended, &irq)
-                && let Some(resume) = go(cpu, thread, &irq)
-            {
-                return resume;
-            }
-            leave(cpu, irq)
-        }
-        next => {
-            let back = next.map(|item| place_after(cpu, item, now, ended));
-            Current::window(cpu.arch(), &mut irq);
-            leave_with(cpu, back, Some(ended), irq)
-        }
-    }
 }
 
 /// As [`leave`], for `thread`, which no CPU has and which was woken by the one that left this CPU: it
@@ -143,7 +114,7 @@ fn leave_with(
                     back = match place {
                         Place::First => balance::hand_out(cpu, Runnable::Thread(thread)),
                         Place::Last => {
-                            thread.slice_left.store(0, Ordering::Relaxed);
+                            whole_slice(&thread);
                             Some(Runnable::Thread(thread))
                         }
                     }
@@ -232,7 +203,10 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
             }
             Slice::Done => None,
         },
-        Runnable::Job(thread) => job::slice(cpu, thread, irq),
+        Runnable::Job(thread) => match job::slice(cpu, &thread, irq) {
+            Poll::Ready(result) => waiting::complete_here(cpu, thread, result),
+            Poll::Pending => Some(Runnable::Job(thread)),
+        },
         Runnable::Closing(closing) => match closing.slice(cpu) {
             Slice::More => Some(Runnable::Closing(closing)),
             Slice::Done | Slice::Wait(_) => None,
@@ -456,15 +430,7 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Ticks, irq: &IrqsOff) -> Option<R
         return None;
     }
     thread.entry.set_last(cpu.number);
-    // What is left of its slice, or a new one. While it runs nothing is left over.
-    let ticks = match thread.slice_left.load(Ordering::Relaxed) {
-        0 => cpu.kernel.slice,
-        left => {
-            thread.slice_left.store(0, Ordering::Relaxed);
-            left
-        }
-    };
-    begin_slice(cpu, now, ticks);
+    take_slice(cpu, &thread, now);
     if thread.rseq.exists() {
         cpu.add_work(Work::RSEQ);
     }
@@ -497,11 +463,25 @@ fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     }
 }
 
-/// The next thread has the CPU from `now` on, for `ticks`.
+/// `thread` has the CPU from `now` on, for what is left of its slice, or a new one. While it runs
+/// nothing is left over.
 #[inline]
-fn begin_slice(cpu: &Cpu, now: Ticks, ticks: u64) {
+fn take_slice(cpu: &Cpu, thread: &Thread, now: Ticks) {
+    let ticks = match thread.slice_left.load(Ordering::Relaxed) {
+        0 => cpu.kernel.slice,
+        left => {
+            whole_slice(thread);
+            left
+        }
+    };
     cpu.chosen_at.set(now);
     cpu.slice_end.set(Ticks(now.0 + ticks));
+}
+
+/// When `thread` next has a CPU, it has it for a whole slice.
+#[inline]
+fn whole_slice(thread: &Thread) {
+    thread.slice_left.store(0, Ordering::Relaxed);
 }
 
 /// Counts the time since `thread`, which runs here, was last charged; says how much. The clock never

@@ -13,11 +13,11 @@
 //! late, and the long way sees to that when it fires. Armed it is: whoever put the first equal into
 //! this CPU's queue has it look, on the long way, which arms it, and it stays so while there is one.
 
-use super::{count_time, load_vectors, save_vectors};
+use super::{count_time, load_vectors, round_trip, save_vectors};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::context::{self, Rest, Serialized};
-use crate::sched::ready::NoTurn;
+use crate::sched::ready::{NoTurn, Runnable};
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Frame, Thread};
 use crate::trace;
@@ -34,54 +34,66 @@ pub enum Turn {
     /// Another thread has it.
     Next(Resume<Frame>),
     /// There is no other.
-    Mine,
+    Mine(IrqsOff),
     /// Nothing was done: the long way must be gone.
-    Unclear,
+    Unclear(IrqsOff),
 }
 
-/// What a turn sees to by itself.
-const EASY: Extras = Extras::NONE.with(Extra::Priority).with(Extra::Affinity);
+/// What a turn sees to by itself, where that costs least.
+const EASY: Extras = Extras::NONE.with(Extra::Priority);
+
+/// What it can see to.
+pub(super) const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
 
 /// The current thread of `cpu`, whose call is done, lets the next one of its priority run.
 #[inline(always)]
-pub fn take_turns(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
+pub fn take_turns(cpu: &'static Cpu, irq: IrqsOff) -> Turn {
     match turn(cpu, EASY, |_| {}) {
-        Ok(next) => run(cpu, next, irq),
-        Err(left) => left,
+        Ok((Runnable::Thread(next), _)) => Turn::Next(run(cpu, next, &irq)),
+        Ok((job, now)) => Turn::Next(round_trip::to_other(cpu, job, now, irq)),
+        Err(NoTurn::Alone) => Turn::Mine(irq),
+        Err(NoTurn::Unequal) => Turn::Unclear(irq),
     }
 }
 
-/// As [`take_turns`], where the threads may have vector registers.
-pub fn take_turns_with_vectors(cpu: &'static Cpu, irq: &IrqsOff) -> Turn {
-    match turn(cpu, EASY.with(Extra::Vectors), |current| save_vectors(cpu, current, irq)) {
-        Ok(next) => {
-            load_vectors(cpu, &next, irq);
-            run(cpu, next, irq)
+/// As [`take_turns`], where the threads may have vector registers, or be bound to CPUs.
+pub fn take_turns_if_feasible(cpu: &'static Cpu, irq: IrqsOff) -> Turn {
+    match turn(cpu, FEASIBLE, |current| save_vectors(cpu, current, &irq)) {
+        Ok((Runnable::Thread(next), _)) => {
+            load_vectors(cpu, &next, &irq);
+            Turn::Next(run(cpu, next, &irq))
         }
-        Err(left) => left,
+        Ok((job, now)) => Turn::Next(round_trip::to_other(cpu, job, now, irq)),
+        Err(NoTurn::Alone) => Turn::Mine(irq),
+        Err(NoTurn::Unequal) => Turn::Unclear(irq),
     }
 }
 
-/// Puts the current thread behind its equals and takes the first of them, if none of them has
-/// anything but what is `easy`. `save` is called before others can have the thread.
+/// Whether `next` need not be watched more closely than a thread with a whole slice: a rest of one may
+/// end before what the timer is armed for.
 #[inline(always)]
-fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Thread>, Turn> {
+pub(super) fn has_whole_slice(next: &Thread) -> bool {
+    next.slice_left.load(Ordering::Relaxed) == 0
+}
+
+/// Puts the current thread behind its equals and takes the first of them, if neither has anything but
+/// what is `easy`. That may be the job of a thread. `save` is called before others can have the current
+/// one. With the time.
+#[inline(always)]
+fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<(Runnable, Ticks), NoTurn> {
     if cpu.work() != Work::NONE || mutant::any() {
-        return Err(Turn::Unclear);
+        return Err(NoTurn::Unequal);
     }
-    let Some(current) = cpu.take_current() else { return Err(Turn::Unclear) };
+    let Some(current) = cpu.take_current() else { return Err(NoTurn::Unequal) };
     let now = Current::now(cpu.arch());
     let Some(mut queue) = cpu.ready.try_lock() else {
         cpu.set_current(current);
-        return Err(Turn::Unclear);
+        return Err(NoTurn::Unequal);
     };
     // Inside the lock, as in the long way: both threads stand on this CPU, before and after.
     let priority = current.priority();
-    let may = |current: &Thread, next: &Thread, extras: Extras| {
-        let may = extras.within(easy)
-            && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number))
-            // A rest of a slice may end before what the timer is armed for.
-            && next.slice_left.load(Ordering::Relaxed) == 0;
+    let may = |current: &Thread, next: &Thread| {
+        let may = has_whole_slice(next);
         if may {
             count_time(cpu, current, now);
             save(current);
@@ -89,24 +101,26 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<Ref<Threa
         may
     };
     // SAFETY: `current` was current here, hence in no queue, and only who has it puts it into one.
-    match unsafe { queue.turn(current, priority, may) } {
+    match unsafe { queue.turn(current, priority, easy, may) } {
         Ok(next) => {
             drop(queue);
-            next.entry.set_last(cpu.number);
-            cpu.slice_end.set(Ticks(now.0 + cpu.kernel.slice));
-            Ok(next)
+            if let Runnable::Thread(next) = &next {
+                next.entry.set_last(cpu.number);
+                cpu.slice_end.set(Ticks(now.0 + cpu.kernel.slice));
+            }
+            Ok((next, now))
         }
         Err((current, why)) => {
             drop(queue);
             cpu.set_current(current);
-            Err(if why == NoTurn::Alone { Turn::Mine } else { Turn::Unclear })
+            Err(why)
         }
     }
 }
 
 /// Has `next`, which was just taken, run.
 #[inline(always)]
-fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
+fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Resume<Frame> {
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
     // the teardown starts when its last thread has ended. What is left of it follows below.
     let entered = unsafe { context::enter_quickly(cpu, &next.process().space, irq) };
@@ -119,9 +133,9 @@ fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Turn {
                 trace::count(cpu, Counter::CoreSyncs);
             }
             let owed = serialized == Serialized::Owed;
-            Turn::Next(go(cpu, frame, if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No }, irq))
+            go(cpu, frame, if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No }, irq)
         }
-        Err(rest) => Turn::Next(enter_and_go(cpu, rest, irq)),
+        Err(rest) => enter_and_go(cpu, rest, irq),
     }
 }
 

@@ -33,10 +33,10 @@ pub type Priority = u8;
 pub enum Runnable {
     /// A user thread.
     Thread(Ref<Thread>),
-    /// A kernel task.
-    Task(Ref<Task>),
     /// The kernel task that does the work of a thread's call; its storage is part of the thread.
     Job(Ref<Thread>),
+    /// A kernel task.
+    Task(Ref<Task>),
     /// The kernel task that takes a process apart; its storage is part of the process.
     Teardown(Ref<Process>),
     /// The kernel task that wakes those who waited at an object that has ended.
@@ -246,7 +246,7 @@ pub enum Gate {
 pub enum NoTurn {
     /// Nothing as good is ready.
     Alone,
-    /// What is ready is better, or no such thread.
+    /// What is ready is better, or not easy.
     Unequal,
 }
 
@@ -376,26 +376,34 @@ impl RunQueue {
     }
 
     /// One turn among equals: puts `thread` last at `priority` and takes the first, if that is the
-    /// best that is ready, if it is a thread, and if `may` says so of `thread` and of that one, with
-    /// what is unusual about either.
+    /// best that is ready, if it is a thread or the job of one, if neither has anything but what is
+    /// `easy` and both may run here, and if `may` says so of `thread` and of that one.
     ///
     /// # Safety
-    /// As [`Queue::exchange`].
+    /// `thread` is in no queue, as for [`Queue::exchange`].
     #[inline(always)]
     pub unsafe fn turn(
         &mut self,
         thread: Ref<Thread>,
         priority: Priority,
-        may: impl FnOnce(&Thread, &Thread, Extras) -> bool,
-    ) -> Result<Ref<Thread>, (Ref<Thread>, NoTurn)> {
+        easy: Extras,
+        may: impl FnOnce(&Thread, &Thread) -> bool,
+    ) -> Result<Runnable, (Ref<Thread>, NoTurn)> {
         if self.best != Load::of(priority) {
             let why = if self.best < Load::of(priority) { NoTurn::Alone } else { NoTurn::Unequal };
             return Err((thread, why));
         }
         let may = |thread: &Runnable, first: &Runnable| {
-            let (Runnable::Thread(thread), Runnable::Thread(first)) = (thread, first) else { return false };
+            let (Runnable::Thread(thread), Runnable::Thread(first) | Runnable::Job(first)) = (thread, first)
+            else {
+                return false;
+            };
             let extras = thread.extras().or(first.extras());
-            if !may(thread, first, extras) {
+            if !extras.within(easy)
+                || extras.has(Extra::Affinity)
+                    && thread.affinity().and(first.affinity()).and(self.here).is_empty()
+                || !may(thread, first)
+            {
                 return false;
             }
             let spare = !extras.has(Extra::Affinity) || thread.affinity() != self.here;
@@ -408,11 +416,11 @@ impl RunQueue {
         };
         // SAFETY: there are 256 queues, always.
         let queue = unsafe { self.queues.get_unchecked_mut(priority as usize) };
-        // SAFETY: the caller's obligation.
+        // SAFETY: 1. the caller's obligation. 2. something is ready at `best`.
         match unsafe { queue.exchange(Runnable::Thread(thread), may) } {
-            Ok(Runnable::Thread(first)) => Ok(first),
+            Ok(first) => Ok(first),
             Err(Runnable::Thread(thread)) => Err((thread, NoTurn::Unequal)),
-            Ok(_) | Err(_) => unreachable!("both are threads"),
+            Err(_) => unreachable!("it is the thread"),
         }
     }
 

@@ -6,13 +6,11 @@
 
 use crate::cpu::Cpu;
 use crate::ipc;
-use crate::job::Job;
 use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::sched::ready::Runnable;
 use crate::sched::task::Task;
-use crate::sched::{ending, set_result, take_off};
-use crate::sync::Ordering;
+use crate::sched::{ending, set_result, take_off, whole_slice};
 use crate::thread::{Fate, Standing, Thread};
 use abi::Error;
 use arch_contract::irq::IrqsOff;
@@ -109,21 +107,18 @@ pub fn block_current(cpu: &Cpu, standing: Standing, irq: &IrqsOff) -> Option<Run
         return None;
     }
     take_off(cpu, &thread, irq);
-    thread.slice_left.store(0, Ordering::Relaxed);
+    whole_slice(&thread);
     // SAFETY: the thread was current here, so this CPU alone has its frame.
     Current::restart_syscall(unsafe { thread.frame().as_mut() });
     Some(Runnable::Thread(thread))
 }
 
-/// Takes the current thread off this CPU for the work of its call, `job`, which is ready now. With the
-/// time.
-pub(super) fn hand_to_job(cpu: &Cpu, job: Job, irq: &IrqsOff) -> Option<(Ref<Thread>, Ticks)> {
-    let thread = cpu.take_current()?;
-    let now = take_off(cpu, &thread, irq);
-    // SAFETY: the thread was current here, so this CPU alone has its job.
-    unsafe { *thread.job().as_mut() = Some(job) };
+/// `thread`, which was taken off this CPU, has a job that goes into a queue. That ends its slice, as a
+/// yield does: job and thread go behind their equals.
+pub(super) fn hand_to_job(thread: Ref<Thread>) -> Runnable {
+    whole_slice(&thread);
     thread.stand_in_task();
-    Some((thread, now))
+    Runnable::Job(thread)
 }
 
 /// Takes the current thread off this CPU and starts `task`, which does its call's work and ends the
@@ -138,7 +133,8 @@ pub fn hand_to_task(cpu: &'static Cpu, task: Ref<Task>, irq: &IrqsOff) {
 
 /// As [`complete`], on the CPU that the work was done on: if that is where the thread ran and may run,
 /// the caller gets it, for this CPU.
-pub fn complete_here(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) -> Option<Runnable> {
+#[inline]
+pub(super) fn complete_here(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) -> Option<Runnable> {
     let here = cpu.number;
     if thread.entry.last() != here || !thread.affinity().has(here) {
         complete(cpu, thread, result);

@@ -20,7 +20,6 @@ use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
 use crate::ipc::message::Kind;
-use crate::job::Job;
 use crate::kernel::Waiting;
 use crate::membarrier;
 use crate::object::Ref;
@@ -49,8 +48,8 @@ pub enum Outcome {
     Message,
     /// The thread is off the CPU, and this one, which no CPU has, goes on in its place.
     To(Ref<Thread>),
-    /// A kernel task goes on with it, and stores the result.
-    Job(Job),
+    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    Job,
 }
 
 /// Who calls.
