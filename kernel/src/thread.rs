@@ -121,6 +121,8 @@ pub enum Extra {
     Affinity = 32,
     /// It runs on the budget of another.
     Payer = 64,
+    /// A notification is bound to it.
+    Bound = 128,
 }
 
 /// A set of [`Extra`]s.
@@ -321,13 +323,18 @@ impl Thread {
 
     /// Ends its wait for a reply, if it still is the one with this number: then the caller has it, and it
     /// stands as if a kernel task worked for it.
-    #[inline]
     pub(crate) fn claim(&self, number: u64) -> bool {
+        self.claim_as(number, Standing::InTask)
+    }
+
+    /// As [`claim`](Self::claim); it stands there then.
+    #[inline(always)]
+    pub(crate) fn claim_as(&self, number: u64, standing: Standing) -> bool {
         let mut now = self.standing.lock();
         let is_it = matches!(*now, Standing::Awaiting(at) if at == number);
         if is_it {
-            // Nothing to drop in either.
-            core::mem::forget(core::mem::replace(&mut *now, Standing::InTask));
+            // Nothing to drop in what stood there.
+            core::mem::forget(core::mem::replace(&mut *now, standing));
         }
         is_it
     }

@@ -102,6 +102,13 @@ pub trait Traps: crate::Base {
     /// [`Reload::Full`](crate::ret::Reload::Full).
     fn set_message(frame: &mut Self::Frame, badge: u64, words: &Words);
 
+    /// Copies the first `count` message registers from one frame into another, and stores `badge`
+    /// there. As [`set_message`](Self::set_message).
+    fn copy_message(from: &Self::Frame, to: &mut Self::Frame, badge: u64, count: usize);
+
+    /// Stores `badge` alone. As [`set_message`](Self::set_message).
+    fn set_badge(frame: &mut Self::Frame, badge: u64);
+
     /// Puts the program counter back at the system-call instruction, so that the call is made
     /// again when the thread next runs. All argument registers are as they were at the call.
     fn restart_syscall(frame: &mut Self::Frame);

@@ -74,6 +74,15 @@ impl Traps for Model {
         (frame.badge, frame.words) = (badge, *words);
     }
 
+    fn copy_message(from: &Frame, to: &mut Frame, badge: u64, count: usize) {
+        to.badge = badge;
+        to.words[..count].copy_from_slice(&from.words[..count]);
+    }
+
+    fn set_badge(frame: &mut Frame, badge: u64) {
+        frame.badge = badge;
+    }
+
     fn restart_syscall(frame: &mut Frame) {
         frame.pc -= CALL_BYTES;
     }

@@ -93,6 +93,25 @@ impl Traps for Ppc64le {
         frame.gpr[15..15 + MESSAGE_WORDS].copy_from_slice(words);
     }
 
+    #[inline(always)]
+    fn copy_message(from: &Frame, to: &mut Frame, badge: u64, count: usize) {
+        to.gpr[14] = badge;
+        macro_rules! copy {
+            ($($index:literal)*) => {
+                $(if count == $index {
+                    return;
+                }
+                to.gpr[15 + $index] = from.gpr[15 + $index];)*
+            };
+        }
+        copy!(0 1 2 3 4 5 6 7);
+    }
+
+    #[inline(always)]
+    fn set_badge(frame: &mut Frame, badge: u64) {
+        frame.gpr[14] = badge;
+    }
+
     fn restart_syscall(frame: &mut Frame) {
         // Both `sc` and `scv` leave the address of the next instruction, and are 4 bytes long.
         frame.pc = frame.pc.wrapping_sub(4);

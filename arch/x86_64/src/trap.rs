@@ -163,6 +163,25 @@ impl Traps for X86_64 {
         [frame.r10, frame.r8, frame.r9, frame.r12, frame.r13, frame.r14, frame.r15, frame.rbx] = *words;
     }
 
+    #[inline(always)]
+    fn copy_message(from: &Frame, to: &mut Frame, badge: u64, count: usize) {
+        to.rsi = badge;
+        macro_rules! copy {
+            ($($index:literal $register:ident)*) => {
+                $(if count == $index {
+                    return;
+                }
+                to.$register = from.$register;)*
+            };
+        }
+        copy!(0 r10 1 r8 2 r9 3 r12 4 r13 5 r14 6 r15 7 rbx);
+    }
+
+    #[inline(always)]
+    fn set_badge(frame: &mut Frame, badge: u64) {
+        frame.rsi = badge;
+    }
+
     fn restart_syscall(frame: &mut Frame) {
         /// Bytes of the `syscall` instruction.
         const SYSCALL: u64 = 2;

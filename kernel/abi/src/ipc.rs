@@ -1,8 +1,8 @@
 //! Messages: what calls on endpoints have in common.
 //!
 //! A message is a [`Tag`] and up to [`WORDS`] words, in registers. It goes from the sender's registers
-//! to the receiver's when both are there; nothing is buffered in between. Words beyond those that the
-//! tag counts are zero at the receiver.
+//! to the receiver's when both are there; nothing is buffered in between. Message registers beyond those
+//! that the tag counts keep what the receiver had in them.
 //!
 //! # Capabilities
 //! The last registers of a message carry capabilities instead of words, as many as the tag says: the
@@ -66,6 +66,11 @@ impl Tag {
     }
     pub const fn is_notified(self) -> bool {
         self.0 & Self::NOTIFIED != 0
+    }
+    /// Whether it may be sent and carries no capabilities.
+    #[inline(always)]
+    pub const fn is_of_words(self) -> bool {
+        self.0 & 0xfff0 == 0 && self.words() <= WORDS
     }
     /// Whether it may be sent.
     pub const fn is_valid(self) -> bool {

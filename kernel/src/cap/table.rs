@@ -135,7 +135,8 @@ impl Table {
     }
 
     /// `None` if somebody holds it.
-    pub(super) fn try_lock(&self) -> Option<Guard<'_, Slots>> {
+    #[inline(always)]
+    pub fn try_lock(&self) -> Option<Guard<'_, Slots>> {
         self.slots.try_lock()
     }
 

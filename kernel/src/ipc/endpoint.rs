@@ -22,23 +22,23 @@ use arch_current::Current;
 
 /// Which side those who wait are on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Side {
+pub(super) enum Side {
     Senders,
     Receivers,
 }
 
 /// Whether an object can still be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
+pub(super) enum Life {
     Open,
     Ended,
 }
 
-struct State {
-    waiters: Waiters,
+pub(super) struct State {
+    pub(super) waiters: Waiters,
     /// Means nothing while nobody waits.
-    side: Side,
-    life: Life,
+    pub(super) side: Side,
+    pub(super) life: Life,
     /// Capabilities by which one can send, and by which one can receive.
     senders: u32,
     receivers: u32,
@@ -46,12 +46,18 @@ struct State {
 
 /// An endpoint.
 pub struct Endpoint {
-    state: Leaf<State>,
+    pub(super) state: Leaf<State>,
     /// For the kernel task that wakes those who wait when it has ended.
     pub(super) closing: Entry,
 }
 
 impl State {
+    /// The first who waits on `side`.
+    #[inline(always)]
+    pub(super) fn first(&self, side: Side) -> Option<&Ref<Thread>> {
+        if self.side == side { self.waiters.first() } else { None }
+    }
+
     /// Takes the first who waits on `side`.
     fn pop(&mut self, side: Side) -> Option<Ref<Thread>> {
         if self.side == side { self.waiters.pop() } else { None }
@@ -218,8 +224,7 @@ fn accept(cpu: &Cpu, sender: Ref<Thread>, receiver: &Ref<Thread>) {
 /// `client`, which is off this CPU and whose message `server` has, waits for the reply. This CPU has
 /// both; `client` it has no more when this returns.
 fn await_reply(cpu: &Cpu, client: Ref<Thread>, server: &Thread) {
-    let number = client.ipc.awaited.load(Ordering::Relaxed) + 1;
-    client.ipc.awaited.store(number, Ordering::Relaxed);
+    let number = client.ipc.next_wait();
     reply::serve(cpu, server, &client, number);
     if client.stand(Standing::Awaiting(number)) == Fate::Doomed {
         return ending::end_thread(cpu, &client);

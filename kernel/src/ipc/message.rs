@@ -37,13 +37,14 @@ pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64) {
     // SAFETY: the caller has both threads, which are two: one that sends does not receive.
     let (source, target) = unsafe { (from.frame().as_ref(), to.frame().as_mut()) };
     let tag = Tag(Current::syscall(source).args[2]);
-    let mut words = Current::message(source);
-    let first = WORDS - tag.capabilities();
-    words[tag.words()..first].fill(0);
-    for word in &mut words[first..] {
-        *word = send(cpu, from.process(), to.process(), *word).map_or(0, |handle| handle.0.into());
+    Current::copy_message(source, target, badge, tag.words());
+    if tag.capabilities() > 0 {
+        let (sent, mut words) = (Current::message(source), Current::message(target));
+        for at in WORDS - tag.capabilities()..WORDS {
+            words[at] = send(cpu, from.process(), to.process(), sent[at]).map_or(0, |handle| handle.0.into());
+        }
+        Current::set_message(target, badge, &words);
     }
-    Current::set_message(target, badge, &words);
     Current::set_result(target, 0, tag.0 | said);
 }
 
@@ -51,7 +52,7 @@ pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64) {
 pub fn deliver_bits(to: &Thread, bits: u64) {
     // SAFETY: the caller has the thread.
     let target = unsafe { to.frame().as_mut() };
-    Current::set_message(target, bits, &[0; WORDS]);
+    Current::set_badge(target, bits);
     Current::set_result(target, 0, Tag::NOTIFIED);
 }
 

@@ -21,6 +21,10 @@
 //! do, if its deadline has really passed; who ends the wait takes the alarm out ([`Alarm::cancel`])
 //! before it lets the thread go. Locks: a queue's, then that of timers or of a thread, all leaves.
 //!
+//! # The short way
+//! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
+//! long way would.
+//!
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a
 //! thread goes in and out in a number of steps logarithmic in those who wait. A call lends to one
@@ -31,6 +35,7 @@
 pub mod endpoint;
 pub mod message;
 pub mod notification;
+pub mod quick;
 pub mod reply;
 
 pub use endpoint::Endpoint;
@@ -83,6 +88,14 @@ impl State {
         }
     }
 
+    /// The number of the next wait for a reply.
+    #[inline(always)]
+    fn next_wait(&self) -> u64 {
+        let number = self.awaited.load(Ordering::Relaxed) + 1;
+        self.awaited.store(number, Ordering::Relaxed);
+        number
+    }
+
     /// On whose budget it runs, if not on its own.
     pub(crate) fn payer(&self) -> Option<Ref<Thread>> {
         self.payer.lock().clone()
@@ -112,7 +125,12 @@ impl Waiters {
     }
 
     fn is_empty(&self) -> bool {
-        self.heap.first().is_none()
+        self.first().is_none()
+    }
+
+    #[inline(always)]
+    fn first(&self) -> Option<&Ref<Thread>> {
+        self.heap.first().map(|waiter| &waiter.0)
     }
 
     /// Puts `thread`, which stands here, behind its equals.

@@ -11,7 +11,7 @@ use crate::object::Ref;
 use crate::sched::{self, ready::Entry};
 use crate::sync::{Leaf, Ordering};
 use crate::syscall::Outcome;
-use crate::thread::{Fate, Standing, Thread};
+use crate::thread::{Extra, Fate, Standing, Thread};
 use abi::{Error, Rights};
 use arch_contract::irq::IrqsOff;
 
@@ -109,6 +109,7 @@ impl Notification {
         state.bound = Some(thread.clone());
         drop(state);
         *thread.ipc.bound.lock() = Some(this.clone());
+        thread.add_extra(Extra::Bound);
         Ok(())
     }
 
@@ -163,6 +164,7 @@ pub(super) fn look_again(cpu: &Cpu, thread: &Thread) {
 
 /// Ends what [`Notification::bind`] did for `thread`, which calls or has ended.
 pub fn unbind(thread: &Thread) {
+    thread.drop_extra(Extra::Bound);
     let bound = thread.ipc.bound.lock().take();
     if let Some(bound) = bound {
         let thread = bound.state.lock().bound.take();

@@ -24,6 +24,18 @@ impl Caller {
         Self { thread, number }
     }
 
+    pub(super) fn thread(&self) -> &Ref<Thread> {
+        &self.thread
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn into_thread(self) -> Ref<Thread> {
+        self.thread
+    }
+
     /// Ends the wait by the message of `server`, which runs here. `Gone` if it has ended before. The
     /// caller of this lets the thread go.
     fn answer(self, cpu: &Cpu, server: &Thread) -> Result<Ref<Thread>, Error> {

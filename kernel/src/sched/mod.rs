@@ -440,7 +440,7 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Ticks, irq: &IrqsOff) -> Option<R
 
 /// Loads the vector registers of `thread`, which was just taken out of a queue, if it has any.
 #[inline]
-fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
+pub(crate) fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was in a queue, so this CPU alone has its frame now.
         let frame = unsafe { thread.frame().as_mut() };
@@ -452,7 +452,7 @@ fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
 
 /// Saves the vector registers of `thread`, which was current, if it has any.
 #[inline]
-fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
+pub(crate) fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     if let Some(area) = thread.vector_area()
         && !mutant::is(Mutant::VectorsNotSaved)
     {
@@ -487,7 +487,7 @@ fn whole_slice(thread: &Thread) {
 /// Counts the time since `thread`, which runs here, was last charged; says how much. The clock never
 /// goes back (`TIME-1`).
 #[inline]
-fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
+pub(crate) fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
     let ran = now.0 - cpu.chosen_at.replace(now).0;
     thread.ran(ran);
     ran
