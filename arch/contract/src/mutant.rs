@@ -68,8 +68,8 @@ pub enum Killer {
     Trace(On, &'static str),
     /// While this case runs in a guest, the executed instructions break a rule.
     Stream(On, &'static str),
-    /// A guest boots this program (of the archive) and the run ends otherwise than it should.
-    Program(On, &'static str),
+    /// This guest case of `tools/x test`, named without its machine, fails: `Row(Both, "crash-fault")`.
+    Row(On, &'static str),
     /// This test of this host package fails: `Host("kernel", "ctx_5_states_read_back")`.
     Host(&'static str, &'static str),
     /// This exhaustive run over the memory model of the language fails.

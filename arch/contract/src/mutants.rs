@@ -73,7 +73,8 @@ mutants! {
         Case(Both, "tlb_4_many_flushes_while_lazy"),
         Host("protocol", "tlb_4_a_gap_is_what_changed_or_everything")];
     M29 "m29" Ctx9 "A CPU that a teardown asks lets go of an mm that is active there." by [
-        Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")];
+        Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")]
+        unseen "a CPU that is asked while it runs the process: a window of some instructions on the way out";
     M30 "m30" Tlb3 "A flush does not wait for the CPUs it asked, so pages are freed before." by [
         Case(Both, "tlb_3_a_flush_waits_for_a_switch"),
         Host("kernel", "tlb_3_a_flush_waits_for_a_switch")];
@@ -93,12 +94,14 @@ mutants! {
         Case(Both, "tlb_2_the_cpu_that_unmaps"),
         Host("kernel", "tlb_2_the_cpu_that_unmaps")];
     HintIsBelieved "hint-is-believed" Ctx2 "A switch loads nothing if the caller says that it is loaded already." by [
-        Host("arch_model", "ctx_2_what_is_loaded_is_compared")];
+        Host("arch_model", "ctx_2_what_is_loaded_is_compared")]
+        unseen "the kernel's hint is never wrong: only a test gives a wrong one";
     SameNumberSameMm "same-number-same-mm" Ctx4 "A switch loads nothing if the number of what is loaded is that of what is wanted." by [
         Case(X86_64, "ctx_4_ids_are_reused"),
         Host("kernel", "ctx_4_ids_are_reused")];
     LeftIsFollowed "left-is-followed" Ctx10 "The end of a lazy episode looks up the mm that was left." by [
-        Host("kernel", "ctx_10_what_was_left_may_be_gone")];
+        Host("kernel", "ctx_10_what_was_left_may_be_gone")]
+        unseen "no port looks up what was left: it is broken in the simulated machine's";
     LocalFlushDoesNothing "local-flush-does-nothing" Tlb2 "A port's flush of some pages does nothing." by [
         Case(Both, "tlb_2_the_cpu_that_unmaps"),
         Host("kernel", "tlb_2_the_cpu_that_unmaps")];
@@ -114,72 +117,95 @@ mutants! {
         Case(Both, "tlb_3_a_cpu_in_the_switching_window"),
         Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
     SlotKeepsWhatWasThere "slot-keeps-what-was-there" Ctx4 "A per-CPU number goes to another mm, and what is cached under it stays." by [
-        Host("kernel", "ctx_4_ids_are_reused")];
+        Host("kernel", "ctx_4_ids_are_reused")]
+        unseen "per-CPU ids: TCG has no PCIDs";
     LeaveWhatWasLeft "leave-what-was-left" Ctx6 "A pass from one kernel task to the next leaves the mm once more." by [
         Case(Both, "ctx_6_kernel_tasks_in_a_row"),
         Host("kernel", "ctx_6_kernel_tasks_in_a_row")];
     NeverLazy "never-lazy" Ctx6 "No lazy episode begins when user code is left." by [
+        Case(Both, "ctx_7_kernel_tasks_reload_nothing"),
         Host("kernel", "ctx_7_idle_and_back_ends_the_episode_once")];
     DropSaidTooSoon "drop-said-too-soon" Ctx9 "A CPU says that it holds nothing before it has left the tables." by [
-        Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
+        Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")]
+        unseen "a window of some instructions between the store and the load";
     IdForTwo "id-for-two" Ctx11 "A hardware id is given to a second mm while the first lives." by [
         Case(Ppc64le, "ctx_4_ids_are_reused"),
         Host("kernel", "ctx_12_ids_roll_over")];
     TablesStayCached "tables-stay-cached" Tlb2 "A local flush leaves the way to freed tables cached." by [
-        Host("kernel", "tlb_3_tables_are_freed_while_lazy")];
+        Host("kernel", "tlb_3_tables_are_freed_while_lazy")]
+        unseen "TCG caches no way to a table";
     SeenTooSoon "seen-too-soon" Tlb3 "A CPU says that it has forgotten before it does." by [
-        Host("kernel", "tlb_3_forgotten_comes_before_it_is_said")];
+        Host("kernel", "tlb_3_forgotten_comes_before_it_is_said")]
+        unseen "a window of some instructions between the store and the flush";
     RewrittenNotes "rewritten-notes" Tlb4 "A note of the flush log that was rewritten is believed." by [
         Loom("tlb_4_a_note_is_read_whole_or_not_at_all"),
-        Host("protocol", "tlb_4_a_rewritten_note_is_everything")];
+        Host("protocol", "tlb_4_a_rewritten_note_is_everything")]
+        unseen "a reader between two stores of a writer";
     FlushAsksEveryone "flush-asks-everyone" Tlb3 "A flush interrupts every CPU that ever had the mm." by [
         Case(Both, "tlb_3_what_flushes_cost"),
         Host("kernel", "tlb_3_a_lazy_cpu_is_skipped_and_catches_up")];
     WaitersAreDeaf "waiters-are-deaf" Tlb5 "A CPU that waits for another serves nobody." by [
-        Host("kernel", "tlb_5_whoever_waits_serves")];
+        Host("kernel", "tlb_5_whoever_waits_serves")]
+        unseen "two CPUs that wait for each other at the same time: a script of two windows of some instructions";
     TeardownStorm "teardown-storm" Ctx9 "A teardown interrupts the CPUs that it waits for at every look." by [
-        Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")];
+        Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")]
+        unseen "as often as a looker looks, which depends on the host";
     InterruptBeforeRequest "interrupt-before-request" Smp1 "A CPU is interrupted before it can find what is asked of it." by [
-        Host("kernel", "smp_1_a_request_is_there_before_its_interrupt")];
+        Host("kernel", "smp_1_a_request_is_there_before_its_interrupt")]
+        unseen "an interrupt between two stores";
     InterruptStorm "interrupt-storm" Smp2 "Each request interrupts its target, though one is pending." by [
         Case(Both, "smp_2_requests_merge"),
         Host("kernel", "smp_2_requests_merge")];
     InterruptLost "interrupt-lost" Smp2 "No request interrupts its target." by [
+        Case(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "smp_2_a_thread_goes_where_nothing_runs")];
     NumberBeforeKinds "number-before-kinds" Smp2 "A request has its number before it can be found." by [
         Loom("smp_2_what_is_acknowledged_was_done"),
-        Host("protocol", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")];
+        Host("protocol", "smp_2_a_number_that_is_served_was_served_with_all_smaller_ones")]
+        unseen "a reader between two stores of a writer";
     DirtyCpus "dirty-cpus" Smp3 "A CPU that was off comes back with the translations it had." by [
-        Host("kernel", "smp_3_ids_are_reused_while_a_cpu_is_off")];
+        Host("kernel", "smp_3_ids_are_reused_while_a_cpu_is_off")]
+        unseen "a CPU that QEMU starts has nothing cached";
     WorkOfTheLastLife "work-of-the-last-life" Smp3 "A CPU that comes up does what it was asked before it went off." by [
-        Host("kernel", "smp_3_a_cpu_that_comes_up_stays")];
+        Host("kernel", "smp_3_a_cpu_that_comes_up_stays")]
+        unseen "a request between the last look of a CPU that goes off and its end";
     NoBarrierInFlush "flush-no-barrier" Tlb1 "A flusher reads the CPU set without a barrier after it raised the generation." by [
-        Loom("tlb_1_switch_against_flush")];
+        Loom("tlb_1_switch_against_flush")]
+        unseen "a missing barrier: TCG orders more, and the tables of the image see what is not there, not what is skipped";
     NoBarrierInRegistration "register-no-barrier" Bar2 "A registration samples CPUs without a barrier after it stored the bit." by [
-        Loom("bar_2_registration_against_switch")];
+        Loom("bar_2_registration_against_switch")]
+        unseen "a missing barrier, as flush-no-barrier";
     NoBarrierGoingOff "offline-no-barrier" Smp3 "A CPU that goes off looks for requests without a barrier after it said so." by [
-        Loom("smp_3_going_off_against_a_request")];
+        Loom("smp_3_going_off_against_a_request")]
+        unseen "a missing barrier, as flush-no-barrier";
     WindowBeforeHalt "window-before-halt" Time4 "Interrupts are let in between the last look and the halt." by [
         Case(Both, "time_4_a_wake_up_before_the_halt"), Host("kernel", "time_4_a_wake_up_before_the_halt")];
     ClearedAfterItsEntry "cleared-after-its-entry" Pte4 "A page is zeroed after its entry was written." by [
         Case(Both, "pte_4_contents_before_the_entry"), Host("kernel", "pte_4_contents_before_the_entry")];
     OverlapsNotMerged "boot-overlaps" Boot1 "Ranges of the memory map that overlap are not merged." by [
-        Host("arch_contract", "boot_1_normalize")];
+        Host("arch_contract", "boot_1_normalize")]
+        unseen "QEMU's memory maps have no overlaps";
     LastCpuForgotten "boot-last-cpu" Boot1 "The last CPU of the list is not started." by [
+        Row(Both, "threads"),
         Host("kernel", "boot_1_every_cpu_of_the_list_is_started")];
     HolesCutShort "boot-short-holes" Boot2 "What is cut out of the memory map leaves out its first partial page." by [
-        Host("arch_contract", "boot_2_reserve_cuts_whole_pages")];
+        Host("arch_contract", "boot_2_reserve_cuts_whole_pages")]
+        unseen "the map is read before the command line";
     AllIsRam "boot-all-is-ram" Boot2 "Reserved ranges of the firmware's map count as RAM." by [
-        Host("arch_x86_64", "boot_1_complete")];
+        Host("arch_x86_64", "boot_1_complete")]
+        unseen "the map is read before the command line";
     KeptStaysFree "boot-kept-is-free" Boot2 "Memory that the port keeps for itself stays in the free map." by [
-        Host("arch_ppc64le", "boot_2_kept_memory_is_not_free")];
+        Host("arch_ppc64le", "boot_2_kept_memory_is_not_free")]
+        unseen "the map is read before the command line";
     ArchiveIsFree "boot-archive-is-free" Boot3 "The memory of the boot archive is handed out as free." by [
         Case(Both, "boot_3_the_archive_outlives_the_memory"),
         Host("kernel", "boot_3_the_archive_outlives_the_memory")];
     NeededFeatureIgnored "boot-feature-ignored" Boot4 "A machine without a needed feature is not refused." by [
-        Host("arch_x86_64", "boot_4_the_first_that_is_missing_is_named")];
+        Host("arch_x86_64", "boot_4_the_first_that_is_missing_is_named")]
+        unseen "features are looked at before the command line is read";
     RefusalThatSucceeds "boot-refusal-succeeds" Boot5 "A refusal of boot input ends the run as a success." by [
-        Host("kernel", "boot_5_bad_input_is_refused")];
+        Host("kernel", "boot_5_bad_input_is_refused")]
+        unseen "the machine is off either way: the host reads the line before";
     RegistersNotReloaded "registers-not-reloaded" Trap1 "Another thread is entered with the registers that the last one left." by [
         Case(Both, "trap_1_registers_over_calls")];
     FlagsOfTheInterrupted "flags-of-the-interrupted" Trap1 "Flags, or condition registers, are lost over a trap." by [
@@ -189,6 +215,7 @@ mutants! {
     InterruptsInCalls "interrupts-in-calls" Trap3 "System calls begin with interrupts on for a moment." by [
         Case(Both, "trap_3_no_interrupt_inside_a_call")];
     FaultWithoutRegisters "fault-without-registers" Trap4 "The report of a kernel fault leaves out cause and registers." by [
+        Row(Both, "crash-fault"),
         Host("kernel", "trap_4_a_kernel_fault_says_why_and_ends_the_run")];
     NonMaskableNoted "non-maskable-noted" Trap5 "A non-maskable interrupt is noted like one of the timer's." by [
         Case(X86_64, "trap_5_a_non_maskable_interrupt")];
@@ -201,19 +228,23 @@ mutants! {
     SleepShort "sleep-short" Time2 "Sleeps end half a millisecond early." by [
         Case(Both, "time_2_no_sleep_is_short"), Host("kernel", "time_2_no_sleep_is_short")];
     DeadlineRoundedDown "deadline-rounded-down" Time2 "A deadline is rounded down to a tick." by [
-        Host("kernel", "time_2_a_deadline_is_the_first_tick_that_reads_it")];
+        Host("kernel", "time_2_a_deadline_is_the_first_tick_that_reads_it")]
+        unseen "less than a tick of the clock";
     PastDeadlineDropped "past-deadline-dropped" Time3 "A deadline that has passed when the timer is armed does not fire." by [
         Case(Both, "time_3_deadlines_that_pass_while_they_are_armed")];
     ReadOnlyIsWritable "read-only-is-writable" Pte1 "A page for reading is encoded as one for writing." by [
         Case(Both, "pte_3_pages_allow_what_they_should"), Host("arch_x86_64", "pte_1_round_trip"),
         Host("arch_ppc64le", "pte_1_round_trip"), Host("kernel", "pte_3_pages_allow_what_they_should")];
     AbsentIsNotZero "absent-is-not-zero" Pte2 "No page is encoded as something other than zero." by [
-        Host("arch_x86_64", "pte_2_zero_is_absent"), Host("arch_ppc64le", "pte_1_round_trip")];
+        Host("arch_x86_64", "pte_2_zero_is_absent"), Host("arch_ppc64le", "pte_1_round_trip")]
+        unseen "hardware asks for the present bit alone";
     WritableIsExecutable "writable-is-executable" Pte3 "A page for writing can be executed." by [
         Case(Both, "pte_3_pages_allow_what_they_should"), Host("arch_x86_64", "pte_3_write_xor_execute")];
     DirtyLost "dirty-lost" Pte5 "That a page was written is not read back from its entry." by [
-        Host("arch_x86_64", "pte_5_usage_survives"), Host("arch_ppc64le", "pte_1_round_trip")];
+        Host("arch_x86_64", "pte_5_usage_survives"), Host("arch_ppc64le", "pte_1_round_trip")]
+        unseen "no call tells a program which pages were written";
     WindowLeftOpen "window-left-open" Usr1 "A window on user memory is not closed." by [
+        Stream(X86_64, "bar_4_bar_5_a_round_trip_between_sample_and_start"),
         Host("kernel", "usr_2_pages_that_are_not_there")];
     FaultInAWindowIgnored "fault-in-a-window-ignored" Usr2 "A copy that faulted counts as done." by [
         Case(Both, "usr_2_pages_that_are_not_there"), Host("kernel", "usr_2_pages_that_are_not_there"),
@@ -231,7 +262,8 @@ mutants! {
     SerializeAssumed "serialize-assumed" Hv1 "The core serializes by an instruction that this CPU may not have." by [
         Case(X86_64, "hv_1_with_what_there_is")];
     RangeEndsEarly "range-ends-early" Hv2 "The hypervisor is asked to forget a page less than there are." by [
-        Host("arch_ppc64le", "hv_2_rpt_invalidate_of_a_range")];
+        Host("arch_ppc64le", "hv_2_rpt_invalidate_of_a_range")]
+        unseen "TCG lets the guest use tlbie: the hypervisor is not asked";
     TraceLies "trace-lies" Ret2 "A core serialization that is owed before user mode is recorded and not executed." by [
         Stream(X86_64, "ret_2_the_caller_too")];
     TraceLiesOfBarriers "trace-lies-barrier" Bar4 "Full barriers are recorded and not executed." by [
@@ -317,6 +349,7 @@ mutants! {
         Case(Both, "bar_2_the_query_mask_is_the_truth"),
         Host("kernel", "bar_2_the_query_mask_is_the_truth")];
     RegistrationSkipsSelf "register-not-here" Bar2 "A registration is told to all CPUs that run the process but the caller's own." by [
+        Case(Both, "bar_3_global_expedited_reaches_the_registered"),
         Host("kernel", "bar_3_global_expedited_reaches_the_registered")];
     AsksNobody "membarrier-is-a-fence" Bar3 "membarrier is a barrier of the caller's CPU alone." by [
         Case(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
@@ -329,28 +362,34 @@ mutants! {
         Host("kernel", "bar_3_a_sequence_is_started_over")];
     AcknowledgesFirst "handler-acknowledges-first" Bar6 "The handler acknowledges a request before its barrier." by [
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after"),
-        Host("kernel", "bar_6_the_barrier_comes_before_the_acknowledgement")];
+        Host("kernel", "bar_6_the_barrier_comes_before_the_acknowledgement")]
+        unseen "a reader between two instructions of the handler";
     HookOnlySometimes "return-without-hook" Ret1 "A call that goes straight back passes no return_to_user." by [
-        Host("kernel", "ret_1_every_call_passes_the_return_hook")];
+        Host("kernel", "ret_1_every_call_passes_the_return_hook")]
+        unseen "the hook is code of the same function: only the host counts its calls";
     LooksAgain "return-served-late" Ret3 "Requests are served after the last look at what is owed." by [
         Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
-        Host("kernel", "ret_3_nothing_is_served_after_the_last_look")];
+        Host("kernel", "ret_3_nothing_is_served_after_the_last_look")]
+        unseen "a request between the last look and the return instruction";
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     MovesUnsaved "moves-unsaved" Mig1 "A thread that must go elsewhere leaves its vector registers behind." by [
-        Program(Both, "migrate")];
+        Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];
     SeenRelaxed "seen-relaxed" Tlb3 "What a CPU did with old translations is not ordered before it says it forgot them." by [
-        Loom("tlb_3_the_last_use_comes_before_the_free")];
+        Loom("tlb_3_the_last_use_comes_before_the_free")]
+        unseen "an order of two accesses: TCG's CPUs store in order";
     LoadedRelaxed "loaded-relaxed" Ctx9 "What a CPU did with an mm is not ordered before it says it holds another." by [
-        Loom("ctx_9_the_last_walk_comes_before_the_free")];
+        Loom("ctx_9_the_last_walk_comes_before_the_free")]
+        unseen "an order of two accesses: TCG's CPUs store in order";
     GenerationRelaxed "generation-relaxed" Tlb4 "Who reads a TLB generation need not find what it was raised for." by [
-        Loom("tlb_4_a_generation_comes_with_its_note")];
+        Loom("tlb_4_a_generation_comes_with_its_note")]
+        unseen "an order of two accesses: TCG's CPUs load in order on this host";
     SyncGenerationRelaxed "sync-generation-relaxed" Ret2 "Who reads a sync generation need not find the new code." by [
         Loom("ret_2_sync_core_against_a_switch")];
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
@@ -370,4 +409,6 @@ mutants! {
     RevokedAtOnce "revoked-at-once" Cap5 "A revocation is one slice." by [
         Host("kernel", "cap_5_a_revocation_comes_in_slices")]
         unseen "programs see time, not how long interrupts were off";
+        Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")]
+        unseen "an order of two accesses: TCG's CPUs store in order";
 }

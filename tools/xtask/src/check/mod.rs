@@ -62,10 +62,6 @@ const CHECKS: &[Check] = &[
     ("licences", licences::check),
     ("image x86_64", || kernel_image(Arch::X86_64)),
     ("image ppc64le", || kernel_image(Arch::Ppc64le)),
-];
-
-/// Those that run only where `--only` names them.
-const ON_REQUEST: &[Check] = &[
     ("suite: clauses are tested and broken", suite::clauses_are_held),
     ("suite: mutants are used, killers exist", suite::mutants_are_held),
     ("suite: the catalogue is complete", suite::catalogue),
@@ -81,8 +77,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let mut skipped = 0;
     let mut passed = 0;
     let named = |name: &str| arguments.only.as_ref().is_some_and(|only| name.contains(only.as_str()));
-    let usual = CHECKS.iter().filter(|(name, _)| arguments.only.is_none() || named(name));
-    for (name, check) in usual.chain(ON_REQUEST.iter().filter(|(name, _)| named(name))) {
+    for (name, check) in CHECKS.iter().filter(|(name, _)| arguments.only.is_none() || named(name)) {
         let progress = ui::Progress::start(format!("checking {name}"));
         // One check that cannot run does not keep the others from running.
         let finding = check().unwrap_or_else(|error| Finding::Complaints(vec![error.to_string()]));

@@ -6,6 +6,7 @@ use super::{CHECKS, Finding, image, source};
 use crate::arch::Arch;
 use crate::error::Result;
 use crate::matrix::place;
+use crate::test;
 use arch_contract::clauses;
 use arch_contract::mutant::{ALL, Killer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,6 @@ struct Tree {
     asked: BTreeSet<String>,
     /// The names of the mutants in their table.
     variants: Vec<String>,
-    programs: BTreeSet<String>,
 }
 
 /// The table of mutants.
@@ -32,7 +32,6 @@ impl Tree {
             packages: BTreeMap::new(),
             asked: BTreeSet::new(),
             variants: Vec::new(),
-            programs: BTreeSet::new(),
         };
         source::each(&mut |file| tree.file(&file.path, &file.text))?;
         Ok(tree)
@@ -47,10 +46,7 @@ impl Tree {
             }
         } else if path == TABLE {
             self.variants.extend(text.lines().filter_map(variant).map(Into::into));
-        } else if let Some(stem) = name.strip_suffix(".rs") {
-            if folder.ends_with("src/bin") {
-                self.programs.insert(stem.into());
-            }
+        } else if name.ends_with(".rs") {
             self.asked.extend(asked(text).map(Into::into));
             for test in tests(text).chain(made(text)) {
                 self.tests.entry(test.into()).or_default().push(path.into());
@@ -153,6 +149,9 @@ pub fn clauses_are_held() -> Result<Finding> {
 /// Every killer exists, every mutant is asked for somewhere, and one that no machine shows says why.
 pub fn mutants_are_held() -> Result<Finding> {
     let tree = Tree::read()?;
+    let rows = Arch::ALL.into_iter().flat_map(test::rows);
+    let rows: BTreeSet<String> =
+        rows.filter_map(|case| Some(case.name.split_once('/')?.1.to_owned())).collect();
     let mut complaints = Vec::new();
     for row in ALL {
         for killer in row.killers {
@@ -160,10 +159,7 @@ pub fn mutants_are_held() -> Result<Finding> {
                 Killer::Case(_, id) | Killer::Trace(_, id) | Killer::Stream(_, id) => {
                     conformance::IDS.contains(id)
                 }
-                Killer::Program(_, name) => {
-                    let program = name.split_whitespace().next().unwrap_or(name);
-                    tree.programs.contains(program)
-                }
+                Killer::Row(_, name) => rows.contains(*name),
                 Killer::Host(package, test) => tree.has_test(Some(package), test),
                 Killer::Loom(test) | Killer::Schedules(test) => tree.has_test(None, test),
             };
@@ -252,13 +248,10 @@ mod tests {
             packages: BTreeMap::new(),
             asked: BTreeSet::new(),
             variants: Vec::new(),
-            programs: BTreeSet::new(),
         };
         tree.file("kernel/Cargo.toml", "[package]\nname = \"kernel\"\n");
         tree.file("kernel/src/tests/a.rs", "#[test]\nfn b() {}\n");
-        tree.file("boot/user/programs/src/bin/hello.rs", "");
         assert!(tree.has_test(Some("kernel"), "a::b") && tree.has_test(None, "b"));
         assert!(!tree.has_test(Some("kernel"), "c") && !tree.has_test(Some("other"), "b"));
-        assert!(tree.programs.contains("hello"));
     }
 }

@@ -10,9 +10,9 @@ use crate::oracle::Oracle;
 use crate::pictures;
 use crate::qemu::{self, Machine};
 use crate::run::describe;
-use crate::test::conformance;
 use crate::test::known::Platform;
 use crate::test::report::Verdict;
+use crate::test::{self, conformance, runner};
 use crate::toolchain::{Toolchain, root};
 use crate::trace::rules;
 use crate::variant::Variant;
@@ -55,6 +55,16 @@ impl Guests {
         Platform::of(&Machine::new(arch, Path::new("")), version)
     }
 
+    /// Runs a guest case of `tools/x test`, which has a limit of its own.
+    fn row(&self, arch: Arch, name: &str, mutant: Option<&str>, stop: &AtomicBool) -> Result<Finding> {
+        let full = format!("{arch}/{name}");
+        let case = test::rows(arch).into_iter().find(|case| case.name == full);
+        let case = case.ok_or_else(|| Error::new(format!("there is no guest case {full}")))?.broken(mutant);
+        let common = runner::Common::prepare(arch, self.qemu[&arch].clone(), std::slice::from_ref(&case))?;
+        let files = format!("{full}-{}", mutant.unwrap_or("none")).replace('/', "-");
+        runner::alone(&case, &common, &runner::folder()?.join(files), stop).map(of_row)
+    }
+
     /// Boots the machine of `probe` with this mutant, or none, and judges.
     ///
     /// # Errors
@@ -67,6 +77,9 @@ impl Guests {
         stop: &AtomicBool,
     ) -> Result<Finding> {
         let arch = probe.arch().ok_or_else(|| Error::new(format!("{probe} boots no machine")))?;
+        if let Probe::Row(_, name) = probe {
+            return self.row(arch, name, mutant, stop);
+        }
         let built = match self.built.get(&arch) {
             Some(Ok(built)) => built,
             Some(Err(error)) => return Err(Error::new(error.to_string())),
@@ -81,11 +94,10 @@ impl Guests {
             machine.options.push("trace=on".into());
         }
         machine.init_arguments = match probe {
-            Probe::Program(_, name) => vec![name.into()],
             Probe::Case(_, id) | Probe::Trace(_, id) | Probe::Stream(_, id) => {
                 vec!["conformance".into(), "each".into(), id.into()]
             }
-            Probe::Test(..) => Vec::new(),
+            Probe::Row(..) | Probe::Test(..) => Vec::new(),
         };
         if let Probe::Stream(_, id) = probe {
             let oracle = match self.oracles.get(&arch) {
@@ -111,6 +123,15 @@ impl Guests {
             Probe::Case(_, id) => case(id, &report),
             _ => ending(&report),
         })
+    }
+}
+
+/// What a guest case of `tools/x test` comes to with this mutant, or none.
+fn of_row(verdict: Verdict) -> Finding {
+    match verdict {
+        Verdict::Passed => Finding::Green,
+        Verdict::Failed(why) => Finding::red("fails", why),
+        other => Finding::Unable(format!("{other:?}")),
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Probe {
     Case(Arch, &'static str),
     Trace(Arch, &'static str),
     Stream(Arch, &'static str),
-    Program(Arch, &'static str),
+    Row(Arch, &'static str),
     Test(Suite, &'static str),
 }
 
@@ -37,7 +37,7 @@ impl Probe {
             Killer::Case(machines, id) => on(machines, &|arch| Self::Case(arch, id)),
             Killer::Trace(machines, id) => on(machines, &|arch| Self::Trace(arch, id)),
             Killer::Stream(machines, id) => on(machines, &|arch| Self::Stream(arch, id)),
-            Killer::Program(machines, name) => on(machines, &|arch| Self::Program(arch, name)),
+            Killer::Row(machines, name) => on(machines, &|arch| Self::Row(arch, name)),
             Killer::Host(package, test) => vec![Self::Test(Suite::Host(package), test)],
             Killer::Loom(test) => vec![Self::Test(Suite::Loom, test)],
             Killer::Schedules(test) => vec![Self::Test(Suite::Schedules, test)],
@@ -47,7 +47,7 @@ impl Probe {
     /// The machine it boots, if it does.
     pub fn arch(self) -> Option<Arch> {
         match self {
-            Self::Case(arch, _) | Self::Trace(arch, _) | Self::Stream(arch, _) | Self::Program(arch, _) => {
+            Self::Case(arch, _) | Self::Trace(arch, _) | Self::Stream(arch, _) | Self::Row(arch, _) => {
                 Some(arch)
             }
             Self::Test(..) => None,
@@ -61,7 +61,7 @@ impl fmt::Display for Probe {
             Self::Case(arch, id) => write!(f, "{arch}/conformance/{id}"),
             Self::Trace(arch, id) => write!(f, "{arch}/trace/{id}"),
             Self::Stream(arch, id) => write!(f, "{arch}/stream/{id}"),
-            Self::Program(arch, name) => write!(f, "{arch}/program/{name}"),
+            Self::Row(arch, name) => write!(f, "{arch}/{name}"),
             Self::Test(Suite::Host(package), test) => write!(f, "host/{package}/{test}"),
             Self::Test(Suite::Loom, test) => write!(f, "loom/{test}"),
             Self::Test(Suite::Schedules, test) => write!(f, "schedules/{test}"),

@@ -112,13 +112,13 @@ impl Case {
         self.kernel = kernel;
         self
     }
-    /// The same on a kernel with this promise broken.
-    pub fn broken(mut self, mutant: &'static str) -> Self {
+    /// The same on a kernel that has mutants, with this one.
+    pub fn broken(mut self, mutant: Option<&str>) -> Self {
         self.kernel = self.kernel.for_testing();
-        let adjust = self.adjust;
+        let (adjust, option) = (self.adjust, mutant.map(|id| format!("mutant={id}")));
         self.adjust = Box::new(move |machine| {
             adjust(machine);
-            machine.options.push(format!("mutant={mutant}"));
+            machine.options.extend(option.clone());
         });
         self
     }

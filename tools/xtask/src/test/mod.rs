@@ -9,7 +9,7 @@
 
 mod bad_boot;
 mod bad_elf;
-mod cases;
+pub mod cases;
 pub mod conformance;
 mod foreign;
 pub mod glob;
@@ -18,11 +18,12 @@ mod image;
 pub mod known;
 mod many;
 pub mod report;
-mod runner;
+pub mod runner;
 mod streams;
 mod traced;
 mod watched;
 
+use self::cases::Case;
 use crate::arch::Arch;
 use crate::error::Result;
 use crate::guest;
@@ -98,6 +99,12 @@ pub struct Arguments {
     list: bool,
 }
 
+/// The guest cases that are rows, of one machine.
+pub fn rows(arch: Arch) -> Vec<Case> {
+    let all = [cases::all, many::all, watched::all, streams::all, bad_boot::all];
+    all.into_iter().flat_map(|all| all(arch)).collect()
+}
+
 fn mutant(id: &str) -> std::result::Result<&'static str, &'static str> {
     let row = arch_contract::mutant::ALL.iter().find(|row| row.id == id);
     row.map(|row| row.id).ok_or("there is no such mutant: see `tools/x mutants --list`")
@@ -113,17 +120,13 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     for &arch in arguments.arch.machines() {
-        let mut rows = cases::all(arch);
-        rows.extend(many::all(arch));
-        rows.extend(watched::all(arch));
-        rows.extend(streams::all(arch));
-        rows.extend(bad_boot::all(arch));
+        let mut rows = rows(arch);
         rows.retain(|case| wanted(&case.name));
         if let Some(lifetime) = arguments.lifetime {
             rows.iter_mut().for_each(|case| case.kernel.lifetime = lifetime);
         }
-        if let Some(id) = arguments.mutant {
-            rows = rows.into_iter().map(|case| case.broken(id)).collect();
+        if arguments.mutant.is_some() {
+            rows = rows.into_iter().map(|case| case.broken(arguments.mutant)).collect();
         }
         if arguments.list {
             rows.iter().for_each(|case| ui::line(format_args!("{}", case.name)));

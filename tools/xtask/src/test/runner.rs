@@ -68,10 +68,16 @@ impl Common {
     }
 }
 
-/// Runs the cases of one machine; each one's line is printed as it ends.
-pub fn run(cases: Vec<Case>, common: Common, stop: &AtomicBool, results: &mut Results) -> Result<()> {
+/// Where cases put files of their own.
+pub fn folder() -> Result<PathBuf> {
     let folder = root().join("target/test-images");
     std::fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Runs the cases of one machine; each one's line is printed as it ends.
+pub fn run(cases: Vec<Case>, common: Common, stop: &AtomicBool, results: &mut Results) -> Result<()> {
+    let folder = folder()?;
     let runs: Vec<(usize, &Case)> =
         (0..common.repeat).flat_map(|run| cases.iter().map(move |case| (run, case))).collect();
     pool::each(
@@ -91,6 +97,11 @@ pub fn run(cases: Vec<Case>, common: Common, stop: &AtomicBool, results: &mut Re
         },
     );
     Ok(())
+}
+
+/// Runs one case by itself. `files` is where its own files go, without their endings.
+pub fn alone(case: &Case, common: &Common, files: &std::path::Path, stop: &AtomicBool) -> Result<Verdict> {
+    one(case, machine(case, common), common, files, stop)
 }
 
 /// The machine of a case, but for what has to be built.
