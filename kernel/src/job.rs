@@ -36,6 +36,7 @@ impl Job {
     }
 
     /// Does a slice of it. Not again once it is ready.
+    #[inline]
     pub fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
@@ -52,7 +53,7 @@ impl Job {
 
 /// Does a slice of the job of `thread`, which is on no CPU, and was taken off this one or out of a queue
 /// of it for that. It is through when there is a result.
-#[inline]
+#[inline(always)]
 pub fn slice(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
     // SAFETY: by the caller's word this CPU alone has the thread, hence its job.
     let job = unsafe { thread.job().as_mut() };

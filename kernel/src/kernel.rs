@@ -61,6 +61,8 @@ pub struct Kernel {
     pub ids: HardwareIds,
     #[cfg(test)]
     pub lifetime: tests::Chosen,
+    #[cfg(test)]
+    pub(crate) only_long_ways: AtomicBool,
     /// Orders the events of host tests: the simulated clock stands still for long.
     #[cfg(test)]
     pub(crate) events: AtomicU64,
@@ -350,6 +352,8 @@ pub(crate) fn place(
         ids,
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
+        #[cfg(test)]
+        only_long_ways: AtomicBool::new(false),
         #[cfg(test)]
         events: AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],

@@ -339,6 +339,18 @@ impl Thread {
         is_it
     }
 
+    /// As [`stand`](Self::stand), where a kernel task worked for it on `cpu`, which has it now.
+    #[inline(always)]
+    pub(crate) fn stand_again(&self, cpu: CpuId) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        // There was nothing in it to drop.
+        core::mem::forget(core::mem::replace(&mut *now, Standing::On(cpu)));
+        Fate::Lives
+    }
+
     /// Says that a kernel task works for it, doomed or not: the task will learn it in the end.
     #[inline]
     pub(crate) fn stand_in_task(&self) {

@@ -256,6 +256,11 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
+        // A simulated machine that ends unwinds out of whatever was under way.
+        #[cfg(test)]
+        if std::thread::panicking() {
+            return;
+        }
         // Brackets elsewhere would point into its leaves.
         assert!(self.slots.get_mut().leaves.is_empty(), "a table was dropped that is not empty");
     }

@@ -37,7 +37,6 @@ use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
-use core::ops::Range;
 use protocol::shared::Shared;
 
 /// Why the space refused.
@@ -233,26 +232,22 @@ impl Space {
         }
     }
 
-    /// Takes pages and regions out of `at..at + len`, as far as they reach into it; what is not
+    /// Takes pages and regions out of `range`, as far as they reach into it; what is not
     /// mapped is skipped. Does up to `max_pages` pages; call again with the same range while there
     /// is more. Only the first call can fail, for want of memory to split a region, and has done
     /// nothing then.
+    #[inline]
     pub fn release(
         &self,
         cpu: &Cpu,
-        at: VirtAddr,
-        len: u64,
+        range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
-        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
-            return Err(SpaceError::Misaligned);
-        }
-        let (start, end) = user_range(at, len)?;
         let inner = self.inner.lock(cpu);
-        match inner.regions.first_in(start, end) {
+        match inner.regions.first_in(range.start, range.end) {
             None => Ok(Progress::Done),
-            Some(index) => self.release_from(cpu, inner, index, start..end, max_pages, irq),
+            Some(index) => self.release_from(cpu, inner, index, range, max_pages, irq),
         }
     }
 
@@ -264,11 +259,11 @@ impl Space {
         cpu: &Cpu,
         mut guard: Guard<'_, Inner>,
         index: usize,
-        range: Range<VirtAddr>,
+        range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
-        let (start, end) = (range.start, range.end);
+        let UserRange { start, end } = range;
         let inner = &mut *guard;
         let index = inner.regions.split(index, start)?;
         let region = inner.regions[index];
@@ -420,6 +415,31 @@ impl Drop for Space {
             inner.life = Life::Retired(Current::USER_START);
         }
         while inner.free_slice(&self.budget, u64::MAX) == Progress::More {}
+    }
+}
+
+/// Pages of a user's, at least one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserRange {
+    start: VirtAddr,
+    end: VirtAddr,
+}
+
+impl UserRange {
+    /// `len` bytes at `at`. `Misaligned` if those are no pages, `BadRange` if it is empty or not wholly
+    /// user's.
+    pub fn new(at: VirtAddr, len: u64) -> Result<Self, SpaceError> {
+        if !at.is_aligned(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(SpaceError::Misaligned);
+        }
+        let (start, end) = user_range(at, len)?;
+        Ok(Self { start, end })
+    }
+}
+
+impl From<Region> for UserRange {
+    fn from(region: Region) -> Self {
+        Self { start: region.start(), end: region.end() }
     }
 }
 

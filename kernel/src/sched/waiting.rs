@@ -142,7 +142,7 @@ pub(super) fn complete_here(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, 
     }
     // SAFETY: as in `complete`.
     set_result(unsafe { thread.frame().as_mut() }, result);
-    if thread.stand(Standing::On(here)) == Fate::Lives {
+    if thread.stand_again(here) == Fate::Lives {
         return Some(Runnable::Thread(thread));
     }
     ending::end_thread(cpu, &thread);

@@ -9,7 +9,7 @@ use crate::cap::Object;
 use crate::cpu::Cpu;
 use crate::job::{Job, Work};
 use crate::mm::NoMemory;
-use crate::mm::space::{Progress, Region, Space, SpaceError};
+use crate::mm::space::{Progress, Region, Space, SpaceError, UserRange};
 use crate::object::Ref;
 use crate::process::Process;
 use abi::{Error, MAX_PUBLISH, PAGE_BYTES, Rights};
@@ -67,12 +67,8 @@ fn try_unmap(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     if length == 0 || length % PAGE_BYTES != 0 || address % PAGE_BYTES != 0 {
         return Err(Error::BadArgument);
     }
-    arch_contract::user::check_range::<arch_current::Current>(
-        VirtAddr(address),
-        usize::try_from(length).map_err(|_| Error::BadAddress)?,
-    )
-    .map_err(|_| Error::BadAddress)?;
-    perform(caller, process, Work::Unmap(Unmap { at: VirtAddr(address), length }), length)
+    let range = UserRange::new(VirtAddr(address), length).map_err(error)?;
+    perform(caller, process, Work::Unmap(Unmap(range)), length)
 }
 
 pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
@@ -141,7 +137,7 @@ impl Map {
                 }
             }
             Mapping::Undoing { region } => {
-                if space.release(cpu, region.start(), region.len(), SLICE_PAGES, irq) != Ok(Progress::More) {
+                if space.release(cpu, (*region).into(), SLICE_PAGES, irq) != Ok(Progress::More) {
                     return Poll::Ready(Err(Error::NoMemory));
                 }
             }
@@ -151,15 +147,12 @@ impl Map {
 }
 
 /// Giving memory back.
-pub struct Unmap {
-    at: VirtAddr,
-    length: u64,
-}
+pub struct Unmap(UserRange);
 
 impl Unmap {
     /// One slice of it.
     pub fn slice(&mut self, space: &Space, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
-        match space.release(cpu, self.at, self.length, SLICE_PAGES, irq) {
+        match space.release(cpu, self.0, SLICE_PAGES, irq) {
             Ok(Progress::More) => Poll::Pending,
             Ok(Progress::Done) => Poll::Ready(Ok(0)),
             Err(refused) => Poll::Ready(Err(error(refused))),

@@ -3,6 +3,7 @@
 
 use super::{ENTRY, Run, User};
 use crate::program::STACK_TOP;
+use crate::sync::Ordering;
 use abi::ipc::{FOREVER, Tag, WORDS};
 use abi::{Call, Error, Grant, Handle, Rights, initial};
 use arch_contract::irq::Interrupt;
@@ -128,8 +129,8 @@ impl Run {
     }
 }
 
-/// A call goes straight to the server that waits, and the reply straight back; words that were not sent
-/// are zero; the loop of a server is one call per message.
+/// A call goes straight to the server that waits, and the reply straight back; registers of words that
+/// were not sent keep what the receiver had; the loop of a server is one call per message.
 #[test]
 fn ipc_1_a_call_and_its_reply() {
     let mut run = Run::boot(Profile::Minimal);
@@ -144,10 +145,12 @@ fn ipc_1_a_call_and_its_reply() {
         run.message(Call::EndpointCall, endpoint, FOREVER, Tag::new(turn, 2), words(&[turn, 7, 99]));
         assert_eq!(run.user(), server, "the receiver goes on at once");
         let tag = Tag(Tag::new(turn, 2).0 | Tag::CALL);
-        assert_eq!(run.received(), Ok(Received { tag, badge: 0, words: words(&[turn, 7]) }));
+        let received = run.received().expect("a call");
+        assert_eq!((received.tag, received.badge, &received.words[..3]), (tag, 0, &[turn, 7, 0][..]));
         run.send(Call::ReplyReceive, endpoint, 0x77, &[turn + 1]);
         assert_eq!(run.user(), client, "and so does the caller");
-        let reply = Received { tag: Tag::new(0x77, 1), badge: 0, words: words(&[turn + 1]) };
+        // What is its own stays.
+        let reply = Received { tag: Tag::new(0x77, 1), badge: 0, words: words(&[turn + 1, 7, 99]) };
         assert_eq!(run.received(), Ok(reply));
     }
 }
@@ -519,15 +522,16 @@ fn ipc_9_notifications() {
     // Bound: before it receives, and while it does.
     assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
     assert_eq!(run.result(Call::NotificationSignal, &[notification, 2]), Ok(0));
-    let notified = |bits| Ok(Received { tag: Tag(Tag::NOTIFIED), badge: bits, words: [0; WORDS] });
+    let notified = |run: &Run| run.received().map(|received| (received.tag, received.badge));
+    let with = |bits| Ok((Tag(Tag::NOTIFIED), bits));
     run.receive(endpoint);
-    assert_eq!(run.received(), notified(2));
+    assert_eq!(notified(&run), with(2));
     run.receive(endpoint);
     assert_eq!(run.user(), main);
     assert_eq!(run.result(Call::NotificationBind, &[notification]), Err(Error::BadArgument));
     assert_eq!(run.result(Call::NotificationSignal, &[notification, 6]), Ok(0));
     run.to(other);
-    assert_eq!(run.received(), notified(6));
+    assert_eq!(notified(&run), with(6));
     // No more.
     assert_eq!(run.result(Call::NotificationBind, &[NONE]), Ok(0));
     run.receive(endpoint);
@@ -563,4 +567,94 @@ fn ipc_9_the_end_of_a_notification() {
     run.to(other);
     assert_eq!(run.returned(), Err(Error::Gone));
     assert_eq!(run.result(Call::NotificationWait, &[waits, FOREVER]), Err(Error::Gone));
+}
+
+/// What each of a run's users sees, step by step, as a text.
+fn history(seed: u64, only_long_ways: bool) -> std::vec::Vec<std::string::String> {
+    let mut run = Run::boot(Profile::ALL[seed as usize % Profile::ALL.len()]);
+    run.cpu().kernel.only_long_ways.store(only_long_ways, Ordering::Relaxed);
+    let main = run.user();
+    let endpoints = [run.endpoint(), run.endpoint()];
+    let notification = run.notification();
+    let threads: std::vec::Vec<(User, u64)> = (0..5).map(|_| run.thread_with_handle()).collect();
+    let (mut state, mut replies) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, std::vec![NONE]);
+    let mut random = |end: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % end
+    };
+    let mut history = std::vec::Vec::new();
+    for step in 0..400 {
+        if run.user() == main {
+            // It never waits, and nobody waits for it.
+            let (_, handle) = threads[random(5) as usize];
+            match random(6) {
+                0 => run.sleep([1_000, 3_000_000, 20_000_000][random(3) as usize]),
+                1 => run.call(Call::NotificationSignal, &[notification, 1 << random(3)]),
+                2 => run.call(Call::ThreadPriority, &[handle, 98 + random(3)]),
+                3 => {
+                    let (budget, period) = [(0, 0), (0, 0), (50_000, 1_000_000)][random(3) as usize];
+                    run.call(Call::ThreadBudget, &[handle, budget, period]);
+                }
+                _ => run.call(Call::Yield, &[]),
+            }
+        } else {
+            let endpoint = endpoints[random(2) as usize];
+            let soon = run.cpu().now().0 + 5_000;
+            let deadline = [FOREVER, FOREVER, FOREVER, FOREVER, 0, soon][random(6) as usize];
+            let tag = Tag::new(step, random(9) as usize);
+            let tag = if random(12) == 0 { Tag::new(step, 2).with_capabilities(2) } else { tag };
+            let mut words = [0; WORDS].map(|_: u64| random(1 << 40));
+            (words[6], words[7]) = (TIMER, endpoint | 7 << 32);
+            match random(16) {
+                0..5 => run.message(Call::EndpointCall, endpoint, deadline, tag, words),
+                5..10 => run.message(Call::ReplyReceive, endpoint, deadline, tag, words),
+                10 => run.message(Call::EndpointReceive, endpoint, deadline, tag, words),
+                11 => run.message(Call::EndpointSend, endpoint, deadline, tag, words),
+                12 => run.call(Call::NotificationWait, &[notification, deadline]),
+                13 => run.call(Call::NotificationBind, &[[NONE, notification][random(2) as usize]]),
+                14 => {
+                    let saver = run.user();
+                    run.call(Call::ReplySave, &[]);
+                    if let (true, Ok(handle)) = (run.user() == saver, run.returned()) {
+                        replies.push(handle);
+                    }
+                }
+                _ => {
+                    let reply = replies[random(replies.len() as u64) as usize];
+                    run.message(Call::Reply, reply, 0, tag, words);
+                }
+            }
+            // Vector registers take the second short way.
+            if random(40) == 0 && run.user() != main && run.arch.vectors().is_none() {
+                run.vector_unit_off();
+            }
+        }
+        // SAFETY: nothing runs, and the threads live.
+        let frames: std::vec::Vec<_> = threads.iter().map(|(thread, _)| unsafe { thread.0.read() }).collect();
+        let cpu = run.cpu();
+        let current = cpu.current().expect("main waits for nothing");
+        history.push(std::format!(
+            "{step}: {:?} at {:?} for {}, until {:?}, {:?}, {frames:x?}",
+            threads.iter().position(|(thread, _)| *thread == run.user()),
+            current.priority(),
+            current.cpu_time.load(Ordering::Relaxed),
+            cpu.slice_end.get(),
+            run.arch.vectors().is_some(),
+        ));
+    }
+    history
+}
+
+/// The short way does what the long one does: whatever a few threads do with endpoints, each step leaves
+/// every register, who runs, how long it has run and may run, the same.
+#[test]
+fn ipc_1_the_short_way_is_the_long_way() {
+    for seed in 0..40 {
+        let (short, long) = (history(seed, false), history(seed, true));
+        for (a, b) in short.iter().zip(&long) {
+            assert_eq!(a, b, "seed {seed}");
+        }
+    }
 }

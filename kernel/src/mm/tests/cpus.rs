@@ -3,7 +3,7 @@
 
 use crate::cpu::Cpu;
 use crate::mm::budget::Budget;
-use crate::mm::space::{Progress, Space};
+use crate::mm::space::{Progress, Space, UserRange};
 use crate::mm::testing::{irqs_off, kernel_cpus};
 use crate::sched::context::{self, Loaded};
 use crate::sched::lifetime::{self, Policy, Verdict};
@@ -62,7 +62,8 @@ impl World {
 }
 
 fn unmap(cpu: &Cpu, space: &Space, at: VirtAddr, pages: u64) {
-    while space.release(cpu, at, pages * PAGE_SIZE, 8, &irqs_off()) == Ok(Progress::More) {}
+    let range = UserRange::new(at, pages * PAGE_SIZE).unwrap();
+    while space.release(cpu, range, 8, &irqs_off()) == Ok(Progress::More) {}
 }
 
 fn enter(cpu: &Cpu, space: &Space) {

@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::mm::budget::Budget;
-use crate::mm::space::{Progress, Region, Space, SpaceError};
+use crate::mm::space::{Progress, Region, Space, SpaceError, UserRange};
 use crate::mm::testing::{irqs_off, kernel_cpu};
 use crate::object::Ref;
 use crate::sched::context;
@@ -64,7 +64,7 @@ impl World {
     }
 
     fn release_step(&self, start: VirtAddr, pages: u64, step: u64) -> Result<Progress, SpaceError> {
-        self.space.release(self.cpu, start, pages * PAGE_SIZE, step, &irqs_off())
+        self.space.release(self.cpu, UserRange::new(start, pages * PAGE_SIZE)?, step, &irqs_off())
     }
 
     fn teardown(&self) {
@@ -119,8 +119,7 @@ fn usr_3_bad_ranges_are_refused() {
         assert_eq!(w.space.reserve(w.cpu, None, len, Protection::Read), Err(SpaceError::NoMemory));
     }
     assert_eq!(w.budget.used(), used);
-    let refused = w.space.release(w.cpu, END, PAGE_SIZE, 1, &irqs_off());
-    assert_eq!(refused, Err(SpaceError::BadRange));
+    assert_eq!(UserRange::new(END, PAGE_SIZE), Err(SpaceError::BadRange));
     assert_eq!(w.space.write_bytes(w.cpu, VirtAddr(u64::MAX), &[1, 2]), Err(SpaceError::BadRange));
 
     // The first and the last page are the user's.
@@ -377,7 +376,7 @@ fn life(cpu: &Cpu, id: ContextId) -> Result<(), SpaceError> {
             populate(&space, cpu, &region)?;
             space.write_bytes(cpu, start, &[1; 100])?;
             let middle = VirtAddr(start.0 + PAGE_SIZE);
-            while space.release(cpu, middle, PAGE_SIZE, 1, &irqs_off())? == Progress::More {}
+            while space.release(cpu, UserRange::new(middle, PAGE_SIZE)?, 1, &irqs_off())? == Progress::More {}
         }
         space.reserve(cpu, None, PAGE_SIZE, Protection::Read).map(|_| ())
     };

@@ -344,6 +344,15 @@ fn what_a_ring_has_lost_is_held_against_nobody() {
     lazy.boot(1, 1, 8).on(1, Kind::UserEnter, 0, 0).leave(1, 1).lose(1);
     lazy.switch(1, 1, 2).on(1, Kind::LazyExit, 1, 2).on(1, Kind::UserReturn, 2, 8);
     assert_eq!(lazy.found(), []);
+
+    // CPU 0 told everybody in a record that is gone. Of the next flush everything is there.
+    let mut flush = script();
+    flush.boot(0, 1, 7).boot(1, 1, 8).on(1, Kind::Seen, 1, 1);
+    flush.on(0, Kind::UserEnter, 0, 0).on(0, Kind::Generation, 1, 2).on(0, Kind::Broadcast, 1, 2).lose(0);
+    flush.flushed(0, 1, 2);
+    assert_eq!(flush.found(), []);
+    flush.on(0, Kind::Generation, 1, 3).flushed(0, 1, 3);
+    assert_eq!(flush.found(), [Invariant::I9]);
 }
 
 #[test]

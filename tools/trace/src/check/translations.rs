@@ -20,6 +20,8 @@ pub struct Translations {
     complete: Vec<bool>,
     /// For a CPU and an mm: nothing older than this generation is cached.
     seen: HashMap<(u16, u64), u64>,
+    /// For a CPU: the last generation that it raised, and of which mm.
+    raised: HashMap<u16, (u64, u64)>,
     /// The highest generation whose flush has returned.
     flushed: HashMap<u64, u64>,
     ids: HashMap<u64, Id>,
@@ -37,6 +39,7 @@ impl Translations {
         Self {
             complete: cpus.clone().map(|cpu| trace.lost.get(&cpu).is_none_or(|&lost| lost == 0)).collect(),
             seen: HashMap::new(),
+            raised: HashMap::new(),
             flushed: HashMap::new(),
             ids: HashMap::new(),
             used: HashSet::new(),
@@ -61,8 +64,13 @@ impl Translations {
         match at.event.kind {
             Kind::Seen => self.see(cpu, a, b),
             Kind::Broadcast => at.state.each().for_each(|(other, _)| self.see(other, a, b)),
+            Kind::Generation => drop(self.raised.insert(cpu, (a, b))),
             Kind::Flushed => {
                 let generation = b & !TABLES;
+                // Where its beginning is lost, a broadcast may be lost as well.
+                if !self.complete[usize::from(cpu)] && self.raised.get(&cpu) != Some(&(a, generation)) {
+                    return;
+                }
                 for (other, state) in at.state.each() {
                     let holds =
                         matches!(state.loaded, Some(Loaded::Active(mm) | Loaded::Lazy(mm)) if mm == a);
