@@ -62,7 +62,7 @@ pub struct Kernel {
     #[cfg(test)]
     pub lifetime: tests::Chosen,
     #[cfg(test)]
-    pub(crate) only_long_ways: AtomicBool,
+    pub(crate) short_ways: crate::ipc::quick::Watch,
     /// Orders the events of host tests: the simulated clock stands still for long.
     #[cfg(test)]
     pub(crate) events: AtomicU64,

@@ -32,6 +32,16 @@ use arch_contract::time::Time;
 use arch_contract::trap::{Syscall, Traps};
 use arch_current::Current;
 
+/// For the test that compares the two ways.
+#[cfg(test)]
+#[derive(Default)]
+pub struct Watch {
+    /// Whether the short way is closed.
+    pub closed: crate::sync::AtomicBool,
+    /// How often it was gone.
+    pub gone: crate::sync::AtomicU64,
+}
+
 /// What came of it.
 enum Turn {
     /// This one goes on.
@@ -107,7 +117,7 @@ fn begin(
 #[inline(always)]
 fn is_open(_cpu: &Cpu) -> bool {
     #[cfg(test)]
-    return !_cpu.kernel.only_long_ways.load(Ordering::Relaxed);
+    return !_cpu.kernel.short_ways.closed.load(Ordering::Relaxed);
     #[cfg(not(test))]
     true
 }
@@ -121,6 +131,8 @@ fn finish(
 ) -> Result<Resume<Frame>, IrqsOff> {
     match turn {
         Turn::Next(next) => {
+            #[cfg(test)]
+            cpu.kernel.short_ways.gone.fetch_add(1, Ordering::Relaxed);
             next.entry.set_last(cpu.number);
             load(&next);
             Ok(run(cpu, next, &irq))

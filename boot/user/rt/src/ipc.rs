@@ -1,7 +1,6 @@
 //! Endpoints, replies, notifications. See [`abi::ipc`] for what they mean.
 
-use crate::arch;
-use crate::call::{plain, word};
+use crate::call::{self, plain, word};
 use crate::object::{Kind, Object};
 use abi::ipc::{FOREVER, Tag, WORDS};
 use abi::{Call, Error, Handle, Rights};
@@ -99,7 +98,7 @@ pub enum Received {
 
 /// A call with a message both ways.
 fn exchange(
-    call: Call,
+    number: Call,
     handle: Handle,
     deadline: Deadline,
     message: &Message,
@@ -107,7 +106,7 @@ fn exchange(
     let mut words = message.words;
     // SAFETY: none of these calls touches the program's memory.
     let (status, value, badge) =
-        unsafe { arch::exchange(call as u64, word(handle), deadline.word(), message.tag.0, &mut words) };
+        unsafe { call::exchange(number, handle, deadline.word(), message.tag, &mut words) };
     match status {
         0 => Ok((Message { tag: Tag(value), words }, badge)),
         status => Err(Error::from_number(status).unwrap_or(Error::NotSupported)),
