@@ -353,7 +353,7 @@ pub(crate) fn place(
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
         #[cfg(test)]
-        only_long_ways: AtomicBool::new(false),
+        short_ways: Default::default(),
         #[cfg(test)]
         events: AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],

@@ -321,6 +321,34 @@ impl Thread {
         Ok(priority)
     }
 
+    /// As [`stand`](Self::stand), for the CPU whose current thread it is.
+    #[inline(always)]
+    pub(crate) fn stand_from_cpu(&self, standing: Standing) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        // It stood on the CPU: nothing to drop.
+        core::mem::forget(core::mem::replace(&mut *now, standing));
+        Fate::Lives
+    }
+
+    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint.
+    #[inline(always)]
+    pub(crate) fn stand_from_receiving(&self, cpu: CpuId) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        let before = core::mem::replace(&mut *now, Standing::On(cpu));
+        drop(now);
+        match before {
+            Standing::Receiving(endpoint) => drop(endpoint),
+            other => drop(other),
+        }
+        Fate::Lives
+    }
+
     /// Ends its wait for a reply, if it still is the one with this number: then the caller has it, and it
     /// stands as if a kernel task worked for it.
     pub(crate) fn claim(&self, number: u64) -> bool {
@@ -331,7 +359,8 @@ impl Thread {
     #[inline(always)]
     pub(crate) fn claim_as(&self, number: u64, standing: Standing) -> bool {
         let mut now = self.standing.lock();
-        let is_it = matches!(*now, Standing::Awaiting(at) if at == number);
+        let any = mutant::is(Mutant::AnyWaitAnswered);
+        let is_it = matches!(*now, Standing::Awaiting(at) if at == number || any);
         if is_it {
             // Nothing to drop in what stood there.
             core::mem::forget(core::mem::replace(&mut *now, standing));

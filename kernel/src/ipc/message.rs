@@ -6,6 +6,7 @@ use crate::process::Process;
 use crate::thread::Thread;
 use abi::ipc::{Tag, WORDS};
 use abi::{Error, Handle, Rights};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::trap::Traps;
 use arch_current::Current;
 
@@ -37,7 +38,8 @@ pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64) {
     // SAFETY: the caller has both threads, which are two: one that sends does not receive.
     let (source, target) = unsafe { (from.frame().as_ref(), to.frame().as_mut()) };
     let tag = Tag(Current::syscall(source).args[2]);
-    Current::copy_message(source, target, badge, tag.words());
+    let count = if mutant::is(Mutant::AllRegistersSent) { WORDS } else { tag.words() };
+    Current::copy_message(source, target, badge, count);
     if tag.capabilities() > 0 {
         let (sent, mut words) = (Current::message(source), Current::message(target));
         for at in WORDS - tag.capabilities()..WORDS {
@@ -64,5 +66,6 @@ fn named(cpu: &Cpu, process: &Process, word: u64) -> Result<(), Error> {
 /// Copies the capability that `word` names into the receiver's table.
 fn send(cpu: &Cpu, from: &Process, to: &Process, word: u64) -> Result<Handle, Error> {
     let rights = Rights::from_bits_truncate((word >> 32) as u32);
+    let rights = if mutant::is(Mutant::AllRightsSent) { Rights::all() } else { rights };
     from.table.copy(cpu, Handle(word as u32), (rights, 0), (&to.table, Where::Anywhere))
 }

@@ -53,6 +53,7 @@ use crate::sync::{AtomicU8, AtomicU64, Leaf, Ordering};
 use crate::thread::{Standing, Thread};
 use abi::Error;
 use abi::ipc::FOREVER;
+use arch_contract::mutant::{self, Mutant};
 use core::cell::Cell;
 
 /// What a thread keeps for this.
@@ -135,10 +136,17 @@ impl Waiters {
 
     /// Puts `thread`, which stands here, behind its equals.
     fn push(&mut self, thread: Ref<Thread>) {
+        let priority = thread.priority();
+        self.push_at(thread, priority);
+    }
+
+    /// As [`push`](Self::push), where the priority is known.
+    #[inline(always)]
+    fn push_at(&mut self, thread: Ref<Thread>, priority: Priority) {
         // At a thousand a microsecond, 56 bits last for two years.
         self.came += 1;
-        let rank = u64::from(Priority::MAX - thread.priority());
-        self.heap.push(Waiter(thread), rank << 56 | self.came & ((1 << 56) - 1));
+        let rank = if mutant::is(Mutant::FirstComeFirstServed) { 0 } else { Priority::MAX - priority };
+        self.heap.push(Waiter(thread), u64::from(rank) << 56 | self.came);
     }
 
     /// The priority of the first when it came; 0 if there is none.
@@ -302,6 +310,9 @@ pub fn timed_out(cpu: &Cpu, thread: &Ref<Thread>) {
         Standing::Sending(endpoint) | Standing::Receiving(endpoint) => endpoint.take_overdue(cpu, thread),
         Standing::Notified(notification) => notification.take_overdue(cpu, thread),
         Standing::Awaiting(number) => {
+            if mutant::is(Mutant::RepliesNeverLate) {
+                return;
+            }
             // The number first: a later wait, with a later deadline, has another.
             (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| thread.clone())
         }

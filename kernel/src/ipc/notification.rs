@@ -14,6 +14,7 @@ use crate::syscall::Outcome;
 use crate::thread::{Extra, Fate, Standing, Thread};
 use abi::{Error, Rights};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 
 struct State {
     bits: u64,
@@ -42,6 +43,9 @@ impl Notification {
     /// Adds `bits`.
     pub fn signal(&self, cpu: &Cpu, bits: u64) {
         let mut state = self.state.lock();
+        if mutant::is(Mutant::LastSignalOnly) {
+            state.bits = 0;
+        }
         state.bits |= bits;
         if state.bits == 0 {
             return;

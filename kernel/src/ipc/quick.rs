@@ -19,7 +19,8 @@ use crate::cap::{Object, Slots};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::quick::{FEASIBLE, run};
-use crate::sched::{self, count_time, ending, load_vectors, ready::Runnable, save_vectors};
+use crate::sched::ready::{Priority, Runnable};
+use crate::sched::{self, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Fate, Frame, Standing, Thread};
@@ -152,14 +153,19 @@ fn endpoint(slots: &Slots, handle: Handle, rights: Rights) -> Option<(&Ref<Endpo
     }
 }
 
-/// Whether `next` can go on here in the place of `current`, as far as that is not a question of
-/// priorities.
+/// The priorities of both, if `next` can go on here in the place of `current` as far as they allow it.
 #[inline(always)]
-fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> bool {
+fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
     let extras = current.extras().or(next.extras());
-    extras.within(easy)
+    let may = extras.within(easy)
         && next.ipc.alarm.deadline() == FOREVER
-        && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number))
+        && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number));
+    let both = [current, next];
+    match extras.has(Extra::Priority) {
+        _ if !may => None,
+        true => Some(both.map(Thread::priority)),
+        false => Some(both.map(|thread| thread.process().priority())),
+    }
 }
 
 /// Copies the words of `from` to `to`. This CPU has both.
@@ -181,13 +187,13 @@ fn try_call(
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
-    let taken = 'taken: {
+    let taken: Option<Result<(Ref<Thread>, u64), ()>> = 'taken: {
         let Some(slots) = client.process().table.try_lock() else { break 'taken None };
         let Some((endpoint, badge)) = endpoint(&slots, handle, Rights::WRITE) else { break 'taken None };
         let Some(mut state) = endpoint.state.try_lock() else { break 'taken None };
         let Some(server) = state.first(Side::Receivers) else { break 'taken None };
-        let priority = client.priority();
-        if !may_follow(cpu, &client, server, easy) || server.priority() > priority {
+        let Some([priority, of_server]) = may_follow(cpu, &client, server, easy) else { break 'taken None };
+        if of_server > priority {
             break 'taken None;
         }
         // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
@@ -196,10 +202,10 @@ fn try_call(
         count_time(cpu, &client, Current::now(cpu.arch()));
         save(&client);
         let number = client.ipc.next_wait();
-        if client.stand(Standing::Awaiting(number)) == Fate::Doomed {
+        if client.stand_from_cpu(Standing::Awaiting(number)) == Fate::Doomed {
             Some(Err(()))
         } else {
-            if server.priority() < priority {
+            if of_server < priority {
                 server.store_lent(priority);
             }
             state.waiters.pop().map(|server| Ok((server, number)))
@@ -213,7 +219,7 @@ fn try_call(
         }
         Some(Ok((server, number))) => {
             server.ipc.caller.set(Some(Caller::new(client, number)));
-            if server.stand(Standing::On(cpu.number)) == Fate::Doomed {
+            if server.stand_from_receiving(cpu.number) == Fate::Doomed {
                 // Its caller hears of that.
                 ending::end_thread(cpu, &server);
                 return Ok(Turn::Leave);
@@ -239,7 +245,10 @@ fn try_reply(
         Err(server)
     };
     let client = caller.thread();
-    if !may_follow(cpu, &server, client, easy) || server.priority() != client.priority() {
+    let Some([priority, of_client]) = may_follow(cpu, &server, client, easy) else {
+        return undone(server, caller);
+    };
+    if of_client != priority {
         return undone(server, caller);
     }
     let Some(slots) = server.process().table.try_lock() else { return undone(server, caller) };
@@ -268,10 +277,13 @@ fn try_reply(
     copy(&server, &client, tag, 0, 0);
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
-    if server.extras().has(Extra::Priority) {
+    let priority = if server.extras().has(Extra::Priority) {
         server.store_lent(0);
-    }
-    if server.stand(standing) == Fate::Doomed {
+        server.priority()
+    } else {
+        priority
+    };
+    if server.stand_from_cpu(standing) == Fate::Doomed {
         drop(state);
         // The reply was made; the server is ended on the way out.
         cpu.make_ready(Runnable::Thread(client));
@@ -279,6 +291,6 @@ fn try_reply(
         return Ok(Turn::Leave);
     }
     state.side = Side::Receivers;
-    state.waiters.push(server);
+    state.waiters.push_at(server, priority);
     Ok(Turn::Next(client))
 }

@@ -12,6 +12,7 @@ use crate::sched::{self, ready::Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Extra, Thread};
 use abi::Error;
+use arch_contract::mutant::{self, Mutant};
 
 /// A thread that waits for a reply, if it still does: stale as soon as it waits no more.
 pub struct Caller {
@@ -131,7 +132,7 @@ pub fn reply(cpu: &Cpu, server: &Thread) -> Result<(), Error> {
 pub(super) fn serve(cpu: &Cpu, server: &Thread, client: &Ref<Thread>, number: u64) {
     server.ipc.caller.set(Some(Caller::new(client.clone(), number)));
     let priority = client.priority();
-    if priority > server.priority() {
+    if priority > server.priority() && !mutant::is(Mutant::NothingLent) {
         server.store_lent(priority);
         cpu.add_work(Work::READY);
     }
@@ -139,7 +140,7 @@ pub(super) fn serve(cpu: &Cpu, server: &Thread, client: &Ref<Thread>, number: u6
         Some(payer) => Some(payer),
         None => client.limit.is_set().then(|| client.clone()),
     };
-    if payer.is_some() {
+    if payer.is_some() && !mutant::is(Mutant::ServersPay) {
         pay(cpu, server, payer);
     }
 }
@@ -148,6 +149,9 @@ pub(super) fn serve(cpu: &Cpu, server: &Thread, client: &Ref<Thread>, number: u6
 pub fn stop_serving(cpu: &Cpu, server: &Thread) {
     if let Some(caller) = server.ipc.caller.take() {
         end_loan(cpu, server);
+        if mutant::is(Mutant::ServersDieSilently) {
+            return;
+        }
         caller.give_up(cpu);
     }
 }

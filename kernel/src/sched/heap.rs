@@ -98,6 +98,7 @@ impl<T: Member> Heap<T> {
     }
 
     /// Puts `item`, which is in no heap, where `key` says.
+    #[inline]
     pub fn push(&mut self, item: T, key: u64) {
         let node = item.node();
         // Acquire: what the last heap did with the node is done. Pairs with the release in `give_up`.
@@ -106,8 +107,11 @@ impl<T: Member> Heap<T> {
         assert!(was.is_ok(), "it is in a heap already");
         node.key.set(key);
         node.rank.set(1);
-        let rest = self.first.take();
-        self.first = merge(Some(item), rest);
+        node.up.set(ptr::null());
+        self.first = match self.first.take() {
+            None => Some(item),
+            rest => merge(Some(item), rest),
+        };
     }
 
     /// Takes the first, if its key is at most `last`.
@@ -122,10 +126,15 @@ impl<T: Member> Heap<T> {
     }
 
     /// Takes the first.
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let item = self.first.take()?;
         let node = item.node();
-        self.first = merge(node.left.take(), node.right.take());
+        // Without a left side there is no right one.
+        self.first = match node.left.take() {
+            None => None,
+            left => merge(left, node.right.take()),
+        };
         node.give_up();
         Some(item)
     }

@@ -423,6 +423,32 @@ fn ipc_6_a_reply_is_made_once() {
     assert_eq!(run.returned(), Err(Error::Gone));
 }
 
+/// A reply object whose caller has given up answers nothing, though the caller waits again.
+#[test]
+fn ipc_6_a_late_reply_answers_nothing() {
+    let mut run = Run::boot(Profile::Minimal);
+    let endpoint = run.endpoint();
+    let main = run.user();
+    let client = run.thread();
+    run.to(client);
+    let soon = run.clock() + 1_000_000;
+    run.message(Call::EndpointCall, endpoint, soon, Tag::new(1, 0), [0; WORDS]);
+    run.to(main);
+    run.receive(endpoint);
+    let late = run.result(Call::ReplySave, &[]).expect("a call to reply to");
+    run.sleep(2_000_000);
+    run.to(client);
+    assert_eq!(run.returned(), Err(Error::TimedOut));
+    run.send(Call::EndpointCall, endpoint, 2, &[]);
+    run.to(main);
+    run.receive(endpoint);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(2));
+    assert_eq!(run.result(Call::Reply, &[late, 0, 0]), Err(Error::Gone));
+    run.send(Call::Reply, NONE, 7, &[]);
+    run.to(client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(7));
+}
+
 /// Along a chain of calls each runs at the caller's priority, and no longer than until the reply.
 #[test]
 fn ipc_7_priority_goes_along_a_chain() {
@@ -589,11 +615,12 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
         if run.user() == main {
             // It never waits, and nobody waits for it.
             let (_, handle) = threads[random(5) as usize];
-            match random(6) {
-                0 => run.sleep([1_000, 3_000_000, 20_000_000][random(3) as usize]),
-                1 => run.call(Call::NotificationSignal, &[notification, 1 << random(3)]),
-                2 => run.call(Call::ThreadPriority, &[handle, 98 + random(3)]),
-                3 => {
+            match random(24) {
+                0..3 => run.sleep([1_000, 3_000_000, 20_000_000][random(3) as usize]),
+                3 => run.call(Call::NotificationSignal, &[notification, 1 << random(3)]),
+                4 => run.call(Call::ThreadPriority, &[handle, 98 + random(3)]),
+                5 => run.call(Call::ThreadPriority, &[handle, 100]),
+                6 => {
                     let (budget, period) = [(0, 0), (0, 0), (50_000, 1_000_000)][random(3) as usize];
                     run.call(Call::ThreadBudget, &[handle, budget, period]);
                 }
@@ -602,12 +629,18 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
         } else {
             let endpoint = endpoints[random(2) as usize];
             let soon = run.cpu().now().0 + 5_000;
-            let deadline = [FOREVER, FOREVER, FOREVER, FOREVER, 0, soon][random(6) as usize];
+            let deadline = [0, soon].get(random(20) as usize).copied().unwrap_or(FOREVER);
             let tag = Tag::new(step, random(9) as usize);
             let tag = if random(12) == 0 { Tag::new(step, 2).with_capabilities(2) } else { tag };
             let mut words = [0; WORDS].map(|_: u64| random(1 << 40));
             (words[6], words[7]) = (TIMER, endpoint | 7 << 32);
-            match random(16) {
+            // Two serve an endpoint each, most of the time, and the others call them.
+            let who = threads.iter().position(|(thread, _)| *thread == run.user()).expect("one of them");
+            let usual = |run: &mut Run, handle| match who {
+                0 | 1 => run.message(Call::ReplyReceive, endpoints[who], deadline, tag, words),
+                _ => run.message(Call::EndpointCall, handle, deadline, tag, words),
+            };
+            match random(80) {
                 0..5 => run.message(Call::EndpointCall, endpoint, deadline, tag, words),
                 5..10 => run.message(Call::ReplyReceive, endpoint, deadline, tag, words),
                 10 => run.message(Call::EndpointReceive, endpoint, deadline, tag, words),
@@ -621,6 +654,7 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
                         replies.push(handle);
                     }
                 }
+                16.. => usual(&mut run, endpoint),
                 _ => {
                     let reply = replies[random(replies.len() as u64) as usize];
                     run.message(Call::Reply, reply, 0, tag, words);
