@@ -533,7 +533,7 @@ fn ipc_9_notifications() {
     let main = run.user();
     let (endpoint, notification) = (run.endpoint(), run.notification());
     assert_eq!(run.result(Call::NotificationSignal, &[notification, 1]), Ok(0));
-    assert_eq!(run.result(Call::NotificationSignal, &[notification, 5]), Ok(0));
+    assert_eq!(run.result(Call::NotificationSignal, &[notification, 4]), Ok(0));
     assert_eq!(run.result(Call::NotificationWait, &[notification, FOREVER]), Ok(5));
     assert_eq!(run.result(Call::NotificationWait, &[notification, 0]), Err(Error::TimedOut));
     let other = run.thread();
