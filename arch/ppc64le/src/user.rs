@@ -63,9 +63,12 @@ unsafe extern "C" {
 
 /// Closes user pages to the kernel, and says whether this CPU heeds it. Once per CPU, at boot.
 pub(crate) fn close() -> UserPages {
+    // SAFETY: takes the right to write the AMR away from user mode.
+    unsafe { spr::write::<{ number::UAMOR }>(0) };
+    // `isync` on both sides, as in `set`.
+    spr::isync();
     // SAFETY: takes rights away from kernel accesses to user pages, which none are under way.
     unsafe {
-        spr::write::<{ number::UAMOR }>(0);
         spr::write::<{ number::AMR }>(CLOSED);
         spr::write::<{ number::IAMR }>(NO_EXECUTE);
     }

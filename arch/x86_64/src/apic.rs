@@ -6,7 +6,6 @@
 
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{Ordering, fence};
 use volatile::VolatilePtr;
 use x86::msr;
 
@@ -145,7 +144,7 @@ impl LocalApic {
         };
         self.write(Register::LvtTimer, u32::from(vector::TIMER) | bits);
         // The write to the LVT comes before any write of the deadline MSR (SDM vol. 3 §11.5.4.1).
-        fence(Ordering::SeqCst);
+        x86::fence::mfence();
     }
 
     /// Counts down from `ticks`, then interrupts once. 0 stops the timer.
@@ -194,10 +193,8 @@ impl LocalApic {
     }
 
     fn command(&self, target: u32, low: u32) {
-        // An uncached store comes after all stores before it anyway; `wrmsr` to an x2APIC register
-        // does not wait for them (SDM vol. 3 §11.12.3).
-        fence(Ordering::SeqCst);
         match self {
+            // An uncached store comes after all stores before it anyway.
             Self::Memory(_) => {
                 // Pending means on its way out of this APIC (SDM vol. 3 §11.6.1): it ends without
                 // any help of the target's software, so this waits for hardware only. Interrupts are
@@ -208,9 +205,12 @@ impl LocalApic {
                 self.write(Register::CommandHigh, target << 24);
                 self.write(Register::CommandLow, low);
             }
+            // A `wrmsr` to an x2APIC register does not wait for them: `mfence`, then `lfence` (SDM vol. 3
+            // §11.12.3).
             // SAFETY: x2APIC mode is on; the command register is one 64-bit MSR there, and is never
             // pending.
             Self::Msr => unsafe {
+                x86::fence::mfence();
                 x86::fence::lfence();
                 msr::wrmsr(
                     X2APIC_BASE + Register::CommandLow as u32,

@@ -89,3 +89,24 @@ impl Synced {
         CoreSyncOwed::Yes
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// `RET-2`: what this CPU serialized for is one generation of one address space. Another may well
+    /// have the same.
+    #[test]
+    fn ret_2_a_generation_is_that_of_one_space() {
+        let id = |n| ContextId::new(n).expect("not 0");
+        let (synced, shared) = (Synced::new(), Shared::new());
+        assert_eq!(synced.compare(id(1), &shared), CoreSyncOwed::No, "nobody asked");
+        let generation = shared.raise_sync_generation();
+        synced.settle(id(1), generation);
+        assert_eq!(synced.compare(id(1), &shared), CoreSyncOwed::No);
+        assert_eq!(synced.compare(id(2), &shared), CoreSyncOwed::Yes);
+        assert_eq!(synced.compare(id(2), &shared), CoreSyncOwed::No, "it is armed");
+        shared.raise_sync_generation();
+        assert_eq!(synced.compare(id(2), &shared), CoreSyncOwed::Yes);
+    }
+}

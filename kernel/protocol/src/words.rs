@@ -422,6 +422,29 @@ mod tests {
         assert_eq!(words.current_mm(), Some(current));
     }
 
+    /// `TLB-3`: whom a flusher waits for, state by state: a CPU without a user only if tables are freed,
+    /// which its walker may be in, and then also one that is leaving the space.
+    #[test]
+    fn tlb_3_whom_a_flusher_waits_for() {
+        let (m, n) = (id(1), id(2));
+        let words = Words::new();
+        words.set_seen(4);
+        let waits = |loaded, wanted| {
+            words.set_loaded(loaded);
+            [Freed::PagesOnly, Freed::Tables].map(|freed| words.may_use_older(m, wanted, freed))
+        };
+        assert_eq!(waits(Loaded::Kernel, 5), [false, false]);
+        assert_eq!(waits(Loaded::Active(m), 5), [true, true]);
+        assert_eq!(waits(Loaded::Active(m), 4), [false, false]);
+        assert_eq!(waits(Loaded::Lazy(m), 5), [false, true]);
+        assert_eq!(waits(Loaded::Lazy(m), 4), [false, false]);
+        assert_eq!(waits(Loaded::Switching { from: Some(n), to: m }, 4), [true, true]);
+        assert_eq!(waits(Loaded::Switching { from: Some(m), to: n }, 4), [false, true]);
+        for other in [Loaded::Active(n), Loaded::Lazy(n), Loaded::Switching { from: None, to: n }] {
+            assert_eq!(waits(other, 5), [false, false]);
+        }
+    }
+
     /// Every state reads back as it was stored.
     #[test]
     fn ctx_5_states_read_back() {

@@ -34,9 +34,7 @@ pub(super) fn transfer(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error
 pub(super) fn revoke(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     outcome(caller.handle(args[0]).and_then(|root| {
         let job = Job::begin(caller.cpu, Ref::clone(caller.process()), Work::Revoke(Revocation::new(root)))?;
-        // SAFETY: the caller is current here, so this CPU alone has its job.
-        unsafe { *caller.thread.job().as_mut() = Some(job) };
-        Ok(Outcome::Job)
+        Ok(caller.leave_to(job))
     }))
 }
 

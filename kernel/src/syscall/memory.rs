@@ -85,9 +85,7 @@ fn perform(caller: &Caller<'_>, process: Ref<Process>, work: Work, length: u64) 
     let cpu = caller.cpu;
     let mut job = Job::begin(cpu, process, work)?;
     if length / PAGE_BYTES > SLICE_PAGES {
-        // SAFETY: the caller is current here, so this CPU alone has its job.
-        unsafe { *caller.thread.job().as_mut() = Some(job) };
-        return Ok(Outcome::Job);
+        return Ok(caller.leave_to(job));
     }
     let result = loop {
         if let Poll::Ready(result) = job.slice(cpu, caller.irq) {

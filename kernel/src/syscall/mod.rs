@@ -20,6 +20,7 @@ use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
 use crate::ipc::message::Kind;
+use crate::job::Job;
 use crate::kernel::Waiting;
 use crate::membarrier;
 use crate::object::Ref;
@@ -72,6 +73,13 @@ impl Caller<'_> {
 
     fn handle(&self, number: u64) -> Result<Handle, Error> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
+    }
+
+    /// A kernel task goes on with `job`.
+    fn leave_to(&self, job: Job) -> Outcome {
+        // SAFETY: the caller is current here, so this CPU alone has its job.
+        unsafe { *self.thread.job().as_mut() = Some(job) };
+        Outcome::Job
     }
 
     fn window(&self) -> Window<'_, Current> {

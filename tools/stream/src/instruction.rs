@@ -58,6 +58,7 @@ instructions! {
     Stac "stac";
     Clac "clac";
     Syscall "syscall";
+    Rdtsc "rdtsc";
     // ppc64le
     Sync "sync";
     Lwsync "lwsync";
@@ -75,8 +76,13 @@ instructions! {
     MtPidr "mtspr pidr";
     MtAmr "mtspr amr";
     MtIamr "mtspr iamr";
+    MtUamor "mtspr uamor";
     Tlbie "tlbie";
+    TlbieAll "tlbie ric=2";
+    TlbieOther "tlbie, another form";
     Tlbiel "tlbiel";
+    TlbielAll "tlbiel ric=2";
+    TlbielOther "tlbiel, another form";
     Tlbsync "tlbsync";
     Slbia "slbia";
     Dcbst "dcbst";
@@ -211,6 +217,7 @@ fn x86(bytes: &[u8]) -> Option<Instruction> {
         [0xcf] if wide => Iretq,
         [0xcf] => Iretd,
         [0x0f, 0x05] => Syscall,
+        [0x0f, 0x31] => Rdtsc,
         [0x0f, 0x07] if wide => Sysretq,
         [0x0f, 0x07] => Sysretl,
         [0x0f, 0x35] => Sysexit,
@@ -244,11 +251,12 @@ fn ppc(word: u32) -> Option<Instruction> {
         _ if word & !REGISTER == mtspr(48) => MtPidr,
         _ if word & !REGISTER == mtspr(29) => MtAmr,
         _ if word & !REGISTER == mtspr(61) => MtIamr,
+        _ if word & !REGISTER == mtspr(157) => MtUamor,
         _ if word & 0xffff_f01f == 0x4400_0001 => Scv,
         _ if word >> 26 == 31 => match word >> 1 & 0x3ff {
             178 => Mtmsrd,
-            306 => Tlbie,
-            274 => Tlbiel,
+            306 => [Tlbie, TlbieAll, TlbieOther][form(word)],
+            274 => [Tlbiel, TlbielAll, TlbielOther][form(word)],
             498 => Slbia,
             54 => Dcbst,
             982 => Icbi,
@@ -260,6 +268,16 @@ fn ppc(word: u32) -> Option<Instruction> {
         },
         _ => return None,
     })
+}
+
+/// Which form of `tlbie` or `tlbiel` a word is: 0, of translations of a process (RIC=0, PRS=1, R=1); 1,
+/// of all that is cached of it (RIC=2); 2, another (Power ISA 3.0B Book III §5.9.3.2).
+const fn form(word: u32) -> usize {
+    match word >> 16 & 0xf {
+        0b0011 => 0,
+        0b1011 => 1,
+        _ => 2,
+    }
 }
 
 /// `mtspr spr, r0`: Power ISA Book I §3.3.17.
@@ -282,7 +300,7 @@ mod tests {
     #[test]
     fn x86_instructions_are_known_by_their_bytes() {
         use Instruction::*;
-        let cases: [(&[u8], Option<Instruction>); 34] = [
+        let cases: [(&[u8], Option<Instruction>); 35] = [
             (&[0xf0, 0x83, 0x0c, 0x24, 0x00], Some(Locked)), // lock or dword ptr [rsp], 0
             (&[0xf0, 0x48, 0x0f, 0xb1, 0x37], Some(Locked)), // lock cmpxchg [rdi], rsi
             (&[0x66, 0xf0, 0xff, 0x07], Some(Locked)),
@@ -314,6 +332,7 @@ mod tests {
             (&[0x9d], Some(Popf)),
             (&[0xf4], Some(Hlt)),
             (&[0x0f, 0x01, 0xcb], Some(Stac)),
+            (&[0x0f, 0x31], Some(Rdtsc)),
             (&[0x90], None),
             (&[0x0f, 0x0b], None),
             (&[], None),
@@ -345,8 +364,13 @@ mod tests {
             (0x7c7d_03a6, Some(MtAmr)),
             (0x7c7d_0ba6, Some(MtIamr)),
             (0x7c81_0164, Some(Mtmsrd)), // mtmsrd r4, 1
-            (0x7c8b_1a64, Some(Tlbie)),  // tlbie r3, r4, 2, 1, 1
-            (0x7c8b_1a24, Some(Tlbiel)),
+            (0x7c9d_23a6, Some(MtUamor)),
+            (0x7c83_1a64, Some(Tlbie)),    // tlbie r3, r4, 0, 1, 1
+            (0x7c8b_1a64, Some(TlbieAll)), // tlbie r3, r4, 2, 1, 1
+            (0x7c80_1a64, Some(TlbieOther)),
+            (0x7c83_1a24, Some(Tlbiel)),
+            (0x7c8b_1a24, Some(TlbielAll)),
+            (0x7c89_1a24, Some(TlbielOther)), // not process-scoped
             (0x7c00_186c, Some(Dcbst)),
             (0x7c00_1fac, Some(Icbi)),
             (0x7c60_20a8, Some(Larx)), // ldarx r3, 0, r4

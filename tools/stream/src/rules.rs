@@ -62,10 +62,10 @@ rules! {
     JOINS_ORDERED "CTX-3" "Between that store and the load of an address space lies a full barrier.";
     ENTRY_VISIBLE "CTX-11" "An entry of the process table is followed by ptesync and isync before anything else.";
     LOAD_SYNCHRONIZED "CTX-4" "A write of the PID register is followed by isync, then by ptesync, before anything else.";
-    LOCAL_FLUSH "TLB-2" "tlbiel lies between two ptesync, and is followed by isync.";
+    LOCAL_FLUSH "TLB-2" "tlbiel lies between two ptesync, is followed by isync, and is of every class if it is of all of a process.";
     BROADCAST_FLUSH "TLB-3" "tlbie lies behind a ptesync and is followed by eieio, tlbsync, ptesync.";
     RESERVATION_CLEARED "MIG-3" "A return to another thread comes after a conditional store since the kernel was entered.";
-    CODE_PUBLISHED "CODE-2" "dcbst is followed by sync, icbi by sync and isync.";
+    CODE_PUBLISHED "CODE-2" "icbi lies behind dcbst and sync, and is followed by sync and isync.";
     WINDOW_CLOSED "USR-1" "The window to user memory is closed before user mode, and its register is written between two isync.";
 }
 
@@ -258,7 +258,7 @@ impl Checker<'_> {
         broken: &mut Vec<Broken>,
     ) {
         invalidation::executes(&mut cpu.invalidation, instruction, broken);
-        windows::executes(&mut cpu.window, instruction, broken);
+        windows::executes(&mut cpu.window, cpu.last.map(|(last, _)| last), instruction, broken);
         if instruction.loads_address_space() {
             self.processes.loaded(record.cpu);
             if cpu.owes_barrier_after_entering() {

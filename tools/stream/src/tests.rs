@@ -254,6 +254,12 @@ fn tlb_2_a_local_flush_is_fenced() {
     sequence("TLB-2", &[Ptesync, Tlbiel], right);
     sequence("TLB-2", &[Ptesync, Tlbiel, Isync], right);
     sequence("TLB-2", &[Ptesync, Tlbiel, Ptesync], right);
+    let all = |classes: usize| {
+        let others = std::iter::repeat_n(Tlbiel, classes - 1);
+        [Ptesync, TlbielAll].into_iter().chain(others).chain([Ptesync, Isync]).collect::<Vec<_>>()
+    };
+    sequence("TLB-2", &all(1), &all(128));
+    sequence("TLB-2", &all(127), &all(128));
 }
 
 #[test]
@@ -272,6 +278,7 @@ fn code_2_code_is_published() {
     let right = &[Dcbst, Dcbst, Sync, Icbi, Icbi, Sync, Isync];
     sequence("CODE-2", &[Dcbst, Icbi, Sync, Isync], right);
     sequence("CODE-2", &[Dcbst, Sync], right);
+    sequence("CODE-2", &[Sync, Icbi, Sync, Isync], right);
     sequence("CODE-2", &[Dcbst, Sync, Icbi, Isync], right);
     sequence("CODE-2", &[Dcbst, Sync, Icbi, Sync], right);
 }
@@ -298,6 +305,7 @@ fn usr_1_the_window_is_closed() {
     let back = |instructions: &[Instruction]| Stream::default().runs(0, instructions).full(0, 1);
     x86("USR-1", back(&[Stac]), back(&[Stac, Clac]));
     sequence("USR-1", &[Isync, MtAmr], &[Isync, MtAmr, Isync]);
+    sequence("USR-1", &[Sync, MtAmr, Isync], &[Isync, MtAmr, MtIamr, Isync]);
 }
 
 #[test]

@@ -89,10 +89,21 @@ impl Frame {
         self.path().rsplit("::").next().unwrap_or(self.path())
     }
 
-    /// Whether it was written in this file of a port or of the kernel.
+    /// The same, where it is told of as a caller: a closure has no name but that.
+    pub fn caller(&self) -> &str {
+        if self.name().starts_with("{closure") { "closure" } else { self.name() }
+    }
+
+    /// Whether it was written in a port or in the kernel.
+    pub fn is_ours(&self) -> bool {
+        self.file.starts_with("arch/") || self.file.starts_with("kernel/")
+    }
+
+    /// Whether it was written in this file of them.
     pub fn is_in(&self, file: &str) -> bool {
-        let ours = self.file.starts_with("arch/") || self.file.starts_with("kernel/");
-        ours && self.file.ends_with(file) && self.file[..self.file.len() - file.len()].ends_with('/')
+        self.is_ours()
+            && self.file.ends_with(file)
+            && self.file[..self.file.len() - file.len()].ends_with('/')
     }
 
     /// Whether it has a line in some file.

@@ -5,7 +5,9 @@
 
 use super::{BROADCAST_FLUSH, Broken, CODE_PUBLISHED, ENTRY_VISIBLE, LOAD_SYNCHRONIZED, LOCAL_FLUSH};
 use crate::Instruction;
-use Instruction::{Dcbst, Eieio, Icbi, Isync, MtPidr, Ptesync, Sync, Tlbie, Tlbiel, Tlbsync};
+use Instruction::{
+    Dcbst, Eieio, Icbi, Isync, MtPidr, Ptesync, Sync, Tlbie, TlbieAll, Tlbiel, TlbielAll, Tlbsync,
+};
 
 /// Which sequence a CPU is in the middle of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,8 +22,11 @@ pub enum State {
     /// After `mtspr PIDR`; then after its `isync`.
     Loaded,
     LoadedSynchronized,
-    /// After `tlbiel`; then after its `ptesync`.
-    Local,
+    /// After `tlbiel`, with so many congruence classes that are left of a process; then after its
+    /// `ptesync`.
+    Local {
+        left: u8,
+    },
     LocalComplete,
     /// After `tlbie`; after a `ptesync` that only another `tlbie` may follow; after `eieio`; after
     /// `tlbsync`.
@@ -37,6 +42,10 @@ pub enum State {
     InvalidatedComplete,
 }
 
+/// Congruence classes of the TLB behind the first, which the form for all of a process takes: it works
+/// on one at a time (§5.9.3.2; 128 of them on a POWER9).
+const CLASSES: u8 = 127;
+
 /// A CPU executes an instruction of the kernel.
 pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Broken>) {
     use State::*;
@@ -45,10 +54,12 @@ pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Br
         (EntryComplete, Isync) => Nothing,
         (Loaded, Isync) => LoadedSynchronized,
         (LoadedSynchronized, Ptesync) => AfterPtesync,
-        (AfterPtesync | Local, Tlbiel) => Local,
-        (Local, Ptesync) => LocalComplete,
+        (AfterPtesync, Tlbiel) => Local { left: 0 },
+        (AfterPtesync, TlbielAll) => Local { left: CLASSES },
+        (Local { left }, Tlbiel) => Local { left: left.saturating_sub(1) },
+        (Local { left: 0 }, Ptesync) => LocalComplete,
         (LocalComplete, Isync) => Nothing,
-        (AfterPtesync | Broadcast | BroadcastAgain, Tlbie) => Broadcast,
+        (AfterPtesync | Broadcast | BroadcastAgain, Tlbie | TlbieAll) => Broadcast,
         // Between two of them, for the processors that want it.
         (Broadcast, Ptesync) => BroadcastAgain,
         (Broadcast, Eieio) => BroadcastOrdered,
@@ -66,7 +77,8 @@ pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Br
                 EntryComplete => Some((ENTRY_VISIBLE, "isync after the entry; ptesync")),
                 Loaded => Some((LOAD_SYNCHRONIZED, "isync after mtspr pidr")),
                 LoadedSynchronized => Some((LOAD_SYNCHRONIZED, "ptesync after mtspr pidr; isync")),
-                Local => Some((LOCAL_FLUSH, "ptesync after tlbiel")),
+                Local { left: 0 } => Some((LOCAL_FLUSH, "ptesync after tlbiel")),
+                Local { .. } => Some((LOCAL_FLUSH, "tlbiel of every class")),
                 LocalComplete => Some((LOCAL_FLUSH, "isync after tlbiel; ptesync")),
                 Broadcast | BroadcastAgain => Some((BROADCAST_FLUSH, "eieio after tlbie")),
                 BroadcastOrdered => Some((BROADCAST_FLUSH, "tlbsync after tlbie; eieio")),
@@ -83,17 +95,21 @@ pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Br
             match instruction {
                 Ptesync => AfterPtesync,
                 MtPidr => Loaded,
-                Tlbiel => {
+                Tlbiel | TlbielAll => {
                     broken.push((LOCAL_FLUSH, "no ptesync before tlbiel".into()));
-                    Local
+                    Local { left: if instruction == TlbielAll { CLASSES } else { 0 } }
                 }
-                Tlbie => {
+                Tlbie | TlbieAll => {
                     broken.push((BROADCAST_FLUSH, "no ptesync before tlbie".into()));
                     Broadcast
                 }
                 Dcbst => Stored,
-                // By itself: at boot, for code that was copied.
-                Icbi => Invalidated,
+                Icbi => {
+                    if state != Stored {
+                        broken.push((CODE_PUBLISHED, "no dcbst before icbi".into()));
+                    }
+                    Invalidated
+                }
                 _ => Nothing,
             }
         }

@@ -14,8 +14,20 @@ pub enum State {
     Written,
 }
 
-/// A CPU executes an instruction of the kernel.
-pub fn executes(state: &mut State, instruction: Instruction, broken: &mut Vec<Broken>) {
+/// A CPU executes an instruction of the kernel, after `last`, if that was in the kernel too: the way
+/// into it is context synchronizing by itself.
+pub fn executes(
+    state: &mut State,
+    last: Option<Instruction>,
+    instruction: Instruction,
+    broken: &mut Vec<Broken>,
+) {
+    if let (MtAmr | MtIamr, Some(last)) = (instruction, last)
+        && *state != State::Written
+        && !last.serializes()
+    {
+        broken.push((WINDOW_CLOSED, format!("{} instead of isync before mtspr amr", last.name())));
+    }
     *state = match (*state, instruction) {
         (_, Stac) => State::Open,
         (_, Clac) => State::Closed,

@@ -58,8 +58,7 @@ pub fn compare(
             complaints.push(format!("{name}: {:#x}: a full barrier that was not inlined", site.at));
             continue;
         };
-        let function = if caller.name().starts_with("{closure") { "closure" } else { caller.name() };
-        let lines = found.entry((caller.file().into(), function.into())).or_default();
+        let lines = found.entry((caller.file().into(), caller.caller().into())).or_default();
         if !lines.contains(&caller.line) {
             lines.push(caller.line);
         }

@@ -6,16 +6,23 @@
 //! there was weakened. Inlining does not matter: the line table knows the functions that each
 //! instruction was inlined from, and a row is about one of them, in every place that it got to.
 //!
-//! What the compiler makes of Rust's atomic operations needs no row.
+//! What the compiler makes of Rust's atomic operations needs no row, but of a fence that a port asks
+//! for by itself.
+//!
+//! A sequence that is whole keeps nothing where it is not called. So a row also names the functions
+//! that call its function, whether it was inlined there or not.
 
 use crate::arch::Arch;
+use crate::check::calls;
 use crate::check::image::{code_sections, parse};
 use crate::error::{Context, Result};
 use crate::sites::{self, Site};
 use crate::symbols::{Frame, Names};
 use crate::toolchain::root;
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object, ObjectSymbol, SymbolKind};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stream::Instruction;
 
 /// The declared table.
@@ -33,9 +40,12 @@ pub struct Row {
     /// A file of the port and a function in it, `context.rs load`, or `*` for those of the file that
     /// have no row; or a symbol of assembly, with as much of its path as it takes.
     pub at: String,
-    /// What stands there, in this order, wherever the function was inlined: names of instructions.
+    /// The functions that call it. None for assembly, which is entered in many ways.
     #[serde(default)]
-    pub sequence: Vec<Name>,
+    pub from: BTreeSet<String>,
+    /// What stands there, in this order, wherever the function was inlined.
+    #[serde(default)]
+    pub sequence: Vec<Step>,
     /// Or what may stand there, in any order and number, each of it at least once.
     #[serde(default)]
     pub any: Vec<Name>,
@@ -58,6 +68,27 @@ impl TryFrom<String> for Name {
     fn try_from(name: String) -> std::result::Result<Self, String> {
         let known = Instruction::from_name(&name).map(Self);
         known.ok_or_else(|| format!("`{name}` is no instruction that is known"))
+    }
+}
+
+/// An instruction of a sequence; `hlt @1` stands one byte behind where the last one begins, so that
+/// nothing, or just what is meant, lies between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Step {
+    pub instruction: Instruction,
+    pub behind: Option<u64>,
+}
+
+impl TryFrom<String> for Step {
+    type Error = String;
+
+    fn try_from(step: String) -> std::result::Result<Self, String> {
+        let (name, behind) = match step.split_once(" @") {
+            Some((name, bytes)) => (name, Some(bytes.parse().map_err(|_| format!("`{bytes}` bytes"))?)),
+            None => (step.as_str(), None),
+        };
+        Ok(Self { instruction: Name::try_from(name.to_owned())?.0, behind })
     }
 }
 
@@ -106,6 +137,12 @@ impl Row {
         self.at.strip_suffix(" *").is_some_and(|file| frame.is_in(file))
     }
 
+    /// What stands there.
+    pub fn instructions(&self) -> impl Iterator<Item = Instruction> {
+        let sequence = self.sequence.iter().map(|step| step.instruction);
+        sequence.chain(self.any.iter().map(|name| name.0))
+    }
+
     /// What is wrong with what was found.
     pub fn complaint(&self, found: &OfRow) -> Option<String> {
         let all: Vec<_> = found.values().flatten().collect();
@@ -124,26 +161,49 @@ impl Row {
         }
     }
 
+    /// What is wrong with who calls it.
+    fn complaint_of_callers(&self, callers: &BTreeSet<String>) -> Option<String> {
+        if self.from.is_empty() {
+            return None;
+        }
+        let missing = self.from.difference(callers).next().map(|name| format!("{name} does not call it"));
+        missing.or_else(|| callers.difference(&self.from).next().map(|name| format!("{name} calls it, too")))
+    }
+
     /// The same of one place that it was inlined into, in the order of addresses: a whole number of
     /// sequences, since the compiler may have doubled code.
     fn complaint_of_one(&self, found: &[Site]) -> Option<String> {
-        let mut wanted = self.sequence.iter().cycle();
-        for (site, Name(wanted)) in found.iter().zip(wanted.by_ref()) {
-            if site.instruction != *wanted {
-                let (name, wanted) = (site.instruction.name(), wanted.name());
-                return Some(format!("{:#x}: {name}, where {wanted} should be", site.at));
+        let mut before = 0;
+        for (site, wanted) in found.iter().zip(self.sequence.iter().cycle()) {
+            let name = site.instruction.name();
+            if site.instruction != wanted.instruction {
+                return Some(format!(
+                    "{:#x}: {name}, where {} should be",
+                    site.at,
+                    wanted.instruction.name()
+                ));
             }
+            if let Some(behind) = wanted.behind.filter(|behind| site.at - before != *behind) {
+                let is = site.at - before;
+                return Some(format!("{:#x}: {name} is {is} bytes behind, should be {behind}", site.at));
+            }
+            before = site.at;
         }
         let over = found.len() % self.sequence.len();
-        (over != 0).then(|| format!("{} is missing at its end", self.sequence[over].0.name()))
+        (over != 0).then(|| format!("{} is missing at its end", self.sequence[over].instruction.name()))
     }
 }
 
-/// What the compiler makes of atomic operations and fences: only ports have assembly.
+/// What the compiler makes of atomic operations and of the kernel's fences: only ports have assembly,
+/// and fences that order what no other CPU of the language sees.
 fn is_generated(site: &Site, frames: &[Frame]) -> bool {
     use Instruction::*;
     let by_atomics = matches!(site.instruction, Locked | Mfence | Sync | Lwsync | Isync | Larx | Stcx);
-    by_atomics && frames.iter().find(|frame| frame.has_line()).is_some_and(Frame::is_plain_rust)
+    let plain = frames.iter().find(|frame| frame.has_line()).is_some_and(Frame::is_plain_rust);
+    let ours = frames.iter().find(|frame| frame.is_ours());
+    let by_itself = |frame: &Frame| matches!(frame.name(), "fence" | "mfence");
+    let fence_of_a_port = frames.iter().any(by_itself) && ours.is_some_and(|frame| !frame.is_plain_rust());
+    by_atomics && plain && !fence_of_a_port
 }
 
 /// The instructions of a row, by the place that its function was inlined into: the functions, and
@@ -153,14 +213,19 @@ pub type OfRow = BTreeMap<Vec<(String, u32)>, Vec<Site>>;
 /// The instructions of an image by the rows that they belong to, and those that no row has.
 pub struct Found {
     pub of_rows: Vec<OfRow>,
+    /// The functions that call the function of each row.
+    pub callers: Vec<BTreeSet<String>>,
     pub others: Vec<Site>,
 }
 
 /// Sorts the instructions of an image.
 pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> Vec<Frame>) -> Result<Found> {
     let file = parse(bytes)?;
-    let mut found = Found { of_rows: vec![OfRow::new(); ledger.rows.len()], others: Vec::new() };
-    for (code, base) in code_sections(&file, "the image")? {
+    let rows = ledger.rows.len();
+    let mut found =
+        Found { of_rows: vec![OfRow::new(); rows], callers: vec![BTreeSet::new(); rows], others: Vec::new() };
+    let code = code_sections(&file, "the image")?;
+    for &(code, base) in &code {
         for site in sites::instructions(arch, code, base) {
             let frames = frames(site.at);
             if is_generated(&site, &frames) {
@@ -176,7 +241,28 @@ pub fn find(arch: Arch, ledger: &Ledger, bytes: &[u8], frames: &dyn Fn(u64) -> V
             }
         }
     }
+    for (row, callers) in found.of_rows.iter().zip(&mut found.callers) {
+        for (place, sites) in row {
+            match place.first() {
+                Some((function, line)) => {
+                    callers.insert(Frame::parse(&format!("{function} at x:{line}")).caller().to_owned());
+                }
+                None => callers.extend(sites.first().into_iter().flat_map(|site| {
+                    let start = function_start(&file, site.at);
+                    let calls = code.iter().flat_map(move |(code, base)| calls::to(arch, code, *base, start));
+                    calls.filter_map(|at| frames(at).first().map(|frame| frame.caller().to_owned()))
+                })),
+            }
+        }
+    }
     Ok(found)
+}
+
+/// Where the function starts that an address lies in.
+fn function_start(file: &ElfFile64<'_, Endianness>, at: u64) -> u64 {
+    let starts =
+        file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text).map(|symbol| symbol.address());
+    starts.filter(|start| *start <= at).max().unwrap_or(at)
 }
 
 /// Compares the table with an image, each against the other.
@@ -190,9 +276,9 @@ pub fn compare(arch: Arch, name: &str, ledger: &Ledger, found: &Found, names: &N
             site.at
         ));
     }
-    for (row, sites) in ledger.rows.iter().zip(&found.of_rows) {
-        if let Some(complaint) = row.complaint(sites) {
-            let wanted: Vec<_> = row.sequence.iter().chain(&row.any).map(|name| name.0.name()).collect();
+    for ((row, sites), callers) in ledger.rows.iter().zip(&found.of_rows).zip(&found.callers) {
+        if let Some(complaint) = row.complaint(sites).or_else(|| row.complaint_of_callers(callers)) {
+            let wanted: Vec<_> = row.instructions().map(Instruction::name).collect();
             complaints.push(format!(
                 "{name}: {}: {complaint}. {table} has there: {}, which keeps: {}",
                 row.at,
@@ -236,6 +322,10 @@ mod tests {
         Ledger::parse(TABLE).unwrap()
     }
 
+    fn step(instruction: Instruction) -> Step {
+        Step { instruction, behind: None }
+    }
+
     fn sites(found: &[Instruction]) -> Vec<Site> {
         let site = |(index, &instruction)| Site { at: index as u64, bytes: 4, instruction };
         found.iter().enumerate().map(site).collect()
@@ -254,7 +344,7 @@ mod tests {
             ledger().rows[1].complaint(&OfRow::from([place(1, found), place(2, found)]))
         };
         assert_eq!(twice(&[Lfence, Wrmsr]), None);
-        let same = Row { sequence: vec![Name(Wrmsr), Name(Wrmsr)], ..ledger().rows.remove(1) };
+        let same = Row { sequence: vec![step(Wrmsr), step(Wrmsr)], ..ledger().rows.remove(1) };
         assert!(same.complaint(&OfRow::from([place(1, &[Wrmsr]), place(2, &[Wrmsr])])).is_some());
     }
 
@@ -267,6 +357,31 @@ mod tests {
         assert_eq!(complaint(0, &[MtPidr, Isync]).unwrap(), "ptesync is missing at its end");
         let one_of_two = [MtPidr, Isync, Ptesync, MtPidr, Ptesync];
         assert_eq!(complaint(0, &one_of_two).unwrap(), "0x4: ptesync, where isync should be");
+    }
+
+    /// `sti` holds interrupts back over one instruction, so what that is matters.
+    #[test]
+    fn a_step_may_say_how_far_behind_it_stands() {
+        let table = "[[site]]\nat = \"f\"\nsequence = [\"sti\", \"hlt @1\", \"cli\"]\nkeeps = \"x\"";
+        let row = &Ledger::parse(table).unwrap().rows[0];
+        let at = |places: [u64; 3]| {
+            let site = |(&instruction, at)| Site { at, bytes: 1, instruction };
+            let found = [Sti, Hlt, Cli].iter().zip(places).map(site).collect();
+            row.complaint(&OfRow::from([(Vec::new(), found)]))
+        };
+        assert_eq!(at([8, 9, 12]), None);
+        assert_eq!(at([8, 10, 11]).unwrap(), "0xa: hlt is 2 bytes behind, should be 1");
+        assert!(Ledger::parse(&table.replace("@1", "@x")).is_err());
+    }
+
+    #[test]
+    fn as_many_functions_call_it_as_the_table_says() {
+        let row = Row { from: ["switch".into(), "drop".into()].into(), ..ledger().rows.remove(0) };
+        let complaint =
+            |callers: &[&str]| row.complaint_of_callers(&callers.iter().map(|&name| name.into()).collect());
+        assert_eq!(complaint(&["drop", "switch"]), None);
+        assert_eq!(complaint(&["switch"]).unwrap(), "drop does not call it");
+        assert_eq!(complaint(&["drop", "switch", "boot"]).unwrap(), "boot calls it, too");
     }
 
     #[test]
@@ -295,13 +410,18 @@ mod tests {
     fn only_what_assembly_makes_needs_a_row() {
         // lock or dword ptr [rsp], 0; iretq
         let image = with_code(&[0xf0, 0x83, 0x0c, 0x24, 0x00, 0x48, 0xcf]);
-        let others = |place: &'static str| {
-            let frames = |_| vec![Frame::parse(place)];
+        let others_in = |places: &[&str]| {
+            let frames = |_| places.iter().map(|place| Frame::parse(place)).collect();
             let found = find(Arch::X86_64, &ledger(), &image, &frames).unwrap();
-            found.others.iter().map(|site| site.instruction).collect::<Vec<_>>()
+            let rows = found.of_rows.iter().flat_map(|row| row.values().flatten());
+            rows.chain(&found.others).map(|site| site.instruction).collect::<Vec<_>>()
         };
+        let others = |place| others_in(&[place]);
         assert_eq!(others("add at library/core/src/sync/atomic.rs:9"), [Iretq]);
         assert_eq!(others("lock at kernel/src/sync.rs:9"), [Iretq]);
+        let fence = "fence at /rust/library/core/src/sync/atomic.rs:9";
+        assert_eq!(others_in(&[fence, "command at arch/p/src/apic.rs:1"]), [Locked, Iretq]);
+        assert_eq!(others_in(&[fence, "raise at kernel/src/flush.rs:1"]), [Iretq]);
         assert_eq!(others("full_barrier at arch/x86_64/src/barrier.rs:9"), [Locked, Iretq]);
         assert_eq!(others("assembly"), [Locked, Iretq]);
     }

@@ -11,9 +11,10 @@ use super::probe::Finding;
 use crate::arch::Arch;
 use crate::build::Built;
 use crate::check::image::{Place, parse, vector_instructions};
-use crate::check::ledger::{self, Found, Ledger, Row};
+use crate::check::ledger::{self, Found, Ledger};
 use crate::error::{Context, Error, Result};
 use crate::executed::{self, Verdict};
+use crate::guest::Ending;
 use crate::oracle::Oracle;
 use crate::qemu::Machine;
 use crate::sites::Site;
@@ -57,9 +58,9 @@ impl fmt::Display for Patch {
 /// Its ledger cannot be read.
 pub fn all(arch: Arch) -> Result<Vec<Patch>> {
     let mut patches = Vec::new();
-    for (row, Row { at, sequence, any, stream, .. }) in Ledger::read(arch)?.rows.into_iter().enumerate() {
-        for (step, name) in sequence.iter().chain(&any).enumerate() {
-            let (at, stream, instruction) = (at.clone(), stream.clone(), name.0);
+    for (row, about) in Ledger::read(arch)?.rows.into_iter().enumerate() {
+        for (step, instruction) in about.instructions().enumerate() {
+            let (at, stream) = (about.at.clone(), about.stream.clone());
             patches.push(Patch { arch, at, row, step, instruction, stream });
         }
     }
@@ -200,9 +201,9 @@ impl Image {
             Some(Verdict::Broken { clauses, why }) => {
                 Finding::red(format!("breaks {}", clauses.first().copied().unwrap_or_default()), why)
             }
-            Some(Verdict::Kept(_)) => Finding::Green,
+            Some(Verdict::Kept(_)) if report.ending == Ending::Exited(0) => Finding::Green,
             // It is noticed, if in a rougher way.
-            None => Finding::red("ends otherwise", format!("{:?}", report.ending)),
+            _ => Finding::red("ends otherwise", format!("{:?}", report.ending)),
         })
     }
 }
