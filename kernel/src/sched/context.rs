@@ -537,6 +537,8 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
 
 /// Lets go of what is loaded lazily; of what is active, as soon as it is lazy. What a teardown asks
 /// of a CPU, and what a CPU does before it goes off.
+#[cold]
+#[inline(never)]
 pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
     match cpu.words.loaded() {
         Loaded::Active(_) if !mutant::is(Mutant::M29) => cpu.held.drop_wanted.set(true),
