@@ -53,7 +53,8 @@ mutants! {
         Loom("bar_3_message_passing")];
     M6 "m6" Bar6 "The handler of a membarrier request has no barrier." by [
         Schedules("bar_3_commands_reach_the_cpus_that_run_the_process"),
-        Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process")];
+        Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Stream(X86_64, "ret_2_an_adopted_mm_hides_no_request")];
     M22 "m22" Ctx1 "A CPU serves requests between the store that says it switches and the load, as if interrupts were on." by [
         Trace(Both, "tlb_3_a_cpu_in_the_switching_window"),
         Host("kernel", "tlb_3_a_cpu_in_the_switching_window")];
