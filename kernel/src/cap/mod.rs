@@ -19,6 +19,8 @@ mod table;
 pub use table::{Emptied, Slots, Table, Where};
 
 use crate::cpu::Cpu;
+use crate::ipc::{Endpoint, Notification, Reply};
+use crate::mm::object::{Attachment, MemoryObject};
 use crate::object::Ref;
 use crate::process::Process;
 use crate::thread::Thread;
@@ -30,6 +32,11 @@ use arch_contract::mutant::{self, Mutant};
 pub enum Object {
     Process(Ref<Process>),
     Thread(Ref<Thread>),
+    Memory(Ref<MemoryObject>),
+    Attachment(Ref<Attachment>),
+    Endpoint(Ref<Endpoint>),
+    Reply(Ref<Reply>),
+    Notification(Ref<Notification>),
     Console,
     Timer,
     Archive,
@@ -41,6 +48,11 @@ impl Object {
         match self {
             Self::Process(_) => Kind::Process,
             Self::Thread(_) => Kind::Thread,
+            Self::Memory(_) => Kind::Memory,
+            Self::Attachment(_) => Kind::Attachment,
+            Self::Endpoint(_) => Kind::Endpoint,
+            Self::Reply(_) => Kind::Reply,
+            Self::Notification(_) => Kind::Notification,
             Self::Console => Kind::Console,
             Self::Timer => Kind::Timer,
             Self::Archive => Kind::Archive,
@@ -51,16 +63,33 @@ impl Object {
     /// Whether a capability of it can carry a badge.
     fn takes_badge(&self) -> bool {
         match self {
-            Self::Process(_) | Self::Thread(_) => false,
+            Self::Endpoint(_) => true,
+            Self::Process(_) | Self::Thread(_) | Self::Memory(_) | Self::Attachment(_) => false,
+            Self::Reply(_) | Self::Notification(_) => false,
             Self::Console | Self::Timer | Self::Archive | Self::Machine => false,
         }
     }
 
-    /// A number that all capabilities of the object agree on, and few other objects have.
+    /// What must be detached before its capability may go.
+    fn detaches(&self) -> Option<&Ref<Attachment>> {
+        match self {
+            Self::Attachment(attachment) if !attachment.is_ended() && !mutant::is(Mutant::NeverDetached) => {
+                Some(attachment)
+            }
+            _ => None,
+        }
+    }
+
+    /// A number that all capabilities of one tree agree on, and few others have.
     fn key(&self) -> usize {
         match self {
             Self::Process(process) => Ref::address(process),
             Self::Thread(thread) => Ref::address(thread),
+            Self::Memory(object) => Ref::address(object),
+            Self::Attachment(attachment) => Ref::address(&attachment.object),
+            Self::Endpoint(endpoint) => Ref::address(endpoint),
+            Self::Reply(reply) => Ref::address(reply),
+            Self::Notification(notification) => Ref::address(notification),
             Self::Console | Self::Timer | Self::Archive | Self::Machine => self.kind() as usize,
         }
     }
@@ -82,8 +111,12 @@ impl Capability {
     }
 
     /// The same object with the rights that both name, and with `badge` if that is not 0.
-    /// `BadArgument` if it has a badge already, or its object knows none.
+    /// `BadArgument` if it has a badge already, or its object knows none; `WrongObject` for an
+    /// attachment, which has one capability.
     pub fn derive(&self, rights: Rights, badge: u64) -> Result<Self, Error> {
+        if let Object::Attachment(_) = self.object {
+            return Err(Error::WrongObject);
+        }
         let badge = match badge {
             0 => self.badge,
             _ if self.badge == 0 && self.object.takes_badge() => badge,
@@ -93,8 +126,25 @@ impl Capability {
         Ok(Self { object: self.object.clone(), rights, badge })
     }
 
+    /// It is put into a slot. An object that has to know when no capability names it any more, though
+    /// others refer to it, counts them: up here, down in [`dispose`](Self::dispose).
+    fn enter(&self) {
+        match &self.object {
+            Object::Endpoint(endpoint) => endpoint.named(self.rights),
+            Object::Reply(reply) => reply.named(),
+            Object::Notification(notification) => notification.named(self.rights),
+            _ => {}
+        }
+    }
+
     /// The end of a capability that was taken out of its slot. The caller holds no lock: this may be
-    /// the last reference to the object. An object that has to know when no capability names it any
-    /// more, though others refer to it, counts them: up where a slot is filled, down here.
-    pub fn dispose(self, _cpu: &Cpu) {}
+    /// the last reference to the object.
+    pub fn dispose(self, cpu: &Cpu) {
+        match &self.object {
+            Object::Endpoint(endpoint) => Endpoint::unnamed(endpoint, cpu, self.rights),
+            Object::Reply(reply) => reply.unnamed(cpu),
+            Object::Notification(notification) => Notification::unnamed(notification, cpu, self.rights),
+            _ => {}
+        }
+    }
 }

@@ -12,8 +12,10 @@ mod conformance;
 mod context;
 mod explore;
 mod fuzz;
+mod ipc;
 mod jobs;
 mod many;
+mod memory;
 mod rseq;
 mod sched;
 #[cfg(spandrel_schedule)]
