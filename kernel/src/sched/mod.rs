@@ -536,7 +536,7 @@ pub(crate) fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Ticks {
 /// What the thread that leaves this CPU has begun here is complete before any CPU can find it in a
 /// queue: before whatever it does elsewhere. `MIG-4`
 #[inline(always)]
-fn complete_user_accesses(cpu: &Cpu) {
+pub(crate) fn complete_user_accesses(cpu: &Cpu) {
     if !mutant::is(Mutant::LeavesIncomplete) {
         Current::complete_user_accesses(cpu.arch());
     }
