@@ -391,6 +391,9 @@ mutants! {
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    LeavesIncomplete "leaves-incomplete" Mig4 "What a thread did to caches and devices may still be under way when another CPU takes it." by [
+        Host("kernel", "mig_4_what_a_thread_did_is_complete_before_it_is_ready")]
+        unseen "TCG completes cache operations and uncached stores at once";
     MovesUnsaved "moves-unsaved" Mig1 "A thread that must go elsewhere leaves its vector registers behind." by [
         Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
