@@ -39,9 +39,10 @@ pub fn turn_on(cpu: &Cpu, number: u64) -> Outcome {
     }
 }
 
-/// Whether `number` is on; starts it if it is off, which it may become only now.
+/// Whether `number` is on, and takes work: a thread that is told so may be sent there. Starts it if
+/// it is off, which it may become only now.
 pub fn look_on(cpu: &Cpu, number: CpuId, irq: &IrqsOff) -> Option<Result<u64, Error>> {
-    if cpu.kernel.online().has(number) {
+    if cpu.kernel.affinities.takers().has(number) {
         return Some(Ok(0));
     }
     let other = cpu.kernel.any_cpu(number)?;
@@ -83,7 +84,7 @@ pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
     if other.refused.0.load(Ordering::Acquire) {
         return Some(Err(Error::BadArgument));
     }
-    let off = !cpu.kernel.online().has(number)
+    let off = offline::is_off(&cpu.kernel.online, number)
         && Current::power_state(cpu.arch(), other.arch()) == PowerState::Stopped;
     off.then_some(Ok(0))
 }

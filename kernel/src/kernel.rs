@@ -64,7 +64,7 @@ pub struct Kernel {
     pub lifetime: tests::Chosen,
     /// Orders the events of host tests: the simulated clock stands still for long.
     #[cfg(test)]
-    pub(crate) events: AtomicU64,
+    pub(crate) events: core::sync::atomic::AtomicU64,
     /// By number; null where the machine has none. Written while the boot CPU is alone.
     cpus: [AtomicPtr<Cpu>; MAX_CPUS],
     /// The CPUs that are on. A CPU puts itself in before it looks for work, and takes itself out
@@ -359,7 +359,7 @@ pub(crate) fn place(
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
         #[cfg(test)]
-        events: AtomicU64::new(0),
+        events: core::sync::atomic::AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
         online: SharedSet::new(),
         affinities: Affinities::new(),

@@ -6,12 +6,11 @@
 //! are built for testing.
 
 use crate::cpu::Cpu;
+use crate::sync::{AtomicU64, Ordering};
 use arch_contract::addr::PhysAddr;
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::pte::Paging;
 use arch_current::Current;
-// Of the machine alone: see `crate::rendezvous`.
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What lies between the store and the load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

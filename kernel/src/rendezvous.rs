@@ -9,12 +9,11 @@
 //! In an ordinary kernel a point compiles to nothing.
 
 use crate::cpu::Cpu;
+use crate::sync::{AtomicU32, Ordering};
 use crate::trace;
 pub use abi::testing::Point;
 use arch_contract::smp::Smp;
 use arch_current::Current;
-// What scripts use is no part of what is modelled: see `crate::trace`.
-use core::sync::atomic::{AtomicU32, Ordering};
 
 /// What a CPU that stands does with the requests of others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

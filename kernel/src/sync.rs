@@ -11,20 +11,25 @@
 
 pub use protocol::sync::*;
 
+#[cfg(spandrel_schedule)]
+use schedule::spin::{SpinMutex, SpinMutexGuard};
+#[cfg(not(spandrel_schedule))]
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
 use crate::cpu::Cpu;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::Smp;
 use arch_current::Current;
 
 /// A lock whose waiters serve.
-pub struct Lock<T>(spin::mutex::SpinMutex<T>);
+pub struct Lock<T>(SpinMutex<T>);
 
 /// Holding a [`Lock`] or a [`Leaf`].
-pub type Guard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;
+pub type Guard<'a, T> = SpinMutexGuard<'a, T>;
 
 impl<T> Lock<T> {
     pub const fn new(value: T) -> Self {
-        Self(spin::mutex::SpinMutex::new(value))
+        Self(SpinMutex::new(value))
     }
 
     /// Waits until it is held. `TLB-5`: while it waits, this CPU serves.
@@ -54,11 +59,11 @@ impl<T> Lock<T> {
 }
 
 /// A lock for a few instructions that wait for nothing.
-pub struct Leaf<T>(spin::mutex::SpinMutex<T>);
+pub struct Leaf<T>(SpinMutex<T>);
 
 impl<T> Leaf<T> {
     pub const fn new(value: T) -> Self {
-        Self(spin::mutex::SpinMutex::new(value))
+        Self(SpinMutex::new(value))
     }
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {

@@ -232,8 +232,9 @@ pub fn interrupted(cpu: &Cpu) {
     }
 }
 
-/// Looks of the printing CPU before it begins, while others finish what they print.
-const SETTLE: u32 = 100_000;
+/// Looks of the printing CPU before it begins, while others finish what they print. On the host
+/// nobody prints.
+const SETTLE: u32 = if cfg!(test) { 100 } else { 100_000 };
 
 /// Prints what the rings hold, if there are any, for the host: `@spandrel trace CPU RECORDS`. For
 /// the end of a run: a CPU that comes to record anything more stands still.

@@ -222,14 +222,14 @@ pub fn bar_3_commands_reach_the_cpus_that_run_the_process<O: Os>(world: &World<O
     all
 }
 
-/// A thread on `cpu` that stays in user mode until flag 0 is 1, and all the while sets flag 1; it
-/// runs when this returns.
+/// A thread on `cpu` that stays in user mode until flag 0 is 1, and stores 1 to flag 1 all the time;
+/// it runs when this returns.
 fn spinner<O: Os>(world: &World<O>, cpu: u32) -> Result<O::Thread, Not> {
     let thread = world.spawn(1 << cpu, |world| {
-        world.wait_until(|world| {
+        while world.load(world.flag(0)) != 1 {
             world.store(world.flag(1), 1);
-            world.load(world.flag(0)) == 1
-        });
+            world.os.pause();
+        }
     })?;
     world.wait_for(world.flag(1), 1);
     Ok(thread)

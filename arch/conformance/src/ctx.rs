@@ -91,7 +91,6 @@ pub fn ctx_7_kernel_tasks_reload_nothing<O: Os>(world: &World<O>) -> Outcome {
     };
     let thread = blocks_until_told(world, cpu, elsewhere)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     let count = |counter| world.count(cpu, counter);
     let before = [count(Counter::Reloads)?, count(Counter::LazyExits)?, count(Counter::Barriers)?];
     for _ in 0..3 {
@@ -116,7 +115,6 @@ pub fn ctx_6_kernel_tasks_in_a_row<O: Os>(world: &World<O>) -> Outcome {
     world.move_to(0)?;
     let [cpu, elsewhere] = two(world)?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
-    world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
     let before = world.steps(cpu)?;
     run_tasks(world, cpu, Uses::Nothing, 3)?;
     let after = world.steps(cpu)?;
@@ -161,7 +159,6 @@ pub fn ctx_7_the_same_steps_everywhere<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = two(world)?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     let mut wanted = world.steps(cpu)?;
     let expect = |wanted: u64, what: &str| -> Outcome {
         let steps = world.steps(cpu)?;
@@ -205,27 +202,29 @@ pub fn ctx_7_random_steps_keep_the_grammar<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = two(world)?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     let mut children = alloc::vec::Vec::new();
     let mut wanted = world.steps(cpu)?;
     let mut number = 0x5eed_u64;
     let rounds = if O::SIMULATED { 12 } else { 40 };
+    let mut holds = Loaded::Lazy(mine);
     for round in 0..rounds {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let before = world.loaded(cpu)?;
         let what = number >> 62;
+        let before = holds;
         let comes_back = if before == Loaded::Lazy(mine) { BACK } else { TO_ANOTHER };
         match what {
             0 => run_tasks(world, cpu, Uses::Nothing, 1)?,
             1 => {
                 run_tasks(world, cpu, Uses::MyMm, 1)?;
                 wanted = then(then(wanted, comes_back), AWAY);
+                holds = Loaded::Lazy(mine);
             }
             2 => {
                 children.push(world.child("ctx_7_random_steps_keep_the_grammar", cpu.into())?);
                 let came = |loaded| matches!(loaded, Loaded::Lazy(id) if id > mine) && loaded != before;
-                while !came(world.loaded(cpu)?) {
+                while !came(holds) {
                     world.yield_now();
+                    holds = world.loaded(cpu)?;
                 }
                 wanted = then(then(wanted, TO_ANOTHER), AWAY);
             }
@@ -236,6 +235,8 @@ pub fn ctx_7_random_steps_keep_the_grammar<O: Os>(world: &World<O>) -> Outcome {
         }
         let steps = world.steps(cpu)?;
         ensure!(steps == wanted, "round {round}, {what} while {before:?}: steps {steps:x}, not {wanted:x}");
+        // The last step shows before what it leads to.
+        world.wait_loaded(cpu, holds)?;
     }
     for child in children {
         world.kill(child)?;

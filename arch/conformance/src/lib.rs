@@ -71,6 +71,16 @@ impl Word {
     }
 }
 
+/// What an access of a user orders.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Nothing: it stands in program order, and the machine makes of it what it likes. For the
+    /// accesses that a case is about.
+    Plain,
+    /// A load acquires, a store releases: for what threads of a case tell each other on the side.
+    Synchronizes,
+}
+
 /// What a program tells whoever watches from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Announcement {
@@ -91,9 +101,12 @@ pub trait Os: Probe + Clone + Send + Sized + 'static {
     /// A thread that was started and is to be waited for.
     type Thread;
 
-    /// Whether the machine is the simulated one: there, loops are shorter, and what only real
-    /// memory orderings can show is left out.
+    /// Whether the machine is the simulated one: there, loops are shorter.
     const SIMULATED: bool;
+
+    /// Whether CPUs may see each other's accesses out of order. What only that can show is left out
+    /// elsewhere.
+    const REORDERS: bool = !Self::SIMULATED;
 
     /// Whether every return to user mode serializes the core, so that the kernel has nothing to
     /// count there.
@@ -108,12 +121,11 @@ pub trait Os: Probe + Clone + Send + Sized + 'static {
     /// Every address among the arguments lies in the arena.
     unsafe fn call(&self, number: u64, args: [u64; 6]) -> (u64, u64);
 
-    /// Loads a word. No ordering, by the compiler or the machine, but that of program order as the
-    /// compiler emits it. A page that is not mapped ends the process.
-    fn load(&self, at: Word) -> u64;
+    /// Loads a word. A page that is not mapped ends the process.
+    fn load(&self, at: Word, order: Order) -> u64;
 
     /// Stores a word. As [`load`](Self::load).
-    fn store(&self, at: Word, value: u64);
+    fn store(&self, at: Word, value: u64, order: Order);
 
     /// One turn of a wait loop. Interrupts may be taken here.
     fn pause(&self);

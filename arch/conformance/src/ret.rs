@@ -23,7 +23,6 @@ pub fn ret_2_an_adopted_mm_hides_no_request<O: Os>(world: &World<O>) -> Outcome 
     };
     let thread = blocks_until_told(world, cpu, elsewhere)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     let before = world.count(cpu, Counter::CoreSyncs)?;
     world.barrier(Command::PrivateExpeditedSyncCore)?;
     world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
@@ -40,12 +39,23 @@ pub fn ret_2_an_adopted_mm_hides_no_request<O: Os>(world: &World<O>) -> Outcome 
 }
 
 /// A thread on `cpu` that waits for another on `elsewhere`, until flag 0 is 1; then it sets flag 2.
+/// When this returns, `cpu` idles with the process loaded lazily. Flag 6 is its own.
 pub(crate) fn blocks_until_told<O: Os>(world: &World<O>, cpu: u32, elsewhere: u32) -> Result<O::Thread, Not> {
-    world.spawn(1 << cpu, move |world| {
-        let told = world.spawn(1 << elsewhere, |world| world.wait_for(world.flag(0), 1));
+    let thread = world.spawn(1 << cpu, move |world| {
+        let told = world.spawn(1 << elsewhere, |world| {
+            world.store(world.flag(6), 1);
+            world.wait_for(world.flag(0), 1);
+        });
         let joined = told.and_then(|told| world.join(told));
         world.store(world.flag(2), if joined.is_ok() { 1 } else { 2 });
-    })
+    })?;
+    // Before it says so, the other may have begun on `cpu`.
+    world.wait_until(|world| world.load(world.flag(6)) == 1);
+    world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
+    while !world.idles(cpu)? {
+        world.yield_now();
+    }
+    Ok(thread)
 }
 
 /// A CPU takes a request while it runs one thread of the process and goes on with another, which
@@ -159,7 +169,6 @@ pub fn ret_2_a_sibling_that_goes_before<O: Os>(world: &World<O>) -> Outcome {
 pub fn ret_2_a_request_before_the_store<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = registered(world)?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
-    world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
     world.arm(Point::Entering, cpu, Stop::Deaf)?;
     world.store(world.flag(0), 1);
     world.wait_stopped(cpu)?;
@@ -177,7 +186,6 @@ pub fn ret_2_a_request_before_the_store<O: Os>(world: &World<O>) -> Outcome {
 pub fn ret_2_entered_after_the_sample<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = registered(world)?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
-    world.wait_loaded(cpu, Loaded::Lazy(world.context()?))?;
     let script = world.spawn(1 << elsewhere, move |world| {
         let run = || -> Result<u64, Not> {
             world.wait_stopped(0)?;

@@ -7,13 +7,13 @@ use core::marker::PhantomData;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Machines {
     Every,
-    /// Where memory is real: orderings between CPUs.
+    /// Where memory is real, or as weak: orderings between CPUs.
     Real,
 }
 
 impl Machines {
     pub(crate) fn has<O: Os>(self) -> bool {
-        self == Self::Every || !O::SIMULATED
+        self == Self::Every || O::REORDERS
     }
 }
 

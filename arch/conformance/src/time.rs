@@ -184,8 +184,16 @@ pub fn time_3_deadlines_that_pass_while_they_are_armed<O: Os>(world: &World<O>) 
 /// A CPU that has found nothing to do, and stands before its halt. Whoever goes there meanwhile wakes
 /// it.
 fn before_the_halt<O: Os>(world: &World<O>, cpu: u32) -> Outcome {
+    let [there, goes] = [world.flag(1), world.flag(2)];
+    world.store(there, 0);
+    world.store(goes, 0);
+    let last = world.spawn(1 << cpu, move |world| {
+        world.store(there, 1);
+        world.wait_for(goes, 1);
+    })?;
+    world.wait_until(|world| world.load(there) == 1);
     world.arm(Point::BeforeHalt, cpu, Stop::Deaf)?;
-    let last = world.spawn(1 << cpu, |_| {})?;
+    world.store(goes, 1);
     world.wait_stopped(cpu)?;
     world.join(last)
 }

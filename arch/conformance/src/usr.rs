@@ -212,6 +212,8 @@ pub fn usr_2_a_page_that_comes_and_goes<O: Os>(world: &World<O>) -> Outcome {
         let mut worked = true;
         while worked && world.load(world.flag(0)) == 0 {
             worked = world.unmap(PAGE, 1).is_ok() && world.map(PAGE, 1).is_ok();
+            // A flush gives the others time while the page is gone; this does while it is there.
+            world.os.pause();
         }
         world.store(world.flag(1), if worked { 1 } else { 2 });
     })?;

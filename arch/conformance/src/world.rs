@@ -3,7 +3,7 @@
 
 use crate::outcome::{Not, OrFail, Outcome, STATUS_FAILED};
 use crate::table::{Case, find};
-use crate::{ARENA, Announcement, Os, Word};
+use crate::{ARENA, Announcement, Order, Os, Word};
 use abi::testing::{
     Counter, FaultKind, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, NO_ADDRESS, Operation, Point,
 };
@@ -129,17 +129,28 @@ impl<O: Os> World<O> {
         self.map(Word::new(ARENA), 1)
     }
 
+    /// Acquires what the [`store`](Self::store) that it finds released.
     pub fn load(&self, at: Word) -> u64 {
-        self.os.load(at)
+        self.os.load(at, Order::Synchronizes)
     }
 
     pub fn store(&self, at: Word, value: u64) {
-        self.os.store(at, value);
+        self.os.store(at, value, Order::Synchronizes);
+    }
+
+    /// Orders nothing.
+    pub fn load_plain(&self, at: Word) -> u64 {
+        self.os.load(at, Order::Plain)
+    }
+
+    /// Orders nothing.
+    pub fn store_plain(&self, at: Word, value: u64) {
+        self.os.store(at, value, Order::Plain);
     }
 
     /// Waits, without giving the CPU up, until `at` holds `value`.
     pub fn wait_for(&self, at: Word, value: u64) {
-        while self.os.load(at) != value {
+        while self.load(at) != value {
             self.os.pause();
         }
     }

@@ -24,11 +24,13 @@ macro_rules! mutants {
 
 mutants! {
     M1 "m1" Bar4 "No barrier (d) between user code and the store that says the CPU left its mm." by [
+        Schedules("bar_4_bar_5_a_round_trip_between_sample_and_start"),
         Loom("ctx_5_a_switch_is_seen_with_its_own_target"),
         Loom("bar_3_message_passing"),
         Loom("bar_3_message_passing_with_a_switch"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M2 "m2" Bar5 "No barrier (e) after the stores that say a CPU has an mm." by [
+        Schedules("bar_4_bar_5_a_round_trip_between_sample_and_start"),
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
         Loom("ret_2_sync_core_against_a_switch"),
@@ -36,34 +38,42 @@ mutants! {
         Loom("tlb_1_switch_against_flush"),
         Trace(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M3 "m3" Bar1 "Full barriers order all but a store before a load: `lwsync`." by [
+        Schedules("bar_1_store_buffering_in_the_kernel"),
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("bar_3_store_buffering_with_the_end_of_a_lazy_episode"),
         Stream(Ppc64le, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     M4 "m4" Bar3 "membarrier has no barrier (a) before it samples." by [
+        Schedules("bar_3_commands_reach_the_cpus_that_run_the_process"),
         Loom("bar_3_store_buffering_with_a_switch"),
         Loom("ret_2_sync_core_against_a_switch"),
         Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M5 "m5" Bar3 "membarrier has no barrier (c) after its last sample." by [
+        Schedules("bar_3_commands_reach_the_cpus_that_run_the_process"),
         Loom("bar_3_message_passing")];
     M6 "m6" Bar6 "The handler of a membarrier request has no barrier." by [
+        Schedules("bar_3_commands_reach_the_cpus_that_run_the_process"),
         Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M22 "m22" Ctx1 "A CPU serves requests between the store that says it switches and the load, as if interrupts were on." by [
         Trace(Both, "tlb_3_a_cpu_in_the_switching_window"),
         Host("kernel", "tlb_3_a_cpu_in_the_switching_window")];
     M23 "m23" Ctx3 "A CPU joins the mm's set after it has loaded the tables." by [
+        Schedules("tlb_3_a_remote_unmap_faults"),
         Loom("tlb_1_switch_against_flush"),
         Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
         Host("kernel", "ctx_7_an_episode_ends_in_another_process")];
     M24 "m24" Ctx3 "The barrier (e) lies before the store that says a CPU switches." by [
+        Schedules("bar_2_registering_under_switches"),
         Loom("tlb_1_switch_against_flush"),
         Trace(Both, "ctx_7_an_episode_ends_in_another_process"),
         Host("kernel", "ctx_5_bar_4_bar_5_the_words_at_every_hook")];
     M25 "m25" Tlb3 "A flusher skips a CPU that is switching to the mm." by [
+        Schedules("tlb_3_a_flush_waits_for_a_switch"),
         Loom("tlb_1_switch_against_flush"),
         Case(Both, "tlb_3_a_flush_waits_for_a_switch"),
         Host("kernel", "tlb_3_a_flush_waits_for_a_switch")];
     M26 "m26" Tlb3 "A flusher skips lazy CPUs though tables are freed." by [
+        Schedules("tlb_3_tables_are_freed_while_lazy"),
         Trace(Both, "tlb_3_tables_are_freed_while_lazy"),
         Host("kernel", "tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed")];
     M27 "m27" Tlb4 "A CPU whose lazy episode ends in the same mm does not compare generations." by [
@@ -73,6 +83,7 @@ mutants! {
         Case(Both, "tlb_4_many_flushes_while_lazy"),
         Host("protocol", "tlb_4_a_gap_is_what_changed_or_everything")];
     M29 "m29" Ctx9 "A CPU that a teardown asks lets go of an mm that is active there." by [
+        Schedules("ctx_4_ids_are_reused"),
         Host("kernel", "ctx_9_an_active_cpu_lets_go_when_it_becomes_lazy")]
         unseen "a CPU that is asked while it runs the process: a window of some instructions on the way out";
     M30 "m30" Tlb3 "A flush does not wait for the CPUs it asked, so pages are freed before." by [
@@ -170,6 +181,7 @@ mutants! {
         Host("kernel", "smp_3_a_cpu_that_comes_up_stays")]
         unseen "a request between the last look of a CPU that goes off and its end";
     NoBarrierInFlush "flush-no-barrier" Tlb1 "A flusher reads the CPU set without a barrier after it raised the generation." by [
+        Schedules("bar_2_registering_under_switches"),
         Loom("tlb_1_switch_against_flush")]
         unseen "a missing barrier: TCG orders more, and the tables of the image see what is not there, not what is skipped";
     NoBarrierInRegistration "register-no-barrier" Bar2 "A registration samples CPUs without a barrier after it stored the bit." by [
@@ -300,9 +312,11 @@ mutants! {
         Case(X86_64, "bar_3_commands_reach_the_cpus_that_run_the_process"),
         Host("kernel", "ret_2_an_adopted_mm_hides_no_request")];
     M16 "m16" Ret2 "The sync generation that is compared was read before the CPU said that it enters the mm." by [
+        Schedules("ret_2_a_request_before_the_store"),
         Case(X86_64, "ret_2_a_request_before_the_store"),
         Host("kernel", "ret_2_a_request_before_the_store")];
     M17 "m17" Ret2 "The sync generation is raised after the sample." by [
+        Schedules("ret_2_entered_after_the_sample"),
         Host("kernel", "ret_2_no_order_of_steps_runs_old_code_where_nothing_serializes"),
         Loom("ret_2_sync_core_against_a_switch"),
         Case(X86_64, "ret_2_entered_after_the_sample"),
@@ -318,6 +332,7 @@ mutants! {
         Case(Both, "bar_2_a_registration_waits_for_every_cpu"),
         Host("kernel", "bar_2_a_registration_waits_for_every_cpu")];
     M21 "m21" Bar2 "A new process has the registrations of its maker." by [
+        Schedules("bar_2_a_new_process_starts_unregistered"),
         Case(Both, "bar_2_a_new_process_starts_unregistered"),
         Host("kernel", "bar_2_a_new_process_starts_unregistered")];
     M40 "m40" Bar3 "Sync-core returns success and does nothing." by [
@@ -334,6 +349,7 @@ mutants! {
         Case(Both, "mig_2_an_idle_cpu_takes_from_a_stuck_one"),
         Host("kernel", "mig_2_an_idle_cpu_takes_from_a_stuck_one")];
     M44 "m44" Bar1 "A full barrier keeps only the compiler from reordering." by [
+        Schedules("bar_1_store_buffering_in_the_kernel"),
         Case(X86_64, "bar_1_store_buffering_in_the_kernel"),
         Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start")];
     SuccessForUnknown "membarrier-unknown-succeeds" Bar2 "membarrier answers a command that does not exist with success." by [

@@ -1,16 +1,20 @@
 //! Barriers and core serialization: logged, so that tests can ask where they stood.
 
 use crate::cpu::Fence;
+use crate::host::atomic::{Ordering, fence};
 use crate::{Cpu, Event, Model};
 use arch_contract::barrier::{Barriers, Site};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use core::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
 
 impl Barriers for Model {
     fn full_barrier(cpu: &Cpu, site: Site) {
-        fence(Ordering::SeqCst);
+        match () {
+            () if mutant::is(Mutant::M44) || mutant::is(Mutant::TraceLiesOfBarriers) => {}
+            () if mutant::is(Mutant::M3) => fence(Ordering::AcqRel),
+            () => fence(Ordering::SeqCst),
+        }
         if site == Site::EnterUserMm {
             cpu.fence.set(Fence::Entered);
         }

@@ -2,6 +2,7 @@
 
 use crate::cpu::{Cpu, Fence, Loaded};
 use crate::events::Event;
+use crate::host::own;
 use crate::machine::lock;
 use crate::tlb::Tag;
 use crate::{Machine, Model};
@@ -54,6 +55,7 @@ impl Machine {
         assert!((first..first + count).contains(&hardware.0), "{hardware:?} is out of range");
         assert!(!live.values().any(|(other, _)| *other == hardware), "CTX-11: {hardware:?} is shared");
         let tag = self.tag(mm, Slot(0));
+        own(tag.thing());
         for number in 0..self.config.cpus {
             assert!(
                 !self.translations(number).any_of(tag),

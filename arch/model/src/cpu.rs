@@ -4,6 +4,7 @@
 //! in the [`Machine`]; this is the CPU's own. It is behind atomics and locks all the same: a CPU
 //! may be a host thread of its own, and `Smp::cpu` gives the value of any CPU to every other.
 
+use crate::host::Clock;
 use crate::machine::{Machine, lock};
 use crate::tlb::Tag;
 use crate::vector::VECTOR_WORDS;
@@ -83,6 +84,8 @@ pub struct Cpu {
     pub(crate) spins: Own<u32>,
     /// Under which the translations of what is loaded are found.
     pub(crate) tag: Own<Tag>,
+    /// What its page-table walker knows besides: it was told by broadcast invalidations.
+    pub(crate) walker: Own<Clock>,
     /// The vector registers while the units are on.
     pub(crate) vectors: Own<Option<[u64; VECTOR_WORDS]>>,
 }
@@ -99,6 +102,7 @@ impl Cpu {
             fence: Own::default(),
             spins: Own::default(),
             tag: Own::default(),
+            walker: Own::default(),
             vectors: Own::default(),
         }
     }

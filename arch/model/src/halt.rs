@@ -4,12 +4,13 @@
 //! With threads, a halted CPU sleeps until another sends it something; the clock jumps only when
 //! every CPU that was started is halted, so that it never runs ahead of work.
 
+use crate::host::{learn, thread};
 use crate::machine::{Machine, Pace, lock};
 use crate::{Cpu, Model};
 use arch_contract::irq::Interrupt;
 use arch_contract::time::{Ticks, Time};
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 
 /// What all CPUs wait on.
 #[derive(Default)]
@@ -41,7 +42,7 @@ impl Machine {
     }
 
     fn wait_for_news<'a>(&'a self, halts: MutexGuard<'a, Halts>) -> MutexGuard<'a, Halts> {
-        self.news.wait(halts).unwrap_or_else(PoisonError::into_inner)
+        self.news.wait(&self.halts, halts)
     }
 
     /// Has every waiting CPU look again.
@@ -49,6 +50,14 @@ impl Machine {
         // Under the lock, so that a CPU that has just found nothing is waiting by now.
         let _halts = self.halts();
         self.news.notify_all();
+    }
+
+    /// Has halted CPUs look again if one of them has something to take.
+    pub(crate) fn nudge_halted(&self) {
+        let halts = self.halts();
+        if self.cpus().iter().any(|cpu| halts.halted & 1 << cpu.number != 0 && cpu.is_pending()) {
+            self.news.notify_all();
+        }
     }
 
     /// Makes every CPU leave with [`Ended`], whatever it does.
@@ -78,6 +87,7 @@ impl Cpu {
                 return false;
             }
             if self.is_started() {
+                learn(&lock(&self.machine.shared(self.number).carried));
                 return true;
             }
             halts = self.machine.wait_for_news(halts);
@@ -91,7 +101,9 @@ impl Cpu {
             self.deadline.set(None);
             return Some(Interrupt::Timer);
         }
-        if self.machine.shared(self.number).ipi.swap(false, Ordering::SeqCst) {
+        let shared = self.machine.shared(self.number);
+        if shared.ipi.swap(false, Ordering::SeqCst) {
+            learn(&core::mem::take(&mut *lock(&shared.carried)));
             return Some(Interrupt::Ipi);
         }
         // The boot CPU has the console.
@@ -198,7 +210,7 @@ impl Cpu {
             *spins
         });
         assert!(spins < PATIENCE, "CPU {} waits for what never comes", self.number);
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 

@@ -24,6 +24,7 @@
 
 pub mod cpu;
 pub mod events;
+pub mod host;
 pub mod profile;
 
 mod halt;

@@ -4,6 +4,8 @@ use crate::context::Live;
 use crate::cpu::{Cpu, Loaded};
 use crate::events::{Event, Logged};
 use crate::halt::Halts;
+pub(crate) use crate::host::lock;
+use crate::host::{Clock, Condvar};
 use crate::profile::Profile;
 use crate::tlb::Translations;
 use crate::{Frame, Model};
@@ -20,7 +22,7 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock};
 
 /// Where RAM starts. Not 0, so that a physical address that was never set is outside it.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x10_0000);
@@ -86,16 +88,13 @@ fn select_mutant() {
     });
 }
 
-/// Locks, after a panic of another host thread too: that panic is what is to be reported.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What every CPU can see of one.
 pub(crate) struct Shared {
     pub(crate) loaded: Mutex<Loaded>,
     pub(crate) translations: Mutex<Translations>,
     pub(crate) ipi: AtomicBool,
+    /// What the senders of the pending interrupt knew (`SMP-1`), or whoever started the CPU.
+    pub(crate) carried: Mutex<Clock>,
     pub(crate) power: Mutex<PowerState>,
 }
 
@@ -161,6 +160,7 @@ impl Machine {
                     loaded: Mutex::new(Loaded::Kernel),
                     translations: Mutex::default(),
                     ipi: AtomicBool::new(false),
+                    carried: Mutex::default(),
                     power: Mutex::new(PowerState::Stopped),
                 })
                 .collect(),
@@ -293,9 +293,7 @@ impl Machine {
     /// Lets time pass.
     pub fn advance(&self, ticks: u64) {
         self.clock.fetch_add(ticks, Ordering::SeqCst);
-        if self.cpus().iter().any(Cpu::is_pending) {
-            self.nudge();
-        }
+        self.nudge_halted();
     }
 
     /// Types on the console now.

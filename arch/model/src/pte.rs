@@ -8,12 +8,12 @@
 //! | 4, 5 | accessed, dirty |
 //! | 12–51 | the address |
 
+use crate::host::atomic::{AtomicU64, Ordering};
 use crate::{Machine, Model};
 use arch_contract::addr::{PhysAddr, VirtAddr};
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Leaf, Level, Paging, Protection, Usage};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 const PRESENT: u64 = 1;
 const TABLE: u64 = 1 << 1;

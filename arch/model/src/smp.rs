@@ -2,6 +2,7 @@
 
 use crate::cpu::{Fence, Loaded};
 use crate::halt::Halted;
+use crate::host::knowledge;
 use crate::machine::lock;
 use crate::{Cpu, Event, Machine, Model};
 use arch_contract::NotImplemented;
@@ -66,7 +67,10 @@ impl Smp for Model {
         assert!(!target.upper().is_null(), "CPU {} is started unbound", target.number);
         target.deadline.set(None);
         target.fence.set(Fence::None);
-        machine.shared(target.number).ipi.store(false, Ordering::SeqCst);
+        let shared = machine.shared(target.number);
+        shared.ipi.store(false, Ordering::SeqCst);
+        // It sees what this CPU wrote.
+        *lock(&shared.carried) = knowledge();
         machine.set_power(target.number, PowerState::Started);
         machine.nudge();
         Ok(())
@@ -89,7 +93,11 @@ impl Smp for Model {
     fn send_ipi(cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
         cpu.machine.log(Some(cpu), Event::SendIpi { target: target.number });
         if target.is_started() {
-            cpu.machine.shared(target.number).ipi.store(true, Ordering::SeqCst);
+            let shared = cpu.machine.shared(target.number);
+            let mut carried = lock(&shared.carried);
+            *carried = carried.and(&knowledge());
+            drop(carried);
+            shared.ipi.store(true, Ordering::SeqCst);
             cpu.machine.nudge();
         }
         Ok(())

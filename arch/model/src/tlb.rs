@@ -5,6 +5,7 @@
 //! under a tag that has changed hands shows at once.
 
 use crate::context::Mm;
+use crate::host::{Clock, Thing, all_uses_are_over, knowledge, touch};
 use crate::machine::Machine;
 use crate::{Cpu, Event, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -20,11 +21,27 @@ use std::sync::MutexGuard;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Tag(u32);
 
+impl Tag {
+    /// What a CPU has cached under it, as something that it uses and that changes hands.
+    pub(crate) fn thing(self) -> Thing {
+        Thing { kind: "what is cached under tag", number: self.0 as usize }
+    }
+}
+
 /// A translation, and whose it is.
 #[derive(Clone, Copy)]
 struct Translation {
     owner: ContextId,
-    to: (PhysAddr, Protection),
+    to: Target,
+}
+
+/// Where a translation leads, and what the stores that the walk has found released: who uses it
+/// finds the page as it was when it was mapped. `PTE-4`
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) at: PhysAddr,
+    pub(crate) protection: Protection,
+    pub(crate) known: Clock,
 }
 
 /// What one CPU has cached: pages, and where the last tables on the way to them are. As long as the
@@ -32,7 +49,7 @@ struct Translation {
 #[derive(Clone, Default)]
 pub(crate) struct Translations {
     pages: HashMap<(Tag, VirtAddr), Translation>,
-    tables: HashMap<(Tag, VirtAddr), PhysAddr>,
+    tables: HashMap<(Tag, VirtAddr), (PhysAddr, Clock)>,
 }
 
 /// Bytes that one last table covers.
@@ -47,7 +64,7 @@ impl Translations {
     ///
     /// # Panics
     /// If it was made for another address space: `CTX-4`.
-    pub(crate) fn find(&self, tag: Tag, page: VirtAddr, user: ContextId) -> Option<(PhysAddr, Protection)> {
+    pub(crate) fn find(&self, tag: Tag, page: VirtAddr, user: ContextId) -> Option<Target> {
         let Translation { owner, to } = *self.pages.get(&(tag, page))?;
         assert_eq!(
             owner, user,
@@ -56,16 +73,16 @@ impl Translations {
         Some(to)
     }
 
-    pub(crate) fn keep(&mut self, tag: Tag, page: VirtAddr, owner: ContextId, to: (PhysAddr, Protection)) {
+    pub(crate) fn keep(&mut self, tag: Tag, page: VirtAddr, owner: ContextId, to: Target) {
         self.pages.insert((tag, page), Translation { owner, to });
     }
 
     /// Where the last table for `page` was when it was last looked for.
-    pub(crate) fn find_table(&self, tag: Tag, page: VirtAddr) -> Option<PhysAddr> {
+    pub(crate) fn find_table(&self, tag: Tag, page: VirtAddr) -> Option<(PhysAddr, Clock)> {
         self.tables.get(&(tag, span(page))).copied()
     }
 
-    pub(crate) fn keep_table(&mut self, tag: Tag, page: VirtAddr, table: PhysAddr) {
+    pub(crate) fn keep_table(&mut self, tag: Tag, page: VirtAddr, table: (PhysAddr, Clock)) {
         self.tables.insert((tag, span(page)), table);
     }
 
@@ -74,11 +91,13 @@ impl Translations {
     }
 
     pub(crate) fn forget_all(&mut self, tag: Tag) {
+        touch(tag.thing());
         self.pages.retain(|(other, _), _| *other != tag);
         self.tables.retain(|(other, _), _| *other != tag);
     }
 
     pub(crate) fn forget_everything(&mut self) {
+        self.pages.keys().chain(self.tables.keys()).for_each(|(tag, _)| touch(tag.thing()));
         *self = Self::default();
     }
 
@@ -152,12 +171,17 @@ impl Tlb for Model {
         assert!(Self::broadcast_from(machine).is_some(), "TLB-3: this machine has no broadcast");
         machine.log(Some(cpu), Event::Broadcast { id: mm.id, start, pages, freed });
         let tag = machine.tag(mm, Slot(0));
-        for number in 0..machine.config.cpus {
+        // The changed entries come before the invalidation, everywhere.
+        let knowledge = knowledge();
+        for (number, other) in (0..).zip(machine.cpus()) {
+            other.walker.with(|known| *known = known.and(&knowledge));
             let mut translations = machine.translations(number);
             match pages > Self::FLUSH_CEILING {
                 true => translations.forget_all(tag),
                 false => translations.forget(tag, start, pages, freed),
             }
         }
+        // Nor does it return while an access that began with an old translation is under way.
+        all_uses_are_over();
     }
 }

@@ -1,14 +1,15 @@
 //! Touching user memory: through cached translations, else by a walk that caches what it finds.
 
 use crate::cpu::UserWindow;
-use crate::tlb::{Tag, Translations};
+use crate::host::atomic::AtomicU64;
+use crate::host::{self, Clock, Thing, knowing, walk};
+use crate::tlb::{Tag, Target, Translations};
 use crate::{Cpu, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::pte::{Entry, Paging, Protection};
 use arch_contract::trap::{Access, Fault, FaultCause};
 use arch_contract::user::{UserAccess, UserFault};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 fn allows(protection: Protection, access: Access) -> bool {
     match access {
@@ -32,48 +33,55 @@ impl Cpu {
         let (id, tag, root) = self.walk_from()?;
         let page = at.page();
         let mut cached = self.translations();
-        let (frame, protection) = match cached.find(tag, page, id) {
+        let target = match cached.find(tag, page, id) {
             Some(found) => found,
             None => {
                 let found = self.walk(tag, root, page, &mut cached)?;
+                host::touch(tag.thing());
                 cached.keep(tag, page, id, found);
                 found
             }
         };
-        let found = PhysAddr(frame.0 + (at.0 - page.0));
-        allows(protection, access).then(|| touch(self.machine.at(found, len)))
+        let found = PhysAddr(target.at.0 + (at.0 - page.0));
+        let touch = || {
+            let bytes = self.machine.at(found, len);
+            knowing(&target.known, || {
+                host::touch(Thing::page(bytes, PAGE_SIZE));
+                touch(bytes)
+            })
+        };
+        allows(target.protection, access).then(touch)
     }
 
-    fn walk(
-        &self,
-        tag: Tag,
-        root: PhysAddr,
-        page: VirtAddr,
-        cached: &mut Translations,
-    ) -> Option<(PhysAddr, Protection)> {
+    fn walk(&self, tag: Tag, root: PhysAddr, page: VirtAddr, cached: &mut Translations) -> Option<Target> {
         if page < Model::USER_START || page >= Model::USER_END {
             return None;
         }
         let last = Model::LEVELS.len() - 1;
-        let (first, mut table) = match cached.find_table(tag, page) {
+        let (first, (mut table, known)) = match cached.find_table(tag, page) {
             Some(table) => (last, table),
-            None => (0, root),
+            None => (0, (root, Clock::default())),
         };
+        let mut known = known.and(&self.walker.get());
         for (number, level) in Model::LEVELS.iter().enumerate().skip(first) {
             let slot = self.machine.at(PhysAddr(table.0 + 8 * level.index(page) as u64), 8).cast::<u64>();
             // SAFETY: `at` gives the address of eight bytes of RAM; entries are aligned, and only
             // ever accessed as atomics once another CPU can walk them.
             let slot = unsafe { AtomicU64::from_ptr(slot.as_ptr()) };
-            // Acquire: pairs with the release of `write_entry`. `PTE-4`
-            match Model::decode(slot.load(Ordering::Acquire), number) {
+            let (bits, released) = knowing(&known, || {
+                host::touch(Thing::page(NonNull::from_ref(slot).cast(), PAGE_SIZE));
+                walk(slot)
+            });
+            known = known.and(&released);
+            match Model::decode(bits, number) {
                 Entry::Absent => return None,
                 Entry::Table(next) => table = next,
                 Entry::Leaf { at, protection, .. } => {
                     if number == last {
-                        cached.keep_table(tag, page, table);
+                        cached.keep_table(tag, page, (table, known));
                     }
                     let inside = page.0 & ((1 << level.shift) - 1);
-                    return Some((PhysAddr(at.0 + inside), protection));
+                    return Some(Target { at: PhysAddr(at.0 + inside), protection, known });
                 }
             }
         }

@@ -231,7 +231,7 @@ numbers! {
 numbers! {
     /// Which CPUs a set is of.
     CpusThat:
-    /// Those that run.
+    /// Those that run, and take threads.
     AreOn = 0,
     /// All of the machine, whether they run, were turned off or have not come up yet.
     Exist = 1,

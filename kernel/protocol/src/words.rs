@@ -429,7 +429,7 @@ mod tests {
         let (m, n) = (id(1), id(2));
         let words = Words::new();
         words.set_seen(4);
-        let mut waits = |loaded, wanted| {
+        let waits = |loaded, wanted| {
             words.set_loaded(loaded);
             [Freed::PagesOnly, Freed::Tables].map(|freed| words.may_use_older(m, wanted, freed))
         };

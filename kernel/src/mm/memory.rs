@@ -8,6 +8,8 @@ use super::frames::{Block, Frames, Order};
 use super::heap::{self, Heap};
 use super::{Machine, NoMemory};
 use crate::sync::Leaf;
+#[cfg(spandrel_schedule)]
+use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::boot::BootInfo;
 use arch_contract::pte::Paging;
 use arch_current::Current;
@@ -116,13 +118,26 @@ impl Memory {
 
     /// Takes back a block whose refund is the caller's business.
     pub(crate) fn give_back_block(&self, block: Block) {
+        self.assert_unused(&block);
         self.frames.lock().give_back(block);
     }
 
     pub(super) fn clear(&self, block: &Block) {
+        self.assert_unused(block);
         let at = Current::phys(self.machine, block.at());
         // SAFETY: the block is RAM in the physical map, and the caller's alone.
         unsafe { at.write_bytes(0, block.bytes() as usize) };
+    }
+
+    /// Every CPU's last use of the block comes before this. Asked only in runs on weak memory, where
+    /// that is more than that it has happened.
+    #[inline(always)]
+    fn assert_unused(&self, _block: &Block) {
+        #[cfg(spandrel_schedule)]
+        for offset in (0.._block.bytes()).step_by(PAGE_SIZE as usize) {
+            let at = Current::phys(self.machine, PhysAddr(_block.at().0 + offset));
+            schedule::plain::own(schedule::plain::Thing::page(at, PAGE_SIZE));
+        }
     }
 
     /// Heap memory for an object, whose charge is the caller's business. `layout` is not empty.

@@ -71,8 +71,8 @@ impl Caller<'_> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
-    /// A kernel task goes on with `job`, and stores the result of the call.
-    fn go_on(&self, job: Job) -> Outcome {
+    /// A kernel task goes on with `job`.
+    fn leave_to(&self, job: Job) -> Outcome {
         // SAFETY: the caller is current here, so this CPU alone has its job.
         unsafe { *self.thread.job().as_mut() = Some(job) };
         Outcome::Job

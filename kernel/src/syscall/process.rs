@@ -212,7 +212,7 @@ pub(super) fn cpus(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     machine(caller, args[0], Rights::READ)?;
     let kernel = caller.cpu.kernel;
     let set = match CpusThat::from_number(args[1]).ok_or(Error::BadArgument)? {
-        CpusThat::AreOn => kernel.online(),
+        CpusThat::AreOn => kernel.affinities.takers(),
         CpusThat::Exist => kernel.existing(),
     };
     Ok(set.0)

@@ -1,16 +1,21 @@
 //! The conformance suite on the simulated machine: every case under every profile, with the policies
-//! for lazily loaded address spaces in turn.
+//! for lazily loaded address spaces in turn. In builds for schedules, every case under many of them:
+//! see [`schedules`](super::schedules).
 
+#[cfg(not(spandrel_schedule))]
 use super::threads::run;
 use crate::sched::lifetime::Policy;
+#[cfg(not(spandrel_schedule))]
 use arch_model::profile::Profile;
+#[cfg(not(spandrel_schedule))]
 use std::string::String;
 
 /// CPUs of the machine.
-const CPUS: u32 = 4;
-const POLICIES: [Policy; 3] = [Policy::Hazard, Policy::Refcount, Policy::Shootdown];
+pub(super) const CPUS: u32 = 4;
+pub(super) const POLICIES: [Policy; 3] = [Policy::Hazard, Policy::Refcount, Policy::Shootdown];
 
 /// Runs a case everywhere. It has to pass; to be skipped is to say why.
+#[cfg(not(spandrel_schedule))]
 fn everywhere(id: &str) {
     for (profile, policy) in Profile::ALL.into_iter().zip(POLICIES.into_iter().cycle()) {
         let lines = match run(id, profile, policy, CPUS) {
@@ -25,7 +30,15 @@ fn everywhere(id: &str) {
 
 macro_rules! cases {
     ($($id:ident)*) => {
-        $(#[test] fn $id() { everywhere(stringify!($id)); })*
+        #[cfg(not(spandrel_schedule))]
+        mod profiles {
+            $(#[test] fn $id() { super::everywhere(stringify!($id)); })*
+        }
+
+        #[cfg(spandrel_schedule)]
+        mod schedules {
+            $(#[test] fn $id() { super::super::schedules::everywhere(stringify!($id)); })*
+        }
 
         /// No case is missing here, nor has too much.
         #[test]

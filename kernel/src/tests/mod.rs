@@ -17,6 +17,8 @@ mod many;
 mod memory;
 mod rseq;
 mod sched;
+#[cfg(spandrel_schedule)]
+mod schedules;
 mod sweep;
 mod threads;
 mod trace;

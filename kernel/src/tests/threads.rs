@@ -19,21 +19,20 @@ use arch_contract::context::{Contexts, Tags};
 use arch_contract::ret::Resume;
 use arch_contract::trap::{Access, Fault, Trap};
 use arch_contract::upcalls::Upcalls;
+use arch_model::host::atomic::{AtomicU64, Ordering};
+use arch_model::host::{Receiver, Sender, Thing, act_as, chance, channel, lock, own, thread};
 use arch_model::profile::Profile;
 use arch_model::{Config, Cpu as ModelCpu, Ended, Frame, Machine, Model, Pace, PowerOff};
 use boot_image::pack::{Contents, pack_as};
-use conformance::{Os, Word};
+use conformance::{Order, Os, Word};
 use core::cell::RefCell;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use std::any::Any;
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::string::{String, ToString};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 /// The program's name, on the machines too.
@@ -84,10 +83,6 @@ std::thread_local! {
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// What a user's host thread unwinds with when its thread will not run again.
 struct Over;
 
@@ -115,12 +110,19 @@ impl User {
             here.turns.recv()
         });
         match next {
-            Ok(turn) => Self::here(|here| here.turn = turn),
+            Ok(turn) => Self::here(|here| {
+                act_as(turn.cpu.number() as usize);
+                here.turn = turn;
+            }),
             Err(_) => resume_unwind(Box::new(Over)),
         }
     }
 
     fn syscall(number: u64, args: [u64; 6]) -> (u64, u64) {
+        // A call that is answered at once, again and again, would never let an interrupt in.
+        if Self::cpu().is_pending() {
+            Self::hand_over(Want::Interrupt);
+        }
         let at = Self::pc();
         loop {
             Self::hand_over(Want::Call { number, args });
@@ -131,7 +133,17 @@ impl User {
         }
     }
 
-    fn word<R>(at: Word, access: Access, touch: impl Fn(&core::sync::atomic::AtomicU64) -> R) -> R {
+    fn word<R>(at: Word, access: Access, touch: impl Fn(&AtomicU64) -> R) -> R {
+        // Under schedules, interrupts come between any two instructions.
+        if chance(4) && Self::cpu().is_pending() {
+            Self::hand_over(Want::Interrupt);
+        }
+        Self::uninterrupted(at, access, touch)
+    }
+
+    /// As [`word`](Self::word), for what must not go on after an interrupt that it has not looked
+    /// for: a restartable sequence.
+    fn uninterrupted<R>(at: Word, access: Access, touch: impl Fn(&AtomicU64) -> R) -> R {
         loop {
             match Self::cpu().user_word(Self::pc(), VirtAddr(at.address()), access, &touch) {
                 Ok(value) => return value,
@@ -194,6 +206,7 @@ impl Os for User {
     type Thread = Handle;
 
     const SIMULATED: bool = true;
+    const REORDERS: bool = cfg!(spandrel_schedule);
 
     fn returns_serialize(&self) -> bool {
         self.0.machine.config().profile.user_return_serializes()
@@ -207,12 +220,20 @@ impl Os for User {
         Self::syscall(number, args)
     }
 
-    fn load(&self, at: Word) -> u64 {
-        Self::word(at, Access::Read, |word| word.load(Ordering::Relaxed))
+    fn load(&self, at: Word, order: Order) -> u64 {
+        let order = match order {
+            Order::Plain => Ordering::Relaxed,
+            Order::Synchronizes => Ordering::Acquire,
+        };
+        Self::word(at, Access::Read, |word| word.load(order))
     }
 
-    fn store(&self, at: Word, value: u64) {
-        Self::word(at, Access::Write, |word| word.store(value, Ordering::Relaxed));
+    fn store(&self, at: Word, value: u64, order: Order) {
+        let order = match order {
+            Order::Plain => Ordering::Relaxed,
+            Order::Synchronizes => Ordering::Release,
+        };
+        Self::word(at, Access::Write, |word| word.store(value, order));
     }
 
     fn pause(&self) {
@@ -249,11 +270,13 @@ impl Os for User {
     fn endless_sequence(&self, area: Word, turns: Word) {
         // Every program counter but one lies in it.
         const ABORT: u64 = 0x7_0000;
-        self.store(area.plus(24), ABORT);
-        self.store(area.plus(16), u64::MAX);
-        self.store(area.plus(8), 1);
+        self.store(area.plus(24), ABORT, Order::Plain);
+        self.store(area.plus(16), u64::MAX, Order::Plain);
+        Self::uninterrupted(area.plus(8), Access::Write, |word| word.store(1, Ordering::Relaxed));
         while Self::pc().0 != ABORT {
-            self.store(turns, self.load(turns) + 1);
+            let before = Self::uninterrupted(turns, Access::Read, |word| word.load(Ordering::Relaxed));
+            let add = |word: &AtomicU64| word.store(before + 1, Ordering::Relaxed);
+            Self::uninterrupted(turns, Access::Write, add);
             self.pause();
         }
     }
@@ -275,6 +298,7 @@ impl Shared {
         let (sender, turns) = channel();
         let run = self.clone();
         thread::spawn(move || {
+            act_as(turn.cpu.number() as usize);
             HERE.set(Some(Here { turns, turn }));
             let ended = catch_unwind(AssertUnwindSafe(|| body(User(run.clone()))));
             if let Err(payload) = ended {
@@ -289,6 +313,8 @@ impl Shared {
     /// Lets the user whose registers are at `frame` go on, until it wants something.
     fn turn(self: &Arc<Self>, cpu: &'static ModelCpu, frame: NonNull<Frame>) -> Want {
         let (back, wants) = channel();
+        // What other CPUs did with it comes before: `MIG-1`.
+        own(Thing { kind: "the registers at", number: frame.addr().get() });
         // SAFETY: the kernel has answered with it, on this CPU.
         let registers = unsafe { frame.read() };
         let mut turn = Turn { cpu, registers, back };
@@ -355,6 +381,10 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     let config = Config { profile, cpus, ram: 16 << 20, pace: Pace::Threads, ..Config::default() };
     let (machine, cpus) = Machine::new(config);
     machine.connect::<Upcall>();
+    // Not below: a task that a panic left behind is stopped only by the end of its run.
+    // SAFETY: then no task that plays a CPU or a user goes on.
+    #[cfg(spandrel_schedule)]
+    schedule::at_end(|| unsafe { machine.free_ram() });
     let shared = Arc::new(Shared {
         machine,
         bodies: Mutex::default(),
@@ -370,6 +400,7 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
             let command_line = command_line.clone();
             let archive = archive.clone();
             thread::spawn(move || {
+                act_as(cpu.number() as usize);
                 let ended = catch_unwind(AssertUnwindSafe(|| {
                     if cpu.number() == 0 {
                         let info = machine.boot_info(&command_line, Some(&archive));
@@ -408,7 +439,10 @@ pub(super) fn run(id: &str, profile: Profile, policy: Policy, cpus: u32) -> Resu
     let violations = super::trace::violations(kernel, profile);
     let output = machine.output();
     // SAFETY: all hosts of CPUs have ended and let go of their users; only text is kept.
-    unsafe { machine.free_ram() };
+    #[cfg(not(spandrel_schedule))]
+    unsafe {
+        machine.free_ram();
+    }
     match violations.first() {
         Some(violation) => Err(violation.clone()),
         None if lines.is_empty() => Err(std::format!("the case said nothing\n{output}")),

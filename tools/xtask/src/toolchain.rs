@@ -149,6 +149,16 @@ impl Toolchain {
         command.arg(root().join("target/loom"));
         command
     }
+
+    /// The tests that run the whole kernel under random schedules on weak memory, and what else its
+    /// package has.
+    pub fn schedule_tests() -> Command {
+        let mut command = Self::host_cargo("test");
+        command.env("RUSTFLAGS", "--cfg spandrel_schedule");
+        command.args(["-p", "kernel", "--lib", "--profile", "schedules", "--target-dir"]);
+        command.arg(root().join("target/schedules"));
+        command
+    }
 }
 
 /// What boots is built apart from the host tools: another compiler, other flags.

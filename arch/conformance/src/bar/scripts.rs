@@ -39,7 +39,6 @@ pub fn bar_4_bar_5_every_edge<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = world.two_others()?;
     let mine = world.context()?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     // Idle → a task that uses the process → idle.
     let edges = barriers(world, cpu, || {
         world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
@@ -53,6 +52,10 @@ pub fn bar_4_bar_5_every_edge<O: Os>(world: &World<O>) -> Outcome {
     let edges = barriers(world, cpu, || {
         let child = world.child("bar_4_bar_5_every_edge", cpu.into())?;
         ensure_eq!(world.wait(child)?.0, 0, "the exit report of the child");
+        // The child reports before its CPU has left it.
+        while !world.idles(cpu)? {
+            world.yield_now();
+        }
         Ok(())
     })?;
     ensure!(edges >= 2, "{edges} full barriers from idle to another process and back");
@@ -102,7 +105,7 @@ pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>
     let traveller = world.spawn(1 << cpu, move |world| {
         world.store(world.flag(1), 1);
         world.wait_for(world.flag(0), 1);
-        world.store(y, 1);
+        world.store_plain(y, 1);
         // To idle and back, whatever the clock makes of a short sleep.
         let exits = || world.count(cpu, Counter::LazyExits);
         let away = || -> Outcome {
@@ -113,7 +116,7 @@ pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>
             Ok(())
         };
         let failed = u64::from(away().is_err());
-        world.store(saw_x, 1 + world.load(x) + 10 * failed);
+        world.store(saw_x, 1 + world.load_plain(x) + 10 * failed);
     })?;
     world.wait_for(world.flag(1), 1);
     let script = world.spawn(1 << helper, move |world| {
@@ -129,9 +132,9 @@ pub fn bar_4_bar_5_a_round_trip_between_sample_and_start<O: Os>(world: &World<O>
         world.store(world.flag(3), u64::from(run().is_ok()));
     })?;
     world.arm(Point::MembarrierBeforeSample, 0, Stop::Serving)?;
-    world.store(x, 1);
+    world.store_plain(x, 1);
     world.barrier(Command::PrivateExpedited)?;
-    let y = world.load(y);
+    let y = world.load_plain(y);
     world.join(script)?;
     world.join(traveller)?;
     ensure_eq!(world.load(world.flag(3)), 1, "the script");
@@ -195,7 +198,6 @@ pub fn bar_4_a_task_is_through_before_the_sample<O: Os>(world: &World<O>) -> Out
     let [cpu, helper] = world.two_others()?;
     let thread = blocks_until_told(world, cpu, helper)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
     world.task(cpu, Uses::MyMm, 1)?;
     world.wait_stopped(cpu)?;
@@ -228,7 +230,6 @@ pub fn bar_3_a_task_that_adopted_is_asked<O: Os>(world: &World<O>) -> Outcome {
     let [cpu, elsewhere] = world.two_others()?;
     let thread = blocks_until_told(world, cpu, elsewhere)?;
     let mine = world.context()?;
-    world.wait_loaded(cpu, Loaded::Lazy(mine))?;
     world.arm(Point::TaskUsesMm, cpu, Stop::Serving)?;
     world.task(cpu, Uses::MyMm, 10)?;
     world.wait_stopped(cpu)?;

@@ -80,12 +80,7 @@ fn programs(suite: Suite) -> Result<Vec<Program>> {
             (cargo, package)
         }
         Suite::Loom => (Toolchain::loom_tests(), "loom"),
-        Suite::Schedules => {
-            let mut cargo = Toolchain::host_cargo("test");
-            cargo.args(["-p", "kernel", "--release", "--target-dir"]).arg(root().join("target/schedules"));
-            cargo.env("RUSTFLAGS", "--cfg spandrel_schedule");
-            (cargo, "schedules")
-        }
+        Suite::Schedules => (Toolchain::schedule_tests(), "schedules"),
     };
     cargo.arg("--no-run");
     let artifacts = build::artifacts(cargo, &format!("building the tests of {what}"))?;

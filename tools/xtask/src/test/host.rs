@@ -1,6 +1,7 @@
 //! The tests that run here: unit tests of the generic kernel over the simulated machine, of the
-//! archive readers, of these tools; and the protocols of CPUs against loom's atomics. Built once by
-//! cargo, then each test program is run and its lines read, so that every test is a case.
+//! archive readers, of these tools; the protocols of CPUs against loom's atomics; and the whole
+//! kernel under random schedules. Built once by cargo, then each test program is run and its lines
+//! read, so that every test is a case.
 
 use super::report::{Case, Results, Verdict};
 use crate::build;
@@ -24,7 +25,10 @@ pub fn run(
     results: &mut Results,
 ) -> Result<()> {
     built(Toolchain::host_cargo("test"), "the host tests", wanted, mutant, stop, results)?;
-    built(Toolchain::loom_tests(), "the loom tests", wanted, mutant, stop, results)
+    built(Toolchain::loom_tests(), "the loom tests", wanted, mutant, stop, results)?;
+    // Of the kernel's tests, those that schedules make others of.
+    let wanted = |id: &str| id.contains("::schedules::") && wanted(id);
+    built(Toolchain::schedule_tests(), "the tests under schedules", &wanted, mutant, stop, results)
 }
 
 /// Builds the tests of `cargo` and runs them.

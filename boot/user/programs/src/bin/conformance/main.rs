@@ -6,7 +6,9 @@
 #![no_std]
 #![no_main]
 
-use conformance::{Announcement, Case, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED, Word, table};
+use conformance::{
+    Announcement, Case, Order, Os, STATUS_FAILED, STATUS_INCONCLUSIVE, STATUS_SKIPPED, Word, table,
+};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -171,19 +173,27 @@ impl Os for User {
         unsafe { call::raw(number, args) }
     }
 
-    fn load(&self, at: Word) -> u64 {
+    fn load(&self, at: Word, order: Order) -> u64 {
+        let order = match order {
+            Order::Plain => Ordering::Relaxed,
+            Order::Synchronizes => Ordering::Acquire,
+        };
         compiler_barrier();
         // SAFETY: an aligned word of the arena, where nothing of Rust's is: it is mapped, or the
         // access ends the process.
-        let value = unsafe { AtomicU64::from_ptr(word(at)) }.load(Ordering::Relaxed);
+        let value = unsafe { AtomicU64::from_ptr(word(at)) }.load(order);
         compiler_barrier();
         value
     }
 
-    fn store(&self, at: Word, value: u64) {
+    fn store(&self, at: Word, value: u64, order: Order) {
+        let order = match order {
+            Order::Plain => Ordering::Relaxed,
+            Order::Synchronizes => Ordering::Release,
+        };
         compiler_barrier();
         // SAFETY: as in `load`.
-        unsafe { AtomicU64::from_ptr(word(at)) }.store(value, Ordering::Relaxed);
+        unsafe { AtomicU64::from_ptr(word(at)) }.store(value, order);
         compiler_barrier();
     }
 
