@@ -226,6 +226,14 @@ impl Cpu {
         current
     }
 
+    /// Whether `thread` is current here.
+    pub(crate) fn is_current(&self, thread: &Thread) -> bool {
+        let current = self.current.take();
+        let is_it = current.as_ref().is_some_and(|current| core::ptr::eq(&**current, thread));
+        self.current.set(current);
+        is_it
+    }
+
     pub(crate) fn current_priority(&self) -> Option<Priority> {
         let current = self.current.take();
         let priority = current.as_ref().map(|thread| thread.priority());

@@ -62,6 +62,8 @@ pub struct Kernel {
     pub ids: HardwareIds,
     #[cfg(test)]
     pub lifetime: tests::Chosen,
+    #[cfg(test)]
+    pub(crate) short_ways: crate::ipc::quick::Watch,
     /// Orders the events of host tests: the simulated clock stands still for long.
     #[cfg(test)]
     pub(crate) events: core::sync::atomic::AtomicU64,
@@ -358,6 +360,8 @@ pub(crate) fn place(
         ids,
         #[cfg(test)]
         lifetime: tests::Chosen::default(),
+        #[cfg(test)]
+        short_ways: Default::default(),
         #[cfg(test)]
         events: core::sync::atomic::AtomicU64::new(0),
         cpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],

@@ -12,6 +12,7 @@
 //! | [`cap`], [`object`] | what a program can name, and how objects live |
 //! | [`process`], [`thread`], [`program`] | what runs, and how it gets loaded |
 //! | [`sched`] | what runs next, and where; kernel tasks; memory contexts |
+//! | [`ipc`] | how threads meet: endpoints, replies, notifications |
 //! | [`membarrier`], [`rseq`] | what user mode is promised about other CPUs and about being interrupted |
 //! | [`request`], [`pending`] | what CPUs ask of each other, and calls that wait for it |
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
@@ -36,6 +37,7 @@ pub mod console;
 pub mod cpu;
 pub mod fault;
 pub mod hotplug;
+pub mod ipc;
 pub mod job;
 pub mod kernel;
 mod litmus;

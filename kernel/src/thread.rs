@@ -14,6 +14,9 @@
 //!    reads the standing under the leaf lock, then takes the lock of the queue which that names.
 //! 3. `stand` answers with what was wanted by then, and is `#[must_use]`.
 //!
+//! A wait for a reply has no queue: there the standing itself is what is taken, in one step under the
+//! leaf lock, so that point 2's killer takes it in place of a queue's lock.
+//!
 //! So either the mover's `stand` comes after the reader's look, and then it sees what was written; or
 //! it comes before, and then the look finds the new standing; the queue's lock is free only once the
 //! thread is in it, so it is found there, unless somebody took it out since, whose `stand` comes
@@ -21,6 +24,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
+use crate::ipc::{self, Endpoint, Notification};
 use crate::job::Job;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
@@ -62,6 +66,14 @@ pub enum Standing {
     Timed(CpuId),
     /// In the timer queue of a CPU, again and again, until what its call waits for has happened.
     Pending(CpuId, Pending),
+    /// Among those who wait at an endpoint, to send or to receive; the result of its call is stored there.
+    Sending(Ref<Endpoint>),
+    Receiving(Ref<Endpoint>),
+    /// Among those who wait at a notification; as above.
+    Notified(Ref<Notification>),
+    /// In no queue: waits for the reply to its call. The number is this wait's alone, and whoever
+    /// [claims](Thread::claim) it has the thread.
+    Awaiting(u64),
     /// A kernel task works for it and stores the result of the call.
     InTask,
     /// Never runs again.
@@ -72,7 +84,7 @@ impl Standing {
     /// Whether there is nothing to drop in it.
     #[inline]
     fn is_plain(&self) -> bool {
-        matches!(self, Self::On(_) | Self::New | Self::Timed(_) | Self::InTask)
+        matches!(self, Self::On(_) | Self::New | Self::Timed(_) | Self::InTask | Self::Awaiting(_))
     }
 }
 
@@ -107,6 +119,10 @@ pub enum Extra {
     Priority = 16,
     /// CPUs that it may not run on.
     Affinity = 32,
+    /// It runs on the budget of another.
+    Payer = 64,
+    /// A notification is bound to it.
+    Bound = 128,
 }
 
 /// A set of [`Extra`]s.
@@ -162,6 +178,7 @@ pub struct Thread {
     /// Where that is; null while there is none.
     vector_at: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
+    pub(crate) ipc: ipc::State,
     standing: Leaf<Standing>,
     process: Ref<Process>,
     /// Threads in `thread_wait`.
@@ -202,6 +219,7 @@ impl Thread {
             vector: Leaf::new(None),
             vector_at: AtomicPtr::new(core::ptr::null_mut()),
             rseq: rseq::Registration::new(),
+            ipc: ipc::State::new(),
             standing: Leaf::new(Standing::New),
             process,
             joiners: Leaf::new(Queue::new()),
@@ -247,6 +265,11 @@ impl Thread {
     pub(crate) fn store_lent(&self, priority: Priority) {
         self.lent.store(priority, Ordering::Relaxed);
         self.add_extra(Extra::Priority);
+    }
+
+    /// What it was lent.
+    pub(crate) fn lent(&self) -> Priority {
+        self.lent.load(Ordering::Relaxed)
     }
 
     /// The CPUs it may run on.
@@ -296,6 +319,53 @@ impl Thread {
         drop(now);
         drop(before);
         Ok(priority)
+    }
+
+    /// As [`stand`](Self::stand), for the CPU whose current thread it is.
+    #[inline(always)]
+    pub(crate) fn stand_from_cpu(&self, standing: Standing) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        // It stood on the CPU: nothing to drop.
+        core::mem::forget(core::mem::replace(&mut *now, standing));
+        Fate::Lives
+    }
+
+    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint.
+    #[inline(always)]
+    pub(crate) fn stand_from_receiving(&self, cpu: CpuId) -> Fate {
+        let mut now = self.standing.lock();
+        if self.is_doomed() {
+            return Fate::Doomed;
+        }
+        let before = core::mem::replace(&mut *now, Standing::On(cpu));
+        drop(now);
+        match before {
+            Standing::Receiving(endpoint) => drop(endpoint),
+            other => drop(other),
+        }
+        Fate::Lives
+    }
+
+    /// Ends its wait for a reply, if it still is the one with this number: then the caller has it, and it
+    /// stands as if a kernel task worked for it.
+    pub(crate) fn claim(&self, number: u64) -> bool {
+        self.claim_as(number, Standing::InTask)
+    }
+
+    /// As [`claim`](Self::claim); it stands there then.
+    #[inline(always)]
+    pub(crate) fn claim_as(&self, number: u64, standing: Standing) -> bool {
+        let mut now = self.standing.lock();
+        let any = mutant::is(Mutant::AnyWaitAnswered);
+        let is_it = matches!(*now, Standing::Awaiting(at) if at == number || any);
+        if is_it {
+            // Nothing to drop in what stood there.
+            core::mem::forget(core::mem::replace(&mut *now, standing));
+        }
+        is_it
     }
 
     /// As [`stand`](Self::stand), where a kernel task worked for it on `cpu`, which has it now.

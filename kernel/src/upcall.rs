@@ -6,6 +6,7 @@
 
 use crate::cpu::{Cpu, Work};
 use crate::fault;
+use crate::ipc;
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
@@ -58,6 +59,47 @@ fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> 
     }
 }
 
+/// A call of an endpoint: straight to it, if the server waits and nothing is unusual. Out of line, as
+/// what it keeps in registers is not the business of shorter calls.
+#[inline(never)]
+fn endpoint_call(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::call(cpu, &made, irq) {
+        Ok(resume) => resume,
+        Err(irq) => endpoint_call_slowly(cpu, frame, irq),
+    }
+}
+
+/// One that is not straightforward.
+#[cold]
+#[inline(never)]
+fn endpoint_call_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    ipc::quick::call_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
+}
+
+/// A reply and the wait for the next message. As [`endpoint_call`].
+#[inline(never)]
+fn reply_receive(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::reply_receive(cpu, &made, irq) {
+        Ok(resume) => resume,
+        Err(irq) => reply_receive_slowly(cpu, frame, irq),
+    }
+}
+
+/// One that is not straightforward.
+#[cold]
+#[inline(never)]
+fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    ipc::quick::reply_receive_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
+}
+
 /// Any call but the null one and the yield, which must not pay for what this one keeps in registers.
 #[inline(never)]
 fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
@@ -66,6 +108,8 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
     match syscall::dispatch(cpu, Current::syscall(registers), &irq) {
         Outcome::Done(result) => sched::set_result(registers, result),
         Outcome::Off => return sched::leave(cpu, irq),
+        Outcome::To(thread) => return sched::leave_to(cpu, thread, irq),
+        Outcome::Message => return back_with(cpu, frame, Reload::Full, irq),
         Outcome::Job => return round_trip::to_job(cpu, irq),
         Outcome::Pending(pending) => {
             sched::wait_pending(cpu, pending, &irq);
@@ -79,19 +123,28 @@ fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fr
 /// nothing to look at but what is owed before user mode.
 #[inline(always)]
 fn back(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // Only the result was written.
+    back_with(cpu, frame, Reload::ResultOnly, irq)
+}
+
+/// As [`back`], where more registers were written.
+#[inline(always)]
+fn back_with(cpu: &'static Cpu, frame: NonNull<Frame>, reload: Reload, irq: IrqsOff) -> Resume<Frame> {
     let owed = match cpu.work() {
         Work::NONE => Owed { core_sync: CoreSyncOwed::No },
         Work::CORE_SYNC => Owed { core_sync: cpu.take_core_sync() },
         _ => return sched::leave(cpu, irq),
     };
     // SAFETY: 1. it is the current thread's frame, which this CPU alone has. 2. the memory context
-    // was not changed since the trap: only `sched::leave` does. 3. only the result was written.
-    unsafe { cpu.return_to_user(frame, owed, Reload::ResultOnly, &irq) }
+    // was not changed since the trap: only `sched::leave` does. 3. the caller says what was written.
+    unsafe { cpu.return_to_user(frame, owed, reload, &irq) }
 }
 
 const NULL: u64 = abi::Call::Null as u64;
 const YIELD: u64 = abi::Call::Yield as u64;
 const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
+const CALL: u64 = abi::Call::EndpointCall as u64;
+const REPLY_RECEIVE: u64 = abi::Call::ReplyReceive as u64;
 
 /// The generic kernel, as the architecture calls it.
 pub struct Upcall;
@@ -129,6 +182,8 @@ impl Upcalls<Current> for Upcall {
                 }
             }
             MEMBARRIER => return membarrier(cpu, frame, irq),
+            CALL => return endpoint_call(cpu, frame, irq),
+            REPLY_RECEIVE => return reply_receive(cpu, frame, irq),
             _ => return call(cpu, frame, irq),
         }
         back(cpu, frame, irq)

@@ -23,6 +23,7 @@ pub mod catalogue;
 mod ctx;
 mod fpu;
 mod hv;
+mod ipc;
 mod mig;
 mod outcome;
 mod probe;
@@ -41,6 +42,7 @@ pub use probe::{Addresses, Deed, Feature, File, Meanwhile, Probe, Touch};
 pub use table::{Case, IDS, Machines, find, table};
 pub use world::{World, main};
 
+use abi::ipc::WORDS;
 use core::fmt;
 
 /// Where cases have their memory: 4 GiB that nothing else of a program uses.
@@ -120,6 +122,10 @@ pub trait Os: Probe + Clone + Send + Sized + 'static {
     /// # Safety
     /// Every address among the arguments lies in the arena.
     unsafe fn call(&self, number: u64, args: [u64; 6]) -> (u64, u64);
+
+    /// Makes a system call with a message, which touches no memory: the message registers go from `words`
+    /// and come there. Status, value and badge.
+    fn exchange(&self, number: u64, args: [u64; 3], words: &mut [u64; WORDS]) -> (u64, u64, u64);
 
     /// Loads a word. A page that is not mapped ends the process.
     fn load(&self, at: Word, order: Order) -> u64;

@@ -1,6 +1,8 @@
 //! All cases, one row each.
 
-use crate::{Os, Outcome, World, bar, boot, cap, ctx, fpu, hv, mig, pte, ret, smp, time, tlb, trap, usr};
+use crate::{
+    Os, Outcome, World, bar, boot, cap, ctx, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap, usr,
+};
 use core::marker::PhantomData;
 
 /// Where a case can show anything.
@@ -117,6 +119,14 @@ rows! {
     cap::cap_4_copies_do_not_outrun_a_revocation level 7 cpus 2 Every;
     cap::cap_6_a_mapping_is_never_more level 7 cpus 1 Every;
     cap::cap_6_a_revocation_unmaps role uses_what_it_was_lent level 7 cpus 1 Every;
+    ipc::ipc_1_messages_arrive_as_they_were_sent level 5 cpus 1 Every;
+    ipc::ipc_2_the_best_first level 5 cpus 1 Every;
+    ipc::ipc_3_a_call_that_is_not_answered_in_time level 5 cpus 1 Every;
+    ipc::ipc_4_a_server_that_ends level 5 cpus 1 Every;
+    ipc::ipc_5_capabilities_with_the_rights_that_were_given level 5 cpus 1 Every;
+    ipc::ipc_6_a_late_reply_answers_nothing level 5 cpus 1 Every;
+    ipc::ipc_7_nobody_overtakes_a_call level 5 cpus 1 Every;
+    ipc::ipc_9_bits_stay level 5 cpus 1 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;
     hv::hv_1_every_door level 9 cpus 1 Every;
     hv::hv_2_refusals level 9 cpus 2 Every;

@@ -398,9 +398,11 @@ mutants! {
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];
     SeenRelaxed "seen-relaxed" Tlb3 "What a CPU did with old translations is not ordered before it says it forgot them." by [
+        Schedules("tlb_3_a_remote_unmap_faults"),
         Loom("tlb_3_the_last_use_comes_before_the_free")]
         unseen "an order of two accesses: TCG's CPUs store in order";
     LoadedRelaxed "loaded-relaxed" Ctx9 "What a CPU did with an mm is not ordered before it says it holds another." by [
+        Schedules("ctx_9_teardown_while_lazy_everywhere"),
         Loom("ctx_9_the_last_walk_comes_before_the_free")]
         unseen "an order of two accesses: TCG's CPUs store in order";
     GenerationRelaxed "generation-relaxed" Tlb4 "Who reads a TLB generation need not find what it was raised for." by [
@@ -409,6 +411,7 @@ mutants! {
     SyncGenerationRelaxed "sync-generation-relaxed" Ret2 "Who reads a sync generation need not find the new code." by [
         Loom("ret_2_sync_core_against_a_switch")];
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
+        Schedules("ctx_4_ids_are_reused"),
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")]
         unseen "an order of two accesses: TCG's CPUs store in order";
     CopyAddsRights "copy-adds-rights" Cap1 "A copy has the rights that were asked for." by [
@@ -432,4 +435,31 @@ mutants! {
     NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
         Case(Both, "cap_6_a_revocation_unmaps"),
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
+    AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [
+        Case(Both, "ipc_1_messages_arrive_as_they_were_sent"),
+        Host("kernel", "ipc_1_a_call_and_its_reply")];
+    FirstComeFirstServed "first-come-first-served" Ipc2 "Those who wait are served in the order of their coming." by [
+        Case(Both, "ipc_2_the_best_first"),
+        Host("kernel", "ipc_2_the_highest_priority_is_served_first")];
+    RepliesNeverLate "replies-never-late" Ipc3 "The deadline of a call means nothing once the call was received." by [
+        Case(Both, "ipc_3_a_call_that_is_not_answered_in_time"),
+        Host("kernel", "ipc_3_deadlines")];
+    ServersDieSilently "servers-die-silently" Ipc4 "A server that ends, or receives again, says nothing to its caller." by [
+        Case(Both, "ipc_4_a_server_that_ends"),
+        Host("kernel", "ipc_4_nobody_waits_for_the_dead")];
+    AllRightsSent "all-rights-sent" Ipc5 "A capability in a message has all rights of the sender's." by [
+        Case(Both, "ipc_5_capabilities_with_the_rights_that_were_given"),
+        Host("kernel", "ipc_5_badges_and_capabilities")];
+    AnyWaitAnswered "any-wait-answered" Ipc6 "A reply answers whatever call its caller waits for by now." by [
+        Case(Both, "ipc_6_a_late_reply_answers_nothing"),
+        Host("kernel", "ipc_6_a_late_reply_answers_nothing")];
+    NothingLent "nothing-lent" Ipc7 "A server has its own priority only." by [
+        Case(Both, "ipc_7_nobody_overtakes_a_call"),
+        Host("kernel", "ipc_7_priority_goes_along_a_chain")];
+    ServersPay "servers-pay" Ipc8 "A server runs on its own budget." by [
+        Host("kernel", "ipc_8_a_server_runs_on_its_callers_budget")]
+        unseen "on a machine that is shared, how long a program runs says little";
+    LastSignalOnly "last-signal-only" Ipc9 "A signal takes the place of those before it." by [
+        Case(Both, "ipc_9_bits_stay"),
+        Host("kernel", "ipc_9_notifications")];
 }

@@ -60,6 +60,12 @@ pub enum Trap {
     VectorUnitOff,
 }
 
+/// Message registers.
+pub const MESSAGE_WORDS: usize = 8;
+
+/// What a thread sends or receives in registers, beside the words of an ordinary call and its result.
+pub type Words = [u64; MESSAGE_WORDS];
+
 /// The hooks.
 pub trait Traps: crate::Base {
     /// All user registers but the vector units', in the layout the trap path stores. Lives
@@ -86,6 +92,22 @@ pub trait Traps: crate::Base {
     /// Stores a result: `status` (an `abi::Error` number, 0 for success) and `value`, in the two
     /// result registers. Valid with [`Reload::ResultOnly`](crate::ret::Reload::ResultOnly).
     fn set_result(frame: &mut Self::Frame, status: u64, value: u64);
+
+    /// The message registers, as they were at a system call. They are registers that the call's
+    /// arguments leave free, and the same ones at the call and after it.
+    fn message(frame: &Self::Frame) -> Words;
+
+    /// Stores what a call received: the message registers, and `badge` in one more register, which
+    /// may be that of an argument. Status and value come by [`set_result`](Self::set_result). Needs
+    /// [`Reload::Full`](crate::ret::Reload::Full).
+    fn set_message(frame: &mut Self::Frame, badge: u64, words: &Words);
+
+    /// Copies the first `count` message registers from one frame into another, and stores `badge`
+    /// there. As [`set_message`](Self::set_message).
+    fn copy_message(from: &Self::Frame, to: &mut Self::Frame, badge: u64, count: usize);
+
+    /// Stores `badge` alone. As [`set_message`](Self::set_message).
+    fn set_badge(frame: &mut Self::Frame, badge: u64);
 
     /// Puts the program counter back at the system-call instruction, so that the call is made
     /// again when the thread next runs. All argument registers are as they were at the call.

@@ -3,7 +3,7 @@
 use crate::Model;
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::trap::{Syscall, Traps};
+use arch_contract::trap::{Syscall, Traps, Words};
 
 /// A user's registers. Tests set them and call the upcalls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -12,6 +12,8 @@ pub struct Frame {
     pub args: [u64; 6],
     pub status: u64,
     pub value: u64,
+    pub badge: u64,
+    pub words: Words,
     /// After a system call: the instruction after it.
     pub pc: u64,
     pub sp: u64,
@@ -62,6 +64,23 @@ impl Traps for Model {
 
     fn set_result(frame: &mut Frame, status: u64, value: u64) {
         (frame.status, frame.value) = (status, value);
+    }
+
+    fn message(frame: &Frame) -> Words {
+        frame.words
+    }
+
+    fn set_message(frame: &mut Frame, badge: u64, words: &Words) {
+        (frame.badge, frame.words) = (badge, *words);
+    }
+
+    fn copy_message(from: &Frame, to: &mut Frame, badge: u64, count: usize) {
+        to.badge = badge;
+        to.words[..count].copy_from_slice(&from.words[..count]);
+    }
+
+    fn set_badge(frame: &mut Frame, badge: u64) {
+        frame.badge = badge;
     }
 
     fn restart_syscall(frame: &mut Frame) {

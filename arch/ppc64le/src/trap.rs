@@ -9,7 +9,7 @@ use crate::{Ppc64le, irq};
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::Reload;
-use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
+use arch_contract::trap::{Access, Fault, FaultCause, MESSAGE_WORDS, Syscall, Trap, Traps, Words};
 use arch_contract::upcalls::Upcalls;
 use core::fmt::Write;
 use core::ptr::NonNull;
@@ -77,6 +77,39 @@ impl Traps for Ppc64le {
     fn set_result(frame: &mut Frame, status: u64, value: u64) {
         frame.gpr[3] = status;
         frame.gpr[4] = value;
+    }
+
+    // Nonvolatile registers: the way back from `scv` loads no others.
+    #[inline(always)]
+    fn message(frame: &Frame) -> Words {
+        let mut words = [0; MESSAGE_WORDS];
+        words.copy_from_slice(&frame.gpr[15..15 + MESSAGE_WORDS]);
+        words
+    }
+
+    #[inline(always)]
+    fn set_message(frame: &mut Frame, badge: u64, words: &Words) {
+        frame.gpr[14] = badge;
+        frame.gpr[15..15 + MESSAGE_WORDS].copy_from_slice(words);
+    }
+
+    #[inline(always)]
+    fn copy_message(from: &Frame, to: &mut Frame, badge: u64, count: usize) {
+        to.gpr[14] = badge;
+        macro_rules! copy {
+            ($($index:literal)*) => {
+                $(if count == $index {
+                    return;
+                }
+                to.gpr[15 + $index] = from.gpr[15 + $index];)*
+            };
+        }
+        copy!(0 1 2 3 4 5 6 7);
+    }
+
+    #[inline(always)]
+    fn set_badge(frame: &mut Frame, badge: u64) {
+        frame.gpr[14] = badge;
     }
 
     fn restart_syscall(frame: &mut Frame) {

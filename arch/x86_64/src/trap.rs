@@ -13,7 +13,7 @@ use crate::{X86_64, operand, user};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::{Interrupt, IrqsOff};
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps};
+use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps, Words};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::user::Window;
 use core::fmt;
@@ -149,6 +149,37 @@ impl Traps for X86_64 {
     fn set_result(frame: &mut Frame, status: u64, value: u64) {
         frame.rax = status;
         frame.rdx = value;
+    }
+
+    #[inline(always)]
+    fn message(frame: &Frame) -> Words {
+        let Frame { r10, r8, r9, r12, r13, r14, r15, rbx, .. } = *frame;
+        [r10, r8, r9, r12, r13, r14, r15, rbx]
+    }
+
+    #[inline(always)]
+    fn set_message(frame: &mut Frame, badge: u64, words: &Words) {
+        frame.rsi = badge;
+        [frame.r10, frame.r8, frame.r9, frame.r12, frame.r13, frame.r14, frame.r15, frame.rbx] = *words;
+    }
+
+    #[inline(always)]
+    fn copy_message(from: &Frame, to: &mut Frame, badge: u64, count: usize) {
+        to.rsi = badge;
+        macro_rules! copy {
+            ($($index:literal $register:ident)*) => {
+                $(if count == $index {
+                    return;
+                }
+                to.$register = from.$register;)*
+            };
+        }
+        copy!(0 r10 1 r8 2 r9 3 r12 4 r13 5 r14 6 r15 7 rbx);
+    }
+
+    #[inline(always)]
+    fn set_badge(frame: &mut Frame, badge: u64) {
+        frame.rsi = badge;
     }
 
     fn restart_syscall(frame: &mut Frame) {

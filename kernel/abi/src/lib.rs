@@ -14,10 +14,16 @@
 //! | value | `rdx` | `r4` |
 //! | overwritten | `rcx r11` | `r0`, `r5`–`r12`, `lr`, `ctr`, `xer`, `cr0 cr1 cr5 cr6 cr7` |
 //!
+//! | *calls with a message* | | |
+//! | tag | third argument, then value | third argument, then value |
+//! | message registers | `r10 r8 r9 r12 r13 r14 r15 rbx` | `r15`–`r22` |
+//! | badge received | `rsi` | `r14` |
+//!
 //! A status of 0 is success; otherwise it is an [`Error`] and the value is 0, unless the call
 //! says otherwise. Vector registers are preserved.
 #![no_std]
 
+pub mod ipc;
 pub mod membarrier;
 pub mod rseq;
 pub mod testing;
@@ -174,6 +180,49 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
+    /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
+    /// `NoMemory`, `TableFull`.
+    EndpointCreate = 48,
+    /// `call(endpoint [WRITE], deadline, tag, words) -> tag, words`. Sends a message and waits for the
+    /// reply. Errors: `BadArgument` (tag), `BadHandle` (of a capability to be sent), `TimedOut`, `Gone`
+    /// (nobody can receive any more, or whoever had to reply has ended or has given the call up).
+    EndpointCall = 49,
+    /// `reply_receive(endpoint [READ], deadline, tag, words) -> tag, badge, words`. Replies to the
+    /// caller whose call this thread received last, if it has not been answered and has not given up,
+    /// then receives. The deadline is that of the receiving: a reply never waits, and is made whatever
+    /// comes of the receiving. Errors: `BadArgument` (tag), `BadHandle` (before the reply), `TimedOut`,
+    /// `Gone`.
+    ReplyReceive = 50,
+    /// `send(endpoint [WRITE], deadline, tag, words)`. Sends a message, and waits until it was received.
+    /// Errors: as `call`.
+    EndpointSend = 51,
+    /// `receive(endpoint [READ], deadline) -> tag, badge, words`. Receives a message, or what was
+    /// signalled to the notification that is bound to the thread. A caller that this thread has not
+    /// replied to gets `Gone`. Errors: `TimedOut`, `Gone` (nobody can send any more).
+    EndpointReceive = 52,
+    /// `reply(reply or `[`Handle::NONE`]`, 0, tag, words)`. Replies to the caller of a reply object, or
+    /// to the one whose call this thread received last. Errors: `BadArgument` (tag), `Gone` (it was
+    /// replied to, or it has given up).
+    Reply = 53,
+    /// `reply_save() -> reply`. Makes an object of the duty to reply to the call that this thread
+    /// received last, so that it can be met later, or by whom the handle is sent to. What the caller had
+    /// lent ends. A caller whose reply object is closed for good gets `Gone`. Errors: `NotFound` (there
+    /// is no such call), `NoMemory`, `TableFull`.
+    ReplySave = 54,
+    /// `notification_create() -> notification`, charged to the process's budget. The handle has the
+    /// rights `READ`, `WRITE` and `MANAGE`. Errors: `NoMemory`, `TableFull`.
+    NotificationCreate = 55,
+    /// `notification_signal(notification [WRITE], bits)`. Adds bits to those that are set, and wakes
+    /// whoever waits for them: one thread, which gets them all. Never waits.
+    NotificationSignal = 56,
+    /// `notification_wait(notification [READ], deadline) -> bits`. Takes the bits that are set; waits
+    /// until there are some. Errors: `TimedOut`, `Gone` (nobody can signal any more).
+    NotificationWait = 57,
+    /// `notification_bind(notification [READ] or `[`Handle::NONE`]`)`. From now on what is signalled
+    /// ends the calling thread's receiving too; `NONE` ends that. A notification is bound to one thread
+    /// at most, and a thread to one notification. Errors: `BadArgument` (it is bound to another thread).
+    NotificationBind = 58,
 }
 
 numbers! {
@@ -205,6 +254,8 @@ numbers! {
     NotSupported = 12,
     /// Something must be registered first.
     NotRegistered = 13,
+    /// The deadline has passed.
+    TimedOut = 14,
 }
 
 numbers! {
@@ -218,6 +269,9 @@ numbers! {
     Machine = 6,
     Memory = 7,
     Attachment = 8,
+    Endpoint = 9,
+    Reply = 10,
+    Notification = 11,
 }
 
 numbers! {

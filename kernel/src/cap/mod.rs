@@ -19,6 +19,7 @@ mod table;
 pub use table::{Emptied, Slots, Table, Where};
 
 use crate::cpu::Cpu;
+use crate::ipc::{Endpoint, Notification, Reply};
 use crate::mm::object::{Attachment, MemoryObject};
 use crate::object::Ref;
 use crate::process::Process;
@@ -33,6 +34,9 @@ pub enum Object {
     Thread(Ref<Thread>),
     Memory(Ref<MemoryObject>),
     Attachment(Ref<Attachment>),
+    Endpoint(Ref<Endpoint>),
+    Reply(Ref<Reply>),
+    Notification(Ref<Notification>),
     Console,
     Timer,
     Archive,
@@ -46,6 +50,9 @@ impl Object {
             Self::Thread(_) => Kind::Thread,
             Self::Memory(_) => Kind::Memory,
             Self::Attachment(_) => Kind::Attachment,
+            Self::Endpoint(_) => Kind::Endpoint,
+            Self::Reply(_) => Kind::Reply,
+            Self::Notification(_) => Kind::Notification,
             Self::Console => Kind::Console,
             Self::Timer => Kind::Timer,
             Self::Archive => Kind::Archive,
@@ -56,7 +63,9 @@ impl Object {
     /// Whether a capability of it can carry a badge.
     fn takes_badge(&self) -> bool {
         match self {
+            Self::Endpoint(_) => true,
             Self::Process(_) | Self::Thread(_) | Self::Memory(_) | Self::Attachment(_) => false,
+            Self::Reply(_) | Self::Notification(_) => false,
             Self::Console | Self::Timer | Self::Archive | Self::Machine => false,
         }
     }
@@ -78,6 +87,9 @@ impl Object {
             Self::Thread(thread) => Ref::address(thread),
             Self::Memory(object) => Ref::address(object),
             Self::Attachment(attachment) => Ref::address(&attachment.object),
+            Self::Endpoint(endpoint) => Ref::address(endpoint),
+            Self::Reply(reply) => Ref::address(reply),
+            Self::Notification(notification) => Ref::address(notification),
             Self::Console | Self::Timer | Self::Archive | Self::Machine => self.kind() as usize,
         }
     }
@@ -114,8 +126,25 @@ impl Capability {
         Ok(Self { object: self.object.clone(), rights, badge })
     }
 
+    /// It is put into a slot. An object that has to know when no capability names it any more, though
+    /// others refer to it, counts them: up here, down in [`dispose`](Self::dispose).
+    fn enter(&self) {
+        match &self.object {
+            Object::Endpoint(endpoint) => endpoint.named(self.rights),
+            Object::Reply(reply) => reply.named(),
+            Object::Notification(notification) => notification.named(self.rights),
+            _ => {}
+        }
+    }
+
     /// The end of a capability that was taken out of its slot. The caller holds no lock: this may be
-    /// the last reference to the object. An object that has to know when no capability names it any
-    /// more, though others refer to it, counts them: up where a slot is filled, down here.
-    pub fn dispose(self, _cpu: &Cpu) {}
+    /// the last reference to the object.
+    pub fn dispose(self, cpu: &Cpu) {
+        match &self.object {
+            Object::Endpoint(endpoint) => Endpoint::unnamed(endpoint, cpu, self.rights),
+            Object::Reply(reply) => reply.unnamed(cpu),
+            Object::Notification(notification) => Notification::unnamed(notification, cpu, self.rights),
+            _ => {}
+        }
+    }
 }

@@ -128,7 +128,13 @@ pub fn evacuate(cpu: &Cpu) -> bool {
     }
     let Some(heir) = others(cpu).iter().find_map(|number| cpu.kernel.cpu(number)) else { return true };
     loop {
-        let sleeper = cpu.timers.lock().pop_with_due();
+        let (sleeper, is_alarm) = {
+            let mut timers = cpu.timers.lock();
+            let sleeper = timers.pop_with_key();
+            let is_alarm =
+                matches!(&sleeper, Some((Runnable::Thread(thread), _)) if thread.ipc.alarm.is_at(cpu));
+            (sleeper, is_alarm)
+        };
         let Some((item, due)) = sleeper else { break };
         if let Runnable::Balance(_) = item {
             cpu.balancing.set(false);
@@ -136,6 +142,9 @@ pub fn evacuate(cpu: &Cpu) -> bool {
         }
         let mut timers = heir.timers.lock();
         match &item {
+            // Its wait has ended meanwhile.
+            Runnable::Thread(thread) if is_alarm && !thread.ipc.alarm.moves(cpu, heir) => {}
+            Runnable::Thread(_) if is_alarm => timers.push(item, due),
             Runnable::Thread(thread) if thread.stand_timed_on(heir.number) == Fate::Doomed => {
                 drop(timers);
                 ending::end_thread(cpu, thread);

@@ -6,9 +6,11 @@
 //! the task is through. The protocol is that of [`crate::thread`].
 
 use crate::cpu::Cpu;
+use crate::ipc;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::rseq;
+use crate::sched::ready::Runnable;
 use crate::sched::{place, take_current};
 use crate::thread::{Standing, Thread};
 use abi::{Ending, ExitReport};
@@ -54,6 +56,7 @@ pub fn end_thread(cpu: &Cpu, thread: &Ref<Thread>) {
     if let Standing::Pending(_, pending) = thread.stand_anyway(Standing::Ended) {
         pending.give_up(cpu);
     }
+    ipc::ended(cpu, thread);
     rseq::forget(cpu, thread);
     cpu.kernel.affinities.forget(cpu, thread);
     loop {
@@ -79,6 +82,7 @@ pub(crate) fn doom(cpu: &Cpu, thread: &Ref<Thread>) {
         }
         Standing::New => return end_thread(cpu, thread),
         Standing::InTask | Standing::Ended => None,
+        waits => ipc::take(thread, &waits).map(Runnable::Thread),
     };
     if taken.is_some() {
         end_thread(cpu, thread);

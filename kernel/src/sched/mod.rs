@@ -16,6 +16,7 @@ pub mod affinity;
 pub mod balance;
 pub mod context;
 pub mod ending;
+pub mod heap;
 pub mod lifetime;
 pub mod limit;
 pub mod place;
@@ -39,10 +40,11 @@ use crate::object::Ref;
 use crate::process::{Process, Slice};
 use crate::rendezvous::{self, Point};
 use crate::rseq;
+use crate::sched::limit::Limit;
 use crate::sched::ready::{Load, Place, Runnable};
 use crate::sched::task::Task;
 use crate::sync::Ordering;
-use crate::thread::{Frame, Standing, Thread};
+use crate::thread::{Extra, Fate, Frame, Standing, Thread};
 use crate::trace::{self, Window};
 use abi::Error;
 use abi::trace::Kind;
@@ -66,6 +68,29 @@ pub const NEVER: Ticks = Ticks(u64::MAX);
 #[inline(never)]
 pub fn leave(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     leave_with(cpu, None, None, irq)
+}
+
+/// As [`leave`], for `thread`, which no CPU has and which was woken by the one that left this CPU: it
+/// goes on here, if it may and nothing better is ready.
+#[inline(never)]
+pub fn leave_to(cpu: &'static Cpu, thread: Ref<Thread>, irq: IrqsOff) -> Resume<Frame> {
+    if !thread.affinity().has(cpu.number) {
+        cpu.make_ready(Runnable::Thread(thread));
+        return leave(cpu, irq);
+    }
+    if thread.stand(Standing::On(cpu.number)) == Fate::Doomed {
+        ending::end_thread(cpu, &thread);
+        return leave(cpu, irq);
+    }
+    leave_with(cpu, Some((Runnable::Thread(thread), Place::First)), None, irq)
+}
+
+/// `next`, which this CPU has, goes on in the rest of the slice of the thread that was just taken off this
+/// CPU. So two that take turns by messages do not keep their equals from running.
+pub fn hand_slice_over(cpu: &Cpu, next: &Thread) {
+    let rest = cpu.slice_end.get().0.saturating_sub(cpu.chosen_at.get().0);
+    // 0 is a whole one.
+    next.slice_left.store(rest.max(1), Ordering::Relaxed);
 }
 
 /// `back` has left the CPU and is ready: it is put back and the next taken out in one critical
@@ -181,6 +206,10 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
         Runnable::Job(thread) => match job::slice(cpu, &thread, irq) {
             Poll::Ready(result) => waiting::complete_here(cpu, thread, result),
             Poll::Pending => Some(Runnable::Job(thread)),
+        },
+        Runnable::Closing(closing) => match closing.slice(cpu) {
+            Slice::More => Some(Runnable::Closing(closing)),
+            Slice::Done | Slice::Wait(_) => None,
         },
         Runnable::Balance(_) => {
             balance::step(cpu);
@@ -369,7 +398,7 @@ fn slice_is_over(cpu: &Cpu) -> bool {
 /// which it is chosen, if it is now.
 #[inline]
 fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Ticks>) -> Result<(), Nanos> {
-    if !thread.limit.is_set() {
+    if !is_limited(thread) {
         cpu.limit_end.set(NEVER);
         return Ok(());
     }
@@ -378,7 +407,7 @@ fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Ticks>) -> Result<(), N
         charge(cpu, thread, now);
         now
     });
-    let end = thread.limit.until(cpu.kernel.rate.nanos(now))?;
+    let end = of_payer(thread, |limit| limit.until(cpu.kernel.rate.nanos(now)))?;
     cpu.limit_end.set(if end.0 == u64::MAX { NEVER } else { cpu.kernel.rate.ticks(end) });
     Ok(())
 }
@@ -411,7 +440,7 @@ fn choose(cpu: &Cpu, thread: Ref<Thread>, now: Ticks, irq: &IrqsOff) -> Option<R
 
 /// Loads the vector registers of `thread`, which was just taken out of a queue, if it has any.
 #[inline]
-fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
+pub(crate) fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     if let Some(area) = thread.vector_area() {
         // SAFETY: the thread was in a queue, so this CPU alone has its frame now.
         let frame = unsafe { thread.frame().as_mut() };
@@ -423,7 +452,7 @@ fn load_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
 
 /// Saves the vector registers of `thread`, which was current, if it has any.
 #[inline]
-fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
+pub(crate) fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
     if let Some(area) = thread.vector_area()
         && !mutant::is(Mutant::VectorsNotSaved)
     {
@@ -458,7 +487,7 @@ fn whole_slice(thread: &Thread) {
 /// Counts the time since `thread`, which runs here, was last charged; says how much. The clock never
 /// goes back (`TIME-1`).
 #[inline]
-fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
+pub(crate) fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
     let ran = now.0 - cpu.chosen_at.replace(now).0;
     thread.ran(ran);
     ran
@@ -468,14 +497,33 @@ fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
 #[inline]
 fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
     let ran = count_time(cpu, thread, now);
-    if thread.limit.is_set() {
-        thread.limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now));
+    if is_limited(thread) {
+        of_payer(thread, |limit| limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now)));
     }
+}
+
+/// Whether it runs on a budget, its own or that of a caller.
+#[inline]
+fn is_limited(thread: &Thread) -> bool {
+    thread.limit.is_set() || thread.extras().has(Extra::Payer)
+}
+
+/// The limit of whoever pays for `thread`.
+fn of_payer<R>(thread: &Thread, f: impl FnOnce(&Limit) -> R) -> R {
+    match thread.ipc.payer() {
+        Some(payer) => f(&payer.limit),
+        None => f(&thread.limit),
+    }
+}
+
+/// Charges what the current thread has run so far.
+pub(crate) fn charge_now(cpu: &Cpu, thread: &Thread) {
+    charge(cpu, thread, Current::now(cpu.arch()));
 }
 
 /// Takes `thread`, which was current, off this CPU, its time charged and its vector registers saved:
 /// from here on any CPU may have it. The caller says where it stands. Says what time it is.
-fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Ticks {
+pub(crate) fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Ticks {
     let now = Current::now(cpu.arch());
     charge(cpu, thread, now);
     thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now.0), Ordering::Relaxed);

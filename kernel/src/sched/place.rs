@@ -7,6 +7,7 @@
 
 use crate::cpu::{Cpu, Work};
 use crate::cpuset::{CpuId, CpuSet};
+use crate::ipc;
 use crate::object::Ref;
 use crate::request::Kinds;
 use crate::sched::ending;
@@ -124,9 +125,12 @@ pub(super) fn take_or_poke(cpu: &Cpu, thread: &Thread, at: CpuId) -> Option<Runn
 /// Something about `thread` changed that decides where it stands in its queue, or whether it may go
 /// on: puts it where it belongs now, or has its CPU look. The change was written before.
 pub(super) fn replace(cpu: &Cpu, thread: &Ref<Thread>) {
-    if let Standing::On(at) = thread.standing()
-        && let Some(item) = take_or_poke(cpu, thread, at)
-    {
-        cpu.make_ready(item);
+    match thread.standing() {
+        Standing::On(at) => {
+            if let Some(item) = take_or_poke(cpu, thread, at) {
+                cpu.make_ready(item);
+            }
+        }
+        waits => ipc::replace(thread, &waits),
     }
 }

@@ -43,7 +43,7 @@ pub enum Turn {
 const EASY: Extras = Extras::NONE.with(Extra::Priority);
 
 /// What it can see to.
-pub(super) const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
+pub(crate) const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
 
 /// The current thread of `cpu`, whose call is done, lets the next one of its priority run.
 #[inline(always)]
@@ -120,7 +120,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<(Runnable
 
 /// Has `next`, which was just taken, run.
 #[inline(always)]
-fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Resume<Frame> {
+pub(crate) fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Resume<Frame> {
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
     // the teardown starts when its last thread has ended. What is left of it follows below.
     let entered = unsafe { context::enter_quickly(cpu, &next.process().space, irq) };

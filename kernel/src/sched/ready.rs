@@ -10,15 +10,16 @@
 //!   it; an idle CPU reads it to find out where to pull from.
 
 use crate::cpuset::{CpuId, CpuSet};
+use crate::ipc::Closing;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::mm::list::List;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sched::balance::Balance;
+use crate::sched::heap::{Member, Node};
 use crate::sched::queue::{Link, Linked, Queue};
 use crate::sched::task::Task;
-use crate::sched::timers::Node;
 use crate::sync::{AtomicU8, AtomicU32, Guard, Leaf, Ordering};
 use crate::thread::{Extra, Extras, Thread};
 use core::cell::Cell;
@@ -38,6 +39,8 @@ pub enum Runnable {
     Task(Ref<Task>),
     /// The kernel task that takes a process apart; its storage is part of the process.
     Teardown(Ref<Process>),
+    /// The kernel task that wakes those who waited at an object that has ended.
+    Closing(Closing),
     /// The kernel task that spreads the load of a CPU; its storage is part of the CPU.
     Balance(&'static Balance),
 }
@@ -45,7 +48,7 @@ pub enum Runnable {
 /// What is embedded in each thing that can be queued.
 pub struct Entry {
     link: Link<Runnable>,
-    node: Node,
+    node: Node<Runnable>,
     /// The CPU it last ran on, by number.
     last: AtomicU8,
     /// Whether its run queue counts it as spare. Touched under that queue's lock.
@@ -66,7 +69,7 @@ impl Entry {
         &self.link
     }
 
-    pub fn node(&self) -> &Node {
+    pub fn node(&self) -> &Node<Runnable> {
         &self.node
     }
 
@@ -87,18 +90,22 @@ unsafe impl Linked for Runnable {
     }
 }
 
+// SAFETY: as above.
+unsafe impl Member for Runnable {
+    fn node(&self) -> &Node<Self> {
+        &self.entry().node
+    }
+}
+
 impl Runnable {
     pub fn entry(&self) -> &Entry {
         match self {
             Self::Thread(thread) | Self::Job(thread) => &thread.entry,
             Self::Task(task) => &task.entry,
             Self::Teardown(process) => &process.teardown_entry,
+            Self::Closing(closing) => closing.entry(),
             Self::Balance(balance) => &balance.entry,
         }
-    }
-
-    pub fn node(&self) -> &Node {
-        &self.entry().node
     }
 
     pub fn priority(&self) -> Priority {
@@ -106,6 +113,7 @@ impl Runnable {
             Self::Thread(thread) | Self::Job(thread) => thread.priority(),
             Self::Task(task) => task.priority(),
             Self::Teardown(process) => process.teardown_priority(),
+            Self::Closing(closing) => closing.priority(),
             Self::Balance(_) => Priority::MAX,
         }
     }
@@ -115,7 +123,7 @@ impl Runnable {
         match self {
             Self::Thread(thread) => thread.affinity(),
             Self::Task(task) => task.affinity(),
-            Self::Job(_) | Self::Teardown(_) => CpuSet::ALL,
+            Self::Job(_) | Self::Teardown(_) | Self::Closing(_) => CpuSet::ALL,
             Self::Balance(balance) => CpuSet::of(balance.cpu),
         }
     }

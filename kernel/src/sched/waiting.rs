@@ -5,6 +5,7 @@
 //! stands inside the lock of the queue it goes to: the protocol of [`crate::thread`].
 
 use crate::cpu::Cpu;
+use crate::ipc;
 use crate::object::Ref;
 use crate::pending::{PAUSE, Pending};
 use crate::sched::ready::Runnable;
@@ -24,8 +25,12 @@ pub(super) fn wake_sleepers(cpu: &'static Cpu, now: Ticks, irq: &IrqsOff) {
     loop {
         // There may be many, and others wait for this CPU. `TLB-5`
         cpu.serve();
-        let sleeper = cpu.timers.lock().pop_due(now.0);
+        let mut timers = cpu.timers.lock();
+        let sleeper = timers.pop_up_to(now.0);
+        let is_alarm = matches!(&sleeper, Some(Runnable::Thread(thread)) if thread.ipc.alarm.taken(cpu));
+        drop(timers);
         match sleeper {
+            Some(Runnable::Thread(thread)) if is_alarm => ipc::timed_out(cpu, &thread),
             Some(Runnable::Thread(thread)) => wake_sleeper(cpu, thread, irq),
             Some(Runnable::Task(task)) => Task::wake_sleeper(&task, cpu),
             Some(other) => cpu.make_ready(other),

@@ -20,7 +20,7 @@ fn try_close(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
             closed?.dispose(caller.cpu);
             Ok(Outcome::Done(Ok(0)))
         }
-        Poll::Pending => Ok(caller.leave_to(Job::begin(caller.cpu, process.clone(), Work::Close(handle))?)),
+        Poll::Pending => Ok(caller.go_on(Job::begin(caller.cpu, process.clone(), Work::Close(handle))?)),
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn transfer(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error
 pub(super) fn revoke(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     outcome(caller.handle(args[0]).and_then(|root| {
         let job = Job::begin(caller.cpu, Ref::clone(caller.process()), Work::Revoke(Revocation::new(root)))?;
-        Ok(caller.leave_to(job))
+        Ok(caller.go_on(job))
     }))
 }
 

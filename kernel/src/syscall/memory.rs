@@ -95,7 +95,7 @@ pub(super) fn perform(
     let cpu = caller.cpu;
     let mut job = Job::begin(cpu, process, work)?;
     if length / PAGE_BYTES > SLICE_PAGES {
-        return Ok(caller.leave_to(job));
+        return Ok(caller.go_on(job));
     }
     let result = loop {
         if let Poll::Ready(result) = job.slice(cpu, caller.irq) {

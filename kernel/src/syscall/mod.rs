@@ -6,6 +6,7 @@
 
 mod console;
 mod handle;
+mod ipc;
 mod memory;
 mod object;
 mod process;
@@ -20,6 +21,7 @@ use process::process;
 use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
+use crate::ipc::message::Kind;
 use crate::job::Job;
 use crate::kernel::Waiting;
 use crate::membarrier;
@@ -45,7 +47,11 @@ pub enum Outcome {
     Off,
     /// Other CPUs were asked for something: the result comes when it has happened.
     Pending(Pending),
-    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    /// As `Done`, but the result is in the thread's registers, beyond the two of other calls.
+    Message,
+    /// The thread is off the CPU, and this one, which no CPU has, goes on in its place.
+    To(Ref<Thread>),
+    /// A kernel task goes on with the thread's [`Job`], and stores the result.
     Job,
 }
 
@@ -71,8 +77,8 @@ impl Caller<'_> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
-    /// A kernel task goes on with `job`.
-    fn leave_to(&self, job: Job) -> Outcome {
+    /// A kernel task goes on with `job`, and stores the result of the call.
+    fn go_on(&self, job: Job) -> Outcome {
         // SAFETY: the caller is current here, so this CPU alone has its job.
         unsafe { *self.thread.job().as_mut() = Some(job) };
         Outcome::Job
@@ -164,6 +170,17 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::ThreadAffinity => return thread::set_affinity(&caller, args),
         Call::ThreadPriority => thread::set_priority(&caller, args),
         Call::ThreadBudget => thread::set_budget(&caller, args),
+        Call::EndpointCreate => ipc::create_endpoint(&caller),
+        Call::EndpointCall => return ipc::send(&caller, args, Kind::Call),
+        Call::ReplyReceive => return ipc::reply_receive(&caller, args),
+        Call::EndpointSend => return ipc::send(&caller, args, Kind::Send),
+        Call::EndpointReceive => return ipc::receive(&caller, args),
+        Call::Reply => ipc::reply(&caller, args),
+        Call::ReplySave => ipc::save_reply(&caller),
+        Call::NotificationCreate => ipc::create_notification(&caller),
+        Call::NotificationSignal => ipc::signal(&caller, args),
+        Call::NotificationWait => return ipc::wait(&caller, args),
+        Call::NotificationBind => ipc::bind(&caller, args),
         Call::Test if trace::ENABLED => return testing::call(&caller, args),
         Call::Test => Err(Error::BadCall),
     };

@@ -99,6 +99,14 @@ cases! {
     fpu_1_vectors_over_a_cpu_that_goes_off
     fpu_2_a_new_thread_finds_nobodys_vectors
     fpu_2_nothing_of_a_dead_process
+    ipc_1_messages_arrive_as_they_were_sent
+    ipc_2_the_best_first
+    ipc_3_a_call_that_is_not_answered_in_time
+    ipc_4_a_server_that_ends
+    ipc_5_capabilities_with_the_rights_that_were_given
+    ipc_6_a_late_reply_answers_nothing
+    ipc_7_nobody_overtakes_a_call
+    ipc_9_bits_stay
     cap_1_a_copy_is_never_more
     cap_2_a_revocation_reaches_every_process
     cap_3_moved_and_left

@@ -12,6 +12,7 @@ mod conformance;
 mod context;
 mod explore;
 mod fuzz;
+mod ipc;
 mod jobs;
 mod many;
 mod memory;

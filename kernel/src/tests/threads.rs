@@ -13,6 +13,7 @@ mod probe;
 use crate::Upcall;
 use crate::cpu::Cpu;
 use crate::sched::lifetime::Policy;
+use abi::ipc::WORDS;
 use abi::{Call, Error, Handle, initial};
 use arch_contract::addr::VirtAddr;
 use arch_contract::context::{Contexts, Tags};
@@ -68,6 +69,7 @@ struct Turn {
 /// What ends a turn.
 enum Want {
     Call { number: u64, args: [u64; 6] },
+    Message { number: u64, args: [u64; 3], words: [u64; WORDS] },
     Interrupt,
     VectorUnitOff,
     Fault(Fault),
@@ -220,6 +222,15 @@ impl Os for User {
         Self::syscall(number, args)
     }
 
+    fn exchange(&self, number: u64, args: [u64; 3], words: &mut [u64; WORDS]) -> (u64, u64, u64) {
+        Self::hand_over(Want::Message { number, args, words: *words });
+        // Such a call is never made again.
+        Self::here(|here| {
+            *words = here.turn.registers.words;
+            (here.turn.registers.status, here.turn.registers.value, here.turn.registers.badge)
+        })
+    }
+
     fn load(&self, at: Word, order: Order) -> u64 {
         let order = match order {
             Order::Plain => Ordering::Relaxed,
@@ -349,6 +360,13 @@ impl Shared {
                 Want::Call { number, args } => {
                     // SAFETY: the registers of the user whose turn it was; nobody else has them.
                     unsafe { frame.as_mut() }.call(number, &args);
+                    Upcall::syscall(cpu, frame)
+                }
+                Want::Message { number, args, words } => {
+                    // SAFETY: as above.
+                    let registers = unsafe { frame.as_mut() };
+                    registers.words = words;
+                    registers.call(number, &args);
                     Upcall::syscall(cpu, frame)
                 }
                 Want::Interrupt => match cpu.take_interrupt() {

@@ -1,5 +1,6 @@
 //! ppc64le: the first instruction, and the door into the kernel.
 
+use abi::ipc::WORDS;
 use core::arch::{asm, global_asm};
 
 /// As the user knows the machine.
@@ -59,4 +60,55 @@ pub unsafe fn call(number: u64, a: [u64; 6]) -> (u64, u64) {
         );
     }
     (status, value)
+}
+
+/// Makes a call with a message: its words go and come in `words`. Gives status, value and badge.
+///
+/// # Safety
+/// As [`call`].
+#[inline]
+pub unsafe fn exchange(
+    number: u64,
+    handle: u64,
+    deadline: u64,
+    tag: u64,
+    words: &mut [u64; WORDS],
+) -> (u64, u64, u64) {
+    let (status, value, badge);
+    // SAFETY: the registers are those of the ABI; the caller answers for the effect on memory.
+    unsafe {
+        asm!(
+            ".long 0x44000001",
+            inlateout("r0") number => _,
+            inlateout("r3") handle => status,
+            inlateout("r4") deadline => value,
+            inlateout("r5") tag => _,
+            lateout("r14") badge,
+            inlateout("r15") words[0],
+            inlateout("r16") words[1],
+            inlateout("r17") words[2],
+            inlateout("r18") words[3],
+            inlateout("r19") words[4],
+            inlateout("r20") words[5],
+            inlateout("r21") words[6],
+            inlateout("r22") words[7],
+            lateout("r6") _,
+            lateout("r7") _,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("r11") _,
+            lateout("r12") _,
+            lateout("lr") _,
+            lateout("ctr") _,
+            lateout("xer") _,
+            lateout("cr0") _,
+            lateout("cr1") _,
+            lateout("cr5") _,
+            lateout("cr6") _,
+            lateout("cr7") _,
+            options(nostack),
+        );
+    }
+    (status, value, badge)
 }

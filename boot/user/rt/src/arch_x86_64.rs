@@ -1,5 +1,6 @@
 //! x86_64: the first instruction, and the door into the kernel.
 
+use abi::ipc::WORDS;
 use core::arch::{asm, global_asm};
 
 /// As the user knows the machine.
@@ -44,4 +45,47 @@ pub unsafe fn call(number: u64, a: [u64; 6]) -> (u64, u64) {
         );
     }
     (status, value)
+}
+
+/// Makes a call with a message: its words go and come in `words`. Gives status, value and badge.
+///
+/// # Safety
+/// As [`call`].
+#[inline]
+pub unsafe fn exchange(
+    number: u64,
+    handle: u64,
+    deadline: u64,
+    tag: u64,
+    words: &mut [u64; WORDS],
+) -> (u64, u64, u64) {
+    let (status, value, badge);
+    // The compiler keeps rbx for itself, and all others are taken: the last word goes through memory,
+    // whose address waits on the stack.
+    // SAFETY: the registers are those of the ABI; the caller answers for the effect on memory.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rcx",
+            "mov rbx, [rcx + 56]",
+            "syscall",
+            "pop rcx",
+            "mov [rcx + 56], rbx",
+            "pop rbx",
+            inlateout("rax") number => status,
+            inlateout("rdx") tag => value,
+            in("rdi") handle,
+            inlateout("rsi") deadline => badge,
+            inout("r10") words[0],
+            inout("r8") words[1],
+            inout("r9") words[2],
+            inout("r12") words[3],
+            inout("r13") words[4],
+            inout("r14") words[5],
+            inout("r15") words[6],
+            inout("rcx") words.as_mut_ptr() => _,
+            lateout("r11") _,
+        );
+    }
+    (status, value, badge)
 }

@@ -1,5 +1,6 @@
 //! System calls as functions of numbers. The other modules give them types.
 
+use abi::ipc::{Tag, WORDS};
 use abi::{Call, Error, Handle};
 
 /// Makes a call and says how it went.
@@ -26,6 +27,22 @@ pub unsafe fn call(call: Call, arguments: [u64; 6]) -> Result<u64, Error> {
 pub unsafe fn raw(number: u64, arguments: [u64; 6]) -> (u64, u64) {
     // SAFETY: the caller's promise, passed on.
     unsafe { crate::arch::call(number, arguments) }
+}
+
+/// Makes a call with a message: its words go from `words` and come there. Gives status, value and badge.
+///
+/// # Safety
+/// As [`call`].
+#[inline(always)]
+pub unsafe fn exchange(
+    call: Call,
+    handle: Handle,
+    deadline: u64,
+    tag: Tag,
+    words: &mut [u64; WORDS],
+) -> (u64, u64, u64) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { crate::arch::exchange(call as u64, word(handle), deadline, tag.0, words) }
 }
 
 /// A call that touches no memory of the program: numbers in, a number out.

@@ -26,6 +26,7 @@ pub mod call;
 mod console;
 mod cpus;
 mod heap;
+pub mod ipc;
 mod machine;
 pub mod membarrier;
 mod memory;

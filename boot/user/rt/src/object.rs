@@ -30,7 +30,7 @@ impl<K: Kind> Object<K> {
     /// A second handle on the same object, with at most `rights`, derived from this one. Errors:
     /// `BadHandle`, `TableFull`, `NoMemory`.
     pub fn copy(&self, rights: Rights) -> Result<Self, Error> {
-        let value = plain(Call::HandleCopy, [word(self.handle), rights.bits().into()])?;
+        let value = plain(Call::HandleCopy, [word(self.handle), rights.bits().into(), 0])?;
         Ok(Self::from_handle(Handle(value as u32)))
     }
 

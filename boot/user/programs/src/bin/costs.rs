@@ -11,14 +11,21 @@
 //! | 4 | a call that a kernel task carries out: an unmapping of more than a slice, with nothing there |
 //! | 5 | a sleep: the thread leaves, the CPU idles with its address space loaded, the thread returns |
 //! | 6 | a yield to a kernel task that is ready, and back: to the thread that yielded |
+//! | 7 | a call to a server in another process, and its reply, without words |
+//! | 8 | the same to a server in this process |
+//! | 9 | as 7, where client and server have vector registers |
 #![no_std]
 #![no_main]
 
 use core::time::Duration;
 use user_programs::watch::Window;
+use user_rt::abi::ipc::{FOREVER, Tag, WORDS};
 use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Rights, initial};
+use user_rt::alloc::boxed::Box;
 use user_rt::alloc::format;
+use user_rt::ipc::Endpoint;
 use user_rt::membarrier::{Command as Barrier, membarrier};
+use user_rt::thread::JoinHandle;
 use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, thread, yield_now};
 
 user_rt::entry!(main);
@@ -26,10 +33,17 @@ user_rt::entry!(main);
 /// More pages than the kernel unmaps in one go, where nothing is mapped.
 const NOWHERE: u64 = 0x20_0000_0000;
 const PAGES: u64 = 32;
+/// Where a server that is another process finds its endpoint.
+const ENDPOINT: Handle = initial::TIMER;
 /// Long enough for the CPU to be idle before it is over.
 const NAP: Duration = Duration::from_micros(100);
 
 fn main(args: Args) -> u8 {
+    if args.get(1) == Some("serve") {
+        // In a thread of its own, as in `yields`.
+        let with = if args.get(2).is_some() { Vectors::Used } else { Vectors::Untouched };
+        return u8::from(serve(ENDPOINT, with).and_then(JoinHandle::join).is_err());
+    }
     let (child, count) = match (args.get(1), args.get(2)) {
         (Some("yield"), Some(_)) => (true, args.number(2)),
         (Some(_), None) => (false, args.number(1)),
@@ -63,6 +77,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
         Window::<4>::on_this_cpu(unmap_nothing).map_err(as_name("unmap"))?;
     }
     tasks(count).map_err(as_name("task"))?;
+    calls(count).map_err(as_name("call"))?;
     let child = Command::new("costs")
         .arg("yield")
         .arg(&format!("{count}"))
@@ -109,6 +124,77 @@ fn tasks(count: u64) -> Result<(), Error> {
     })?;
     one.join()?;
     other.join()
+}
+
+/// Whether a thread has vector registers of its own.
+#[derive(Clone, Copy)]
+enum Vectors {
+    Untouched,
+    Used,
+}
+
+impl Vectors {
+    /// For the thread that calls this, and has not touched them yet.
+    fn take(self) {
+        if let Self::Used = self {
+            core::hint::black_box(core::hint::black_box(1.5f64) * 1.5);
+        }
+    }
+}
+
+/// A thread that answers each message by an empty one.
+fn serve(endpoint: Handle, vectors: Vectors) -> Result<JoinHandle<()>, Error> {
+    // In memory that it need not write: the compiler would use vector registers for that.
+    let mut words = Box::new([0; WORDS]);
+    thread::spawn(move || {
+        vectors.take();
+        let mut call = Call::EndpointReceive;
+        // SAFETY: a message touches no memory.
+        while unsafe { call::exchange(call, endpoint, FOREVER, Tag::new(0, 0), &mut words) }.0 == 0 {
+            call = Call::ReplyReceive;
+        }
+    })
+}
+
+/// Calls of a server that waits, from a thread of its own. The first finds it not waiting yet.
+fn ask<const WINDOW: u32>(endpoint: Handle, count: u64, vectors: Vectors) -> Result<(), Error> {
+    let mut words = Box::new([0; WORDS]);
+    let client = thread::spawn(move || {
+        vectors.take();
+        let mut ask = || {
+            // SAFETY: a message touches no memory.
+            unsafe { call::exchange(Call::EndpointCall, endpoint, FOREVER, Tag::new(0, 0), &mut words) };
+        };
+        ask();
+        for _ in 0..count {
+            Window::<WINDOW>::on_this_cpu(&mut ask);
+        }
+    })?;
+    client.join()
+}
+
+fn calls(count: u64) -> Result<(), Error> {
+    let endpoint = Endpoint::new()?;
+    let receives = endpoint.copy(Rights::READ)?;
+    let server = serve(receives.handle(), Vectors::Untouched)?;
+    ask::<8>(endpoint.handle(), count, Vectors::Untouched)?;
+    drop(endpoint);
+    server.join()?;
+    calls_to_other::<7>(count, Vectors::Untouched)?;
+    calls_to_other::<9>(count, Vectors::Used)
+}
+
+fn calls_to_other<const WINDOW: u32>(count: u64, vectors: Vectors) -> Result<(), Error> {
+    let endpoint = Endpoint::new()?;
+    let command = Command::new("costs").arg("serve");
+    let command = if let Vectors::Used = vectors { command.arg("vectors") } else { command };
+    let server = command
+        .grant(initial::CONSOLE, Rights::WRITE)
+        .grant(endpoint.handle(), Rights::READ)
+        .start(&ARCHIVE)?;
+    ask::<WINDOW>(endpoint.handle(), count, vectors)?;
+    drop(endpoint);
+    server.wait().map(|_| ())
 }
 
 fn naps(count: u64) -> Result<(), Error> {

@@ -14,7 +14,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use user_programs::watch;
 use user_programs::{reservation, sequence};
-use user_rt::abi::initial;
+use user_rt::abi::ipc::{Tag, WORDS};
+use user_rt::abi::{Call, initial};
 use user_rt::testing::{Operation, test};
 use user_rt::thread::{Builder, CURRENT, JoinHandle};
 use user_rt::{
@@ -171,6 +172,12 @@ impl Os for User {
         // SAFETY: by the caller's promise, what memory the call changes lies in the arena, where
         // nothing of Rust's is.
         unsafe { call::raw(number, args) }
+    }
+
+    fn exchange(&self, number: u64, args: [u64; 3], words: &mut [u64; WORDS]) -> (u64, u64, u64) {
+        let Some(call) = Call::from_number(number) else { return (Error::BadCall as u64, 0, 0) };
+        // SAFETY: such a call touches no memory.
+        unsafe { call::exchange(call, Handle(args[0] as u32), args[1], Tag(args[2]), words) }
     }
 
     fn load(&self, at: Word, order: Order) -> u64 {

@@ -1,0 +1,296 @@
+//! The short way of a call to a server that waits, and of its reply.
+//!
+//! The long way ([`Endpoint::send`], [`Endpoint::receive`]) can do all of it, and this does exactly what
+//! it would, for the case that matters: only words are sent, nobody has a deadline, a budget or anything
+//! else unusual, nothing was noted for this CPU, and who goes on is no better than who stops, so that the
+//! CPU passes on at the same priority: what other CPUs read of this one, the timer and the rest of the
+//! slice stay as they are. Where anything is different nothing is done, and the long way does it all.
+//!
+//! No count of references is touched but that of the endpoint: the client's reference goes from the CPU
+//! to the server, as its caller, and back; the server's from the queue to the CPU, and back.
+//!
+//! Locks: the table's, then the endpoint's, then a thread's. The first two are only tried: a leaf is
+//! nothing to wait for here.
+
+use super::Endpoint;
+use super::endpoint::{Life, Side};
+use super::reply::Caller;
+use crate::cap::{Object, Slots};
+use crate::cpu::{Cpu, Work};
+use crate::object::Ref;
+use crate::sched::quick::{FEASIBLE, run};
+use crate::sched::ready::{Priority, Runnable};
+use crate::sched::{self, count_time, ending, load_vectors, save_vectors};
+#[cfg(test)]
+use crate::sync::Ordering;
+use crate::thread::{Extra, Extras, Fate, Frame, Standing, Thread};
+use abi::ipc::{FOREVER, Tag};
+use abi::{Handle, Rights};
+use arch_contract::irq::IrqsOff;
+use arch_contract::mutant;
+use arch_contract::ret::Resume;
+use arch_contract::time::Time;
+use arch_contract::trap::{Syscall, Traps};
+use arch_current::Current;
+
+/// For the test that compares the two ways.
+#[cfg(test)]
+#[derive(Default)]
+pub struct Watch {
+    /// Whether the short way is closed.
+    pub closed: crate::sync::AtomicBool,
+    /// How often it was gone.
+    pub gone: crate::sync::AtomicU64,
+}
+
+/// What came of it.
+enum Turn {
+    /// This one goes on.
+    Next(Ref<Thread>),
+    /// Nothing was done.
+    Unclear,
+    /// All was done, and somebody was to end: the scheduler finds out who goes on.
+    Leave,
+}
+
+/// What is seen to where that costs least.
+const EASY: Extras = Extras::NONE.with(Extra::Priority);
+
+/// The current thread calls. Gives the token back if the long way must be gone.
+#[inline(always)]
+pub fn call(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<Resume<Frame>, IrqsOff> {
+    let turn = begin(cpu, made, |client, handle, tag| try_call(cpu, client, handle, tag, EASY, |_| {}));
+    finish(cpu, turn, |_| {}, irq)
+}
+
+/// As [`call`], where the threads may have vector registers, or be bound to CPUs.
+pub fn call_if_feasible(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<Resume<Frame>, IrqsOff> {
+    let turn = begin(cpu, made, |client, handle, tag| {
+        try_call(cpu, client, handle, tag, FEASIBLE, |client| save_vectors(cpu, client, &irq))
+    });
+    // SAFETY: the token is there; this one is used for the time of a hook only.
+    let token = unsafe { IrqsOff::assume() };
+    finish(cpu, turn, |next| load_vectors(cpu, next, &token), irq)
+}
+
+/// The current thread replies and receives. As [`call`].
+#[inline(always)]
+pub fn reply_receive(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<Resume<Frame>, IrqsOff> {
+    let turn = begin(cpu, made, |server, handle, tag| try_reply(cpu, server, handle, tag, EASY, |_| {}));
+    finish(cpu, turn, |_| {}, irq)
+}
+
+/// As [`reply_receive`], where the threads may have vector registers, or be bound to CPUs.
+pub fn reply_receive_if_feasible(
+    cpu: &'static Cpu,
+    made: &Syscall,
+    irq: IrqsOff,
+) -> Result<Resume<Frame>, IrqsOff> {
+    let turn = begin(cpu, made, |server, handle, tag| {
+        try_reply(cpu, server, handle, tag, FEASIBLE, |server| save_vectors(cpu, server, &irq))
+    });
+    // SAFETY: as in `call_if_feasible`.
+    let token = unsafe { IrqsOff::assume() };
+    finish(cpu, turn, |next| load_vectors(cpu, next, &token), irq)
+}
+
+/// What both need: the current thread, and a message of words only with no deadline.
+#[inline(always)]
+fn begin(
+    cpu: &Cpu,
+    made: &Syscall,
+    attempt: impl FnOnce(Ref<Thread>, Handle, Tag) -> Result<Turn, Ref<Thread>>,
+) -> Turn {
+    let tag = Tag(made.args[2]);
+    let usual = cpu.work() == Work::NONE && !mutant::any() && is_open(cpu);
+    if !usual || made.args[1] != FOREVER || !tag.is_of_words() {
+        return Turn::Unclear;
+    }
+    let Ok(handle) = u32::try_from(made.args[0]) else { return Turn::Unclear };
+    let Some(current) = cpu.take_current() else { return Turn::Unclear };
+    attempt(current, Handle(handle), tag).unwrap_or_else(|current| {
+        cpu.set_current(current);
+        Turn::Unclear
+    })
+}
+
+/// Whether the short way may be gone: always, but where a test compares it with the long one.
+#[inline(always)]
+fn is_open(_cpu: &Cpu) -> bool {
+    #[cfg(test)]
+    return !_cpu.kernel.short_ways.closed.load(Ordering::Relaxed);
+    #[cfg(not(test))]
+    true
+}
+
+#[inline(always)]
+fn finish(
+    cpu: &'static Cpu,
+    turn: Turn,
+    load: impl FnOnce(&Thread),
+    irq: IrqsOff,
+) -> Result<Resume<Frame>, IrqsOff> {
+    match turn {
+        Turn::Next(next) => {
+            #[cfg(test)]
+            cpu.kernel.short_ways.gone.fetch_add(1, Ordering::Relaxed);
+            next.entry.set_last(cpu.number);
+            load(&next);
+            Ok(run(cpu, next, &irq))
+        }
+        Turn::Unclear => Err(irq),
+        Turn::Leave => Ok(sched::leave(cpu, irq)),
+    }
+}
+
+/// The endpoint that `handle` names in a table that is held, with its badge.
+#[inline(always)]
+fn endpoint(slots: &Slots, handle: Handle, rights: Rights) -> Option<(&Ref<Endpoint>, u64)> {
+    let capability = slots.get(handle, rights).ok()?;
+    match &capability.object {
+        Object::Endpoint(endpoint) => Some((endpoint, capability.badge)),
+        _ => None,
+    }
+}
+
+/// The priorities of both, if `next` can go on here in the place of `current` as far as they allow it.
+#[inline(always)]
+fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
+    let extras = current.extras().or(next.extras());
+    let may = extras.within(easy)
+        && next.ipc.alarm.deadline() == FOREVER
+        && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number));
+    let both = [current, next];
+    match extras.has(Extra::Priority) {
+        _ if !may => None,
+        true => Some(both.map(Thread::priority)),
+        false => Some(both.map(|thread| thread.process().priority())),
+    }
+}
+
+/// Copies the words of `from` to `to`. This CPU has both.
+#[inline(always)]
+fn copy(from: &Thread, to: &Thread, tag: Tag, said: u64, badge: u64) {
+    // SAFETY: the caller of this has both threads, which are two.
+    let (source, target) = unsafe { (from.frame().as_ref(), to.frame().as_mut()) };
+    Current::copy_message(source, target, badge, tag.words());
+    Current::set_result(target, 0, tag.0 | said);
+}
+
+/// Gives `client` back if nothing was done.
+#[inline(always)]
+fn try_call(
+    cpu: &Cpu,
+    client: Ref<Thread>,
+    handle: Handle,
+    tag: Tag,
+    easy: Extras,
+    save: impl FnOnce(&Thread),
+) -> Result<Turn, Ref<Thread>> {
+    let taken: Option<Result<(Ref<Thread>, u64), ()>> = 'taken: {
+        let Some(slots) = client.process().table.try_lock() else { break 'taken None };
+        let Some((endpoint, badge)) = endpoint(&slots, handle, Rights::WRITE) else { break 'taken None };
+        let Some(mut state) = endpoint.state.try_lock() else { break 'taken None };
+        let Some(server) = state.first(Side::Receivers) else { break 'taken None };
+        let Some([priority, of_server]) = may_follow(cpu, &client, server, easy) else { break 'taken None };
+        if of_server > priority {
+            break 'taken None;
+        }
+        // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
+        // server out of its queue, and nothing but the queue has it.
+        copy(&client, server, tag, Tag::CALL, badge);
+        count_time(cpu, &client, Current::now(cpu.arch()));
+        save(&client);
+        let number = client.ipc.next_wait();
+        if client.stand_from_cpu(Standing::Awaiting(number)) == Fate::Doomed {
+            Some(Err(()))
+        } else {
+            if of_server < priority {
+                server.store_lent(priority);
+            }
+            state.waiters.pop().map(|server| Ok((server, number)))
+        }
+    };
+    match taken {
+        None => Err(client),
+        Some(Err(())) => {
+            cpu.set_current(client);
+            Ok(Turn::Leave)
+        }
+        Some(Ok((server, number))) => {
+            server.ipc.caller.set(Some(Caller::new(client, number)));
+            if server.stand_from_receiving(cpu.number) == Fate::Doomed {
+                // Its caller hears of that.
+                ending::end_thread(cpu, &server);
+                return Ok(Turn::Leave);
+            }
+            Ok(Turn::Next(server))
+        }
+    }
+}
+
+/// Gives `server` back if nothing was done.
+#[inline(always)]
+fn try_reply(
+    cpu: &Cpu,
+    server: Ref<Thread>,
+    handle: Handle,
+    tag: Tag,
+    easy: Extras,
+    save: impl FnOnce(&Thread),
+) -> Result<Turn, Ref<Thread>> {
+    let Some(caller) = server.ipc.caller.take() else { return Err(server) };
+    let undone = |server: Ref<Thread>, caller: Caller| {
+        server.ipc.caller.set(Some(caller));
+        Err(server)
+    };
+    let client = caller.thread();
+    let Some([priority, of_client]) = may_follow(cpu, &server, client, easy) else {
+        return undone(server, caller);
+    };
+    if of_client != priority {
+        return undone(server, caller);
+    }
+    let Some(slots) = server.process().table.try_lock() else { return undone(server, caller) };
+    let Some((endpoint, _)) = endpoint(&slots, handle, Rights::READ) else {
+        drop(slots);
+        return undone(server, caller);
+    };
+    // SAFETY: the table's reference keeps it alive while the table is held, and after that the one that
+    // the server's standing has: until the endpoint is let go it is in its queue, and stays there.
+    let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(endpoint) };
+    let Some(mut state) = held.state.try_lock() else {
+        drop(slots);
+        return undone(server, caller);
+    };
+    let standing = Standing::Receiving(endpoint.clone());
+    drop(slots);
+    if state.life == Life::Ended
+        || state.first(Side::Senders).is_some()
+        || !client.claim_as(caller.number(), Standing::On(cpu.number))
+    {
+        drop(state);
+        drop(standing);
+        return undone(server, caller);
+    }
+    let client = caller.into_thread();
+    copy(&server, &client, tag, 0, 0);
+    count_time(cpu, &server, Current::now(cpu.arch()));
+    save(&server);
+    let priority = if server.extras().has(Extra::Priority) {
+        server.store_lent(0);
+        server.priority()
+    } else {
+        priority
+    };
+    if server.stand_from_cpu(standing) == Fate::Doomed {
+        drop(state);
+        // The reply was made; the server is ended on the way out.
+        cpu.make_ready(Runnable::Thread(client));
+        cpu.set_current(server);
+        return Ok(Turn::Leave);
+    }
+    state.side = Side::Receivers;
+    state.waiters.push_at(server, priority);
+    Ok(Turn::Next(client))
+}

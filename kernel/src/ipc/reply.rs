@@ -1,0 +1,184 @@
+//! The duty to reply: who waits for it, what it has lent, and the object it can be made into.
+//!
+//! A thread has at most one caller: the one whose call it received last. While it has it, it runs at
+//! least at the caller's priority, as that was at the call, and on the caller's budget if that has one.
+//! Both end with the duty, whether it is met, saved or dropped; that the caller has given up the server
+//! learns only then.
+
+use crate::cpu::{Cpu, Work};
+use crate::ipc::{self, Alarm, message};
+use crate::object::Ref;
+use crate::sched::{self, ready::Runnable};
+use crate::sync::Leaf;
+use crate::thread::{Extra, Thread};
+use abi::Error;
+use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
+
+/// A thread that waits for a reply, if it still does: stale as soon as it waits no more.
+pub struct Caller {
+    thread: Ref<Thread>,
+    number: u64,
+}
+
+impl Caller {
+    pub(super) fn new(thread: Ref<Thread>, number: u64) -> Self {
+        Self { thread, number }
+    }
+
+    pub(super) fn thread(&self) -> &Ref<Thread> {
+        &self.thread
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn into_thread(self) -> Ref<Thread> {
+        self.thread
+    }
+
+    /// Ends the wait by the message of `server`, which runs here. `Gone` if it has ended before. The
+    /// caller of this lets the thread go.
+    fn answer(self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
+        if !self.thread.claim(self.number) {
+            return Err(Error::Gone);
+        }
+        Alarm::cancel(cpu, &self.thread);
+        message::deliver(cpu, server, &self.thread, 0, 0, irq);
+        Ok(self.thread)
+    }
+
+    /// There will be no reply.
+    fn give_up(self, cpu: &Cpu) {
+        if self.thread.claim(self.number) {
+            ipc::wake(cpu, self.thread, Err(Error::Gone));
+        }
+    }
+}
+
+/// The duty to reply as an object.
+pub struct Reply(Leaf<Saved>);
+
+struct Saved {
+    caller: Option<Caller>,
+    /// Capabilities of it.
+    names: u32,
+}
+
+impl Reply {
+    pub const fn new() -> Self {
+        Self(Leaf::new(Saved { caller: None, names: 0 }))
+    }
+
+    /// Replies by the message of `server`, which runs here. `Gone` if that was done before, or the caller
+    /// has given up.
+    pub fn answer(&self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
+        let caller = self.0.lock().caller.take().ok_or(Error::Gone)?;
+        cpu.make_ready(Runnable::Thread(caller.answer(cpu, server, irq)?));
+        Ok(())
+    }
+
+    /// There is one more capability.
+    pub fn named(&self) {
+        self.0.lock().names += 1;
+    }
+
+    /// There is one less. After the last nobody can reply.
+    pub fn unnamed(&self, cpu: &Cpu) {
+        let caller = {
+            let mut saved = self.0.lock();
+            saved.names -= 1;
+            if saved.names == 0 { saved.caller.take() } else { None }
+        };
+        if let Some(caller) = caller {
+            caller.give_up(cpu);
+        }
+    }
+
+    /// Takes the duty over from `server`, which runs here. `Gone` if nobody can name this any more.
+    pub fn save(&self, cpu: &Cpu, server: &Thread) -> Result<(), Error> {
+        let mut saved = self.0.lock();
+        if saved.names == 0 {
+            return Err(Error::Gone);
+        }
+        saved.caller = Some(server.ipc.caller.take().ok_or(Error::NotFound)?);
+        drop(saved);
+        end_loan(cpu, server);
+        Ok(())
+    }
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `server`, which runs here, replies to its caller: who that was, to be let go. `Gone` if there is none
+/// that waits.
+pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
+    let caller = server.ipc.caller.take().ok_or(Error::Gone)?;
+    end_loan(cpu, server);
+    caller.answer(cpu, server, irq)
+}
+
+/// As [`answer`], and lets it go.
+pub fn reply(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
+    cpu.make_ready(Runnable::Thread(answer(cpu, server, irq)?));
+    Ok(())
+}
+
+/// `server`, which this CPU has, has received the call of `client`, which it has too.
+pub(super) fn serve(cpu: &Cpu, server: &Thread, client: &Ref<Thread>, number: u64) {
+    server.ipc.caller.set(Some(Caller::new(client.clone(), number)));
+    let priority = client.priority();
+    if priority > server.priority() && !mutant::is(Mutant::NothingLent) {
+        server.store_lent(priority);
+        cpu.add_work(Work::READY);
+    }
+    let payer = match client.ipc.payer() {
+        Some(payer) => Some(payer),
+        None => client.limit.is_set().then(|| client.clone()),
+    };
+    if payer.is_some() && !mutant::is(Mutant::ServersPay) {
+        pay(cpu, server, payer);
+    }
+}
+
+/// `server`, which this CPU has, will not reply to its caller.
+pub fn stop_serving(cpu: &Cpu, server: &Thread) {
+    if let Some(caller) = server.ipc.caller.take() {
+        end_loan(cpu, server);
+        if mutant::is(Mutant::ServersDieSilently) {
+            return;
+        }
+        caller.give_up(cpu);
+    }
+}
+
+/// What the caller of `server`, which this CPU has, has lent it ends.
+fn end_loan(cpu: &Cpu, server: &Thread) {
+    if server.extras().has(Extra::Priority) && server.lent() != 0 {
+        server.store_lent(0);
+        cpu.add_work(Work::READY);
+    }
+    if server.extras().has(Extra::Payer) {
+        pay(cpu, server, None);
+    }
+}
+
+/// From now on `payer` pays for `server`, which this CPU has, or the server itself.
+fn pay(cpu: &Cpu, server: &Thread, payer: Option<Ref<Thread>>) {
+    if cpu.is_current(server) {
+        // What it has run so far is whose it was.
+        sched::charge_now(cpu, server);
+        cpu.add_work(Work::READY);
+    }
+    match payer {
+        Some(_) => server.add_extra(Extra::Payer),
+        None => server.drop_extra(Extra::Payer),
+    }
+    let before = core::mem::replace(&mut *server.ipc.payer.lock(), payer);
+    drop(before);
+}
