@@ -9,9 +9,9 @@ use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::syscall::{Map, Unmap};
+use crate::syscall::{Attach, Create, Map, Unmap};
 use crate::thread::Thread;
-use abi::Error;
+use abi::{Error, Handle};
 use arch_contract::irq::IrqsOff;
 use core::task::Poll;
 
@@ -25,7 +25,10 @@ pub struct Job {
 pub enum Work {
     Map(Map),
     Unmap(Unmap),
+    Close(Handle),
     Revoke(Revocation),
+    Create(Create),
+    Attach(Attach),
 }
 
 impl Job {
@@ -41,7 +44,15 @@ impl Job {
         match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
-            Work::Revoke(revocation) => revocation.slice(&self.process.table, cpu),
+            Work::Revoke(revocation) => revocation.slice(&self.process.table, cpu, irq),
+            Work::Close(handle) => self.process.table.take(cpu, *handle, irq).map(|closed| {
+                closed.map(|closed| {
+                    closed.dispose(cpu);
+                    0
+                })
+            }),
+            Work::Create(create) => create.slice(&self.process.table, cpu),
+            Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
         }
     }
 

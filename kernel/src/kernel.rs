@@ -14,6 +14,7 @@ use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
 use crate::mm::ids::HardwareIds;
 use crate::mm::memory::Memory;
+use crate::mm::space::AttachmentId;
 use crate::object::Ref;
 use crate::panic;
 use crate::print::{self, Text};
@@ -78,6 +79,7 @@ pub struct Kernel {
     complete: AtomicBool,
     processes: AtomicU64,
     contexts: AtomicU64,
+    attachments: AtomicU64,
     requests: AtomicU64,
     /// Address spaces that are being taken apart.
     teardowns: AtomicU64,
@@ -91,6 +93,11 @@ impl Kernel {
     /// The next number for messages about a process.
     pub fn next_process(&self) -> u64 {
         self.processes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number for an attachment; never one that was given before.
+    pub fn next_attachment(&self) -> AttachmentId {
+        AttachmentId(self.attachments.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The next context id; never one that was given before.
@@ -349,6 +356,7 @@ pub(crate) fn place(
         trees: Trees::new(),
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),
+        attachments: AtomicU64::new(0),
         ids,
         #[cfg(test)]
         lifetime: tests::Chosen::default(),

@@ -209,6 +209,15 @@ impl Process {
         Ok(())
     }
 
+    /// As [`begin_job`](Self::begin_job), for what takes something out of the address space, which can
+    /// be done while the process is being ended. `false` if the teardown has begun.
+    pub fn begin_undoing(&self, cpu: &Cpu) -> bool {
+        let mut life = self.life.lock(cpu);
+        let torn = life.teardown_entry == Use::Teardown;
+        life.jobs += !torn as usize;
+        !torn
+    }
+
     /// Ends an operation that [`begin_job`](Self::begin_job) started.
     pub fn end_job(this: &Ref<Self>, cpu: &Cpu) {
         let mut life = this.life.lock(cpu);
@@ -333,12 +342,12 @@ impl Process {
                 return Slice::Done;
             }
         }
-        match this.table.empty(cpu) {
+        match this.table.empty(cpu, irq) {
             Emptied::Capability(capability) => {
                 capability.dispose(cpu);
                 return Slice::More;
             }
-            Emptied::Memory => return Slice::More,
+            Emptied::Nothing => return Slice::More,
             Emptied::All => {}
         }
         rendezvous::point(cpu, Point::TeardownScan);

@@ -115,7 +115,7 @@ async fn fill(
 
     let frame = Current::new_frame(VirtAddr(program.entry()), STACK_TOP, [ARGS_AT.0, args.len() as u64, 0]);
     let mut frame = Some(frame);
-    slices(|cpu, _| {
+    slices(|cpu, irq| {
         // Once: this is ready the first time.
         let Some(frame) = frame.take() else { return Poll::Pending };
         let made = Thread::try_new(process.clone(), frame, cpu)
@@ -125,13 +125,13 @@ async fn fill(
             Ok(first) => first,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        Poll::Ready(endow(cpu, process, &request.grants).map(|()| first))
+        Poll::Ready(endow(cpu, process, &request.grants, irq).map(|()| first))
     })
     .await
 }
 
 /// Puts what it was given into the table of a new process.
-fn endow(cpu: &Cpu, process: &Ref<Process>, grants: &[Option<Granted>]) -> Result<(), Error> {
+fn endow(cpu: &Cpu, process: &Ref<Process>, grants: &[Option<Granted>], irq: &IrqsOff) -> Result<(), Error> {
     let table = &process.table;
     let rights = Rights::READ | Rights::MAP | Rights::MANAGE;
     let own = Capability::new(Object::Process(process.clone()), rights);
@@ -141,7 +141,7 @@ fn endow(cpu: &Cpu, process: &Ref<Process>, grants: &[Option<Granted>]) -> Resul
         match grant {
             Some(Granted::Original(capability)) => table.insert_at(cpu, capability.clone(), at)?,
             Some(Granted::From(process, from, rights)) => {
-                process.table.copy(cpu, *from, (*rights, 0), (table, at))?
+                process.table.copy(cpu, *from, (*rights, 0), (table, at), irq)?
             }
             None => continue,
         };

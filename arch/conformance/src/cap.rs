@@ -2,8 +2,11 @@
 
 use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::world::World;
-use crate::{Not, Os};
-use abi::{Error, Handle, Rights, initial};
+use crate::{ARENA, Not, Os, Word};
+use abi::{Ending, Error, Handle, PAGE_BYTES, Protection, Rights, initial};
+
+/// Where memory objects are mapped.
+const SHARED: Word = Word::new(ARENA + (160 << 20));
 
 /// A copy of a copy has the rights that all of them name; what it may not do is refused. `CAP-1`
 pub fn cap_1_a_copy_is_never_more<O: Os>(world: &World<O>) -> Outcome {
@@ -102,4 +105,76 @@ pub fn cap_4_copies_do_not_outrun_a_revocation<O: Os>(world: &World<O>) -> Outco
     }
     ensure!(world.clock(root).is_ok(), "the root is there");
     world.close(root).or_fail("handle_close")
+}
+
+/// A mapping allows what the capability allows by which it was made, whatever the memory could. `CAP-6`
+pub fn cap_6_a_mapping_is_never_more<O: Os>(world: &World<O>) -> Outcome {
+    let memory = world.memory(2).or_fail("memory_create")?;
+    for (rights, allowed) in [
+        (Rights::READ, [true, false, false]),
+        (Rights::READ | Rights::WRITE, [true, true, false]),
+        (Rights::READ | Rights::EXECUTE, [true, false, true]),
+    ] {
+        let weak = world.copy(memory, rights).or_fail("handle_copy")?;
+        for (&protection, allowed) in Protection::ALL.iter().zip(allowed) {
+            let attached = world.attach(weak, SHARED, 2, protection);
+            let wanted = if allowed { None } else { Some(Error::NoRight) };
+            ensure_eq!(attached.err(), wanted, "mapping for {protection:?} with {rights:?}");
+            if let Ok(attachment) = attached {
+                world.close(attachment).or_fail("handle_close")?;
+            }
+        }
+    }
+    let attachment = world.attach(memory, SHARED, 2, Protection::ReadWrite).or_fail("memory_attach")?;
+    ensure_eq!(world.load(SHARED.plus(PAGE_BYTES)), 0, "memory that was never written");
+    ensure_eq!(world.copy(attachment, Rights::all()), Err(Error::WrongObject), "copying a mapping");
+    world.close(attachment).or_fail("handle_close")
+}
+
+/// Two processes share memory. What allowed the one to map it is revoked: the next access ends it.
+/// The other still has what it has mapped. `CAP-6`
+pub fn cap_6_a_revocation_unmaps<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    let memory = world.memory(2).or_fail("memory_create")?;
+    let lent = world.copy(memory, Rights::READ | Rights::WRITE).or_fail("handle_copy")?;
+    world.attach(memory, SHARED, 2, Protection::ReadWrite).or_fail("memory_attach")?;
+    let child = world.child("cap_6_a_revocation_unmaps", 0)?;
+    let theirs = world.copy(lent, Rights::all()).or_fail("handle_copy")?;
+    let theirs = world.move_to_process(theirs, child).or_fail("handle_move")?;
+    ensure_eq!(theirs, GIVEN, "the first handle that is free in a new process");
+    world.wait_until(|world| world.load(SHARED) == HELLO);
+    world.store(SHARED.plus(PAGE_BYTES), HELLO);
+    world.wait_until(|world| world.load(SHARED) == 0);
+    world.revoke(lent).or_fail("handle_revoke")?;
+    // Far more than it needs for one access.
+    for _ in 0..1000 {
+        if world.has_ended(child)? {
+            break;
+        }
+        world.sleep(1_000_000)?;
+    }
+    let ended = world.has_ended(child)?;
+    world.kill(child)?;
+    ensure!(ended, "a process uses what was revoked");
+    ensure_eq!(world.wait(child)?.ending(), Some(Ending::Fault), "how it ended");
+    ensure_eq!(world.load(SHARED.plus(PAGE_BYTES)), HELLO, "what the other has mapped");
+    Ok(())
+}
+
+/// The child's handle on the memory.
+const GIVEN: Handle = Handle(initial::MACHINE.0 + 1);
+/// What is written.
+const HELLO: u64 = 0x6865_6c6c_6f21;
+
+/// Answers in shared memory, and goes on using it.
+pub fn uses_what_it_was_lent<O: Os>(world: &World<O>, _: u64) -> u8 {
+    world.wait_until(|world| world.attach(GIVEN, SHARED, 2, Protection::ReadWrite) != Err(Error::BadHandle));
+    world.store(SHARED, HELLO);
+    world.wait_until(|world| world.load(SHARED.plus(PAGE_BYTES)) == HELLO);
+    world.store(SHARED, 0);
+    loop {
+        world.load(SHARED);
+        world.os.pause();
+        world.yield_now();
+    }
 }

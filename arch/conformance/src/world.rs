@@ -450,6 +450,25 @@ impl<O: Os> World<O> {
         self.call(Call::HandleRevoke, [root.0.into()]).map(|_| ())
     }
 
+    /// A memory object of zeroes.
+    pub fn memory(&self, pages: u64) -> Result<Handle, Error> {
+        let memory = self.call(Call::MemoryCreate, [pages * abi::PAGE_BYTES])?;
+        Ok(Handle(memory as u32))
+    }
+
+    /// Maps the first pages of a memory object at `at`, a page boundary.
+    pub fn attach(
+        &self,
+        memory: Handle,
+        at: Word,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<Handle, Error> {
+        let length = pages * abi::PAGE_BYTES;
+        let args = [initial::PROCESS.0.into(), memory.0.into(), at.address(), 0, length, protection as u64];
+        Ok(Handle(self.call(Call::MemoryAttach, args)? as u32))
+    }
+
     /// The clock, by any handle.
     pub fn clock(&self, timer: Handle) -> Result<u64, Error> {
         self.call(Call::ClockRead, [timer.0.into()])
@@ -459,6 +478,13 @@ impl<O: Os> World<O> {
 
     pub fn process_priority(&self, process: Handle, priority: u64) -> Result<(), Error> {
         self.call(Call::ProcessPriority, [process.0.into(), priority]).map(|_| ())
+    }
+
+    /// Whether a process has ended. Needs the [`flags`](Self::flags).
+    pub fn has_ended(&self, process: Handle) -> Result<bool, Not> {
+        let at = self.flag(256);
+        self.call(Call::ProcessInfo, [process.0.into(), at.address()]).or_fail("process_info")?;
+        Ok(self.load(at.plus(core::mem::offset_of!(ProcessInfo, ended) as u64)) != 0)
     }
 
     /// The priority of this process. Needs the [`flags`](Self::flags).

@@ -398,9 +398,11 @@ mutants! {
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];
     SeenRelaxed "seen-relaxed" Tlb3 "What a CPU did with old translations is not ordered before it says it forgot them." by [
+        Schedules("tlb_3_a_remote_unmap_faults"),
         Loom("tlb_3_the_last_use_comes_before_the_free")]
         unseen "an order of two accesses: TCG's CPUs store in order";
     LoadedRelaxed "loaded-relaxed" Ctx9 "What a CPU did with an mm is not ordered before it says it holds another." by [
+        Schedules("ctx_9_teardown_while_lazy_everywhere"),
         Loom("ctx_9_the_last_walk_comes_before_the_free")]
         unseen "an order of two accesses: TCG's CPUs store in order";
     GenerationRelaxed "generation-relaxed" Tlb4 "Who reads a TLB generation need not find what it was raised for." by [
@@ -409,6 +411,7 @@ mutants! {
     SyncGenerationRelaxed "sync-generation-relaxed" Ret2 "Who reads a sync generation need not find the new code." by [
         Loom("ret_2_sync_core_against_a_switch")];
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
+        Schedules("ctx_4_ids_are_reused"),
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")]
         unseen "an order of two accesses: TCG's CPUs store in order";
     CopyAddsRights "copy-adds-rights" Cap1 "A copy has the rights that were asked for." by [
@@ -426,6 +429,12 @@ mutants! {
     RevokedAtOnce "revoked-at-once" Cap5 "A revocation is one slice." by [
         Host("kernel", "cap_5_a_revocation_comes_in_slices")]
         unseen "programs see time, not how long interrupts were off";
+    AttachedWithoutRight "attached-without-right" Cap6 "What a mapping allows is not asked of the capability." by [
+        Case(Both, "cap_6_a_mapping_is_never_more"),
+        Host("kernel", "cap_6_rights_bound_mappings")];
+    NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
+        Case(Both, "cap_6_a_revocation_unmaps"),
+        Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
     AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [
         Case(Both, "ipc_1_messages_arrive_as_they_were_sent"),
         Host("kernel", "ipc_1_a_call_and_its_reply")];

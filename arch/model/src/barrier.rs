@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 
 impl Barriers for Model {
     fn full_barrier(cpu: &Cpu, site: Site) {
+        cpu.wander();
         match () {
             () if mutant::is(Mutant::M44) || mutant::is(Mutant::TraceLiesOfBarriers) => {}
             () if mutant::is(Mutant::M3) => fence(Ordering::AcqRel),

@@ -116,6 +116,7 @@ impl Contexts for Model {
         }
         cpu.tag.set(tag);
         cpu.set_loaded(Loaded::Mm(id));
+        cpu.wander();
         Switched {
             core_serialized: profile.switch_serializes(),
             reloaded: Did::Yes,
@@ -129,6 +130,7 @@ impl Contexts for Model {
         assert_eq!(cpu.loaded(), Loaded::Mm(held), "CTX-2: a lazy episode of what is not loaded");
         cpu.lazy.set(Some(held));
         cpu.fence.set(Fence::None);
+        cpu.wander();
     }
 
     fn exit_lazy_tlb(
@@ -139,6 +141,7 @@ impl Contexts for Model {
         _irq: &IrqsOff,
     ) -> CoreSync {
         cpu.machine.log(Some(cpu), Event::ExitLazy { left: left.0, now: now.id });
+        cpu.wander();
         if mutant::is(Mutant::LeftIsFollowed) {
             assert!(cpu.machine.live().contains_key(&left.0), "CTX-10: {left:?} leads nowhere");
         }
@@ -150,6 +153,7 @@ impl Contexts for Model {
 
     fn drop_lazy(cpu: &Cpu, left: LeftLazy, _irq: &IrqsOff) {
         cpu.machine.log(Some(cpu), Event::DropLazy(left.0));
+        cpu.wander();
         assert_eq!(cpu.lazy.take(), Some(left.0), "CTX-7: not the episode that was begun");
         if cpu.loaded() == Loaded::Mm(left.0) {
             cpu.set_loaded(Loaded::Kernel);

@@ -4,7 +4,7 @@
 
 #[cfg(spandrel_schedule)]
 pub use schedule::{
-    act_as, atomic, chance, lock, memory::Clock, memory::knowing, memory::knowledge, memory::learn,
+    act_as, atomic, chance, lock, memory::Clock, memory::knowing, memory::knowledge, memory::learn, pick,
     plain::Thing, plain::all_uses_are_over, plain::own, plain::touch, sync::Condvar, sync::Receiver,
     sync::Sender, sync::channel, thread,
 };
@@ -106,5 +106,9 @@ mod threads {
     /// Whether something happens that happens once in `of` times.
     pub fn chance(_of: u64) -> bool {
         false
+    }
+    /// One of `0..bound`: the first.
+    pub fn pick(_bound: u64) -> u64 {
+        0
     }
 }

@@ -44,6 +44,7 @@ mod tlb;
 mod trap;
 mod user;
 mod vector;
+mod walker;
 mod watch;
 
 use std::sync::atomic::Ordering;

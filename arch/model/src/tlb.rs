@@ -142,6 +142,7 @@ impl Tlb for Model {
         _irq: &IrqsOff,
     ) {
         cpu.machine.log(Some(cpu), Event::Flush { id: target.mm.id, start, pages, freed });
+        cpu.wander();
         let pages = match () {
             () if mutant::is(Mutant::LocalFlushDoesNothing) => return,
             () if mutant::is(Mutant::LocalFlushOnePageFewer) => pages.saturating_sub(1),

@@ -6,6 +6,7 @@ use crate::host::{self, Clock, Thing, knowing, walk};
 use crate::tlb::{Tag, Target, Translations};
 use crate::{Cpu, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::context::ContextId;
 use arch_contract::pte::{Entry, Paging, Protection};
 use arch_contract::trap::{Access, Fault, FaultCause};
 use arch_contract::user::{UserAccess, UserFault};
@@ -35,12 +36,7 @@ impl Cpu {
         let mut cached = self.translations();
         let target = match cached.find(tag, page, id) {
             Some(found) => found,
-            None => {
-                let found = self.walk(tag, root, page, &mut cached)?;
-                host::touch(tag.thing());
-                cached.keep(tag, page, id, found);
-                found
-            }
+            None => self.fill(id, tag, root, page, &mut cached)?,
         };
         let found = PhysAddr(target.at.0 + (at.0 - page.0));
         let touch = || {
@@ -51,6 +47,21 @@ impl Cpu {
             })
         };
         allows(target.protection, access).then(touch)
+    }
+
+    /// Caches what a walk from `root` finds for `page`.
+    pub(crate) fn fill(
+        &self,
+        id: ContextId,
+        tag: Tag,
+        root: PhysAddr,
+        page: VirtAddr,
+        cached: &mut Translations,
+    ) -> Option<Target> {
+        let found = self.walk(tag, root, page, cached)?;
+        host::touch(tag.thing());
+        cached.keep(tag, page, id, found);
+        Some(found)
     }
 
     fn walk(&self, tag: Tag, root: PhysAddr, page: VirtAddr, cached: &mut Translations) -> Option<Target> {

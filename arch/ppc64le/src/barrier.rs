@@ -1,5 +1,6 @@
 //! `sync` is the full barrier; `isync` forgets prefetched instructions and is no barrier.
 
+use crate::covers::each_block;
 use crate::cpu::Cpu;
 use crate::{Ppc64le, spr};
 use arch_contract::barrier::{Barriers, Site};
@@ -8,23 +9,6 @@ use arch_contract::mutant::{self, Mutant};
 use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
-
-/// Does something to each block of a range that is not empty, of the smallest size that any
-/// implementation has.
-#[inline(always)]
-fn each_block(start: NonNull<u8>, len: usize, mut act: impl FnMut(usize)) {
-    const BLOCK: usize = 32;
-    let last = start.as_ptr() as usize + len - 1;
-    let mut block = start.as_ptr() as usize & !(BLOCK - 1);
-    // The first is there, so nothing is skipped: the sequence has one shape only.
-    loop {
-        act(block);
-        if last - block < BLOCK {
-            return;
-        }
-        block += BLOCK;
-    }
-}
 
 impl Barriers for Ppc64le {
     #[inline(always)]
@@ -54,6 +38,7 @@ impl Barriers for Ppc64le {
         if len == 0 {
             return;
         }
+        let start = start.as_ptr() as usize;
         // Book II §4.4.1. `dcbst` needs no effect where the instruction cache is coherent, and then
         // costs little.
         each_block(start, len, |block| {

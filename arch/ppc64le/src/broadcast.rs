@@ -5,12 +5,13 @@
 //! virtual CPUs have obeyed (up to QEMU 9.0), and the tree does not tell the version. So `tlbie` is
 //! trusted where the tree names KVM, and elsewhere on request only.
 
+use crate::covers;
 use crate::cpu::Machine;
 use crate::hcall::{self, Call, Status};
 use crate::pid::Pid;
 use crate::rpt_invalidate;
 use crate::spr::{self, number};
-use crate::tlb::{BY_PID, FLUSH_CEILING};
+use crate::tlb::BY_PID;
 use crate::tree::{Grant, Hypervisor, Invalidation};
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::tlb::{Broadcasts, Freed};
@@ -63,14 +64,15 @@ impl Broadcast {
 
 /// See [`broadcast`](arch_contract::tlb::Tlb::broadcast).
 pub(crate) fn forget(machine: &Machine, pid: Pid, start: VirtAddr, pages: u64, freed: Freed) {
-    // As for the local form: a long range may have been one large leaf, and a freed table needs the
-    // page-walk cache gone.
-    let all = pages > FLUSH_CEILING || freed == Freed::Tables;
+    let one_by_one = covers::pages(start, pages, freed);
     match machine.broadcast.way {
-        Way::Instruction => by_instruction(pid, start, if all { None } else { Some(pages) }),
+        Way::Instruction => by_instruction(pid, start, one_by_one),
         Way::Hypercall => {
             let of_process = rpt_invalidate::process(pid.get());
-            let request = if all { of_process } else { rpt_invalidate::pages(pid.get(), start.0, pages) };
+            let request = match one_by_one {
+                Some(_) => rpt_invalidate::pages(pid.get(), start.0, pages),
+                None => of_process,
+            };
             spr::ptesync();
             // What was taken at boot for one process is taken for another.
             if ask(request) != Status::SUCCESS && ask(of_process) != Status::SUCCESS {
@@ -105,18 +107,14 @@ fn tlbie<const RIC: u32>(rb: u64, rs: u64) {
     }
 }
 
-/// `pages`: how many from `start`; `None` for everything of `pid`.
-fn by_instruction(pid: Pid, start: VirtAddr, pages: Option<u64>) {
+/// `pages`: those from `start`; `None` for everything of `pid`.
+fn by_instruction(pid: Pid, start: VirtAddr, pages: Option<impl Iterator<Item = u64>>) {
     let rs = pid.get() << 32;
     let page = start.0 & !(PAGE_SIZE - 1);
     spr::ptesync();
     match pages {
         None => tlbie::<2>(BY_PID, rs),
-        Some(pages) => {
-            for index in 0..pages {
-                tlbie::<0>(page.wrapping_add(index * PAGE_SIZE), rs);
-            }
-        }
+        Some(pages) => pages.for_each(|page| tlbie::<0>(page, rs)),
     }
     again_on_power9(page, rs);
     complete();

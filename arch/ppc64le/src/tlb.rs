@@ -9,8 +9,8 @@
 use crate::cpu::{Cpu, Machine};
 use crate::pid::Pid;
 use crate::context::Mm;
-use crate::{Ppc64le, broadcast, spr};
-use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use crate::{Ppc64le, broadcast, covers, spr};
+use arch_contract::addr::VirtAddr;
 use arch_contract::context::Cached;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
@@ -22,8 +22,6 @@ const SETS: u64 = 128;
 /// RB[IS] = 1: by process.
 pub(crate) const BY_PID: u64 = 1 << 10;
 const SET_SHIFT: u32 = 12;
-/// See [`Tlb::FLUSH_CEILING`].
-pub(crate) const FLUSH_CEILING: u64 = 33;
 
 /// Local invalidation of process-scoped radix translations: PRS=1, R=1. As a word, since assemblers
 /// for processors older than ISA 3.0 know another form.
@@ -71,7 +69,7 @@ pub(crate) fn forget_all() {
 }
 
 impl Tlb for Ppc64le {
-    const FLUSH_CEILING: u64 = FLUSH_CEILING;
+    const FLUSH_CEILING: u64 = covers::FLUSH_CEILING;
 
     fn flush_local(
         cpu: &Cpu,
@@ -81,20 +79,17 @@ impl Tlb for Ppc64le {
         freed: Freed,
         irq: &IrqsOff,
     ) {
-        // A range of more pages than the ceiling may have been one large leaf, which an
-        // invalidation of small pages would miss; a freed table needs the page-walk cache gone.
-        if pages > Self::FLUSH_CEILING || freed == Freed::Tables {
+        let Some(pages) = covers::pages(start, pages, freed) else {
             return Self::flush_local_mm(cpu, target, irq);
-        }
+        };
         if mutant::is(Mutant::LocalFlushDoesNothing) {
             return;
         }
         let rs = target.mm.pid.get() << 32;
         spr::ptesync();
-        for page in u64::from(mutant::is(Mutant::LocalFlushOnePageFewer))..pages {
+        for page in pages.skip(usize::from(mutant::is(Mutant::LocalFlushOnePageFewer))) {
             // IS = 0, AP = 0 (4 KiB), effective page number.
-            let rb = (start.0 & !(PAGE_SIZE - 1)).wrapping_add(page * PAGE_SIZE);
-            tlbiel::<0>(rb, rs);
+            tlbiel::<0>(page, rs);
         }
         spr::ptesync();
         spr::isync();

@@ -28,7 +28,7 @@ pub mod thread;
 mod random;
 mod run;
 
-pub use run::{Setting, act_as, actor, at_end, chance, point, run, yield_now};
+pub use run::{Setting, act_as, actor, at_end, chance, pick, point, run, yield_now};
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 

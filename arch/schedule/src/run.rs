@@ -271,6 +271,11 @@ pub fn chance(of: u64) -> bool {
     me().is_some_and(|me| me.run.state().random.once_in(of))
 }
 
+/// One of `0..bound`; 0 outside a run, or if there is none.
+pub fn pick(bound: u64) -> u64 {
+    me().filter(|_| bound > 0).map_or(0, |me| me.run.state().random.below(bound))
+}
+
 /// From here on, the calling task's accesses are those of `actor`, below
 /// [`ACTORS`](crate::memory::ACTORS). New tasks begin as the actor that made them.
 pub fn act_as(actor: usize) {

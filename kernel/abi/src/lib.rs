@@ -167,6 +167,19 @@ numbers! {
     HandleRevoke = 32,
     /// `handle_info(handle [any], address of a `[`HandleInfo`](crate::HandleInfo)`)`.
     HandleInfo = 33,
+    /// `memory_create(length) -> memory`. A memory object of zeroes, charged to the caller's budget
+    /// until nothing names or maps it. The length is a multiple of the page size and at most
+    /// [`MAX_MEMORY`](crate::MAX_MEMORY). The handle has READ, WRITE and EXECUTE. Errors:
+    /// `BadArgument`, `NoMemory`, `TableFull`.
+    MemoryCreate = 34,
+    /// `memory_attach(process [MAP], memory [READ, and what the protection allows], address, offset,
+    /// length, protection) -> attachment`. Maps a part of a memory object. All of them are multiples
+    /// of the page size; address 0 lets the kernel choose, and [`HandleInfo`](crate::HandleInfo) says
+    /// where. The mapping lasts as long as its handle, which is derived from that on the memory and
+    /// cannot be copied; closing either way unmaps it, `memory_unmap` does not. The same memory can be
+    /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
+    /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
+    MemoryAttach = 35,
     /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
     /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
     /// `NoMemory`, `TableFull`.
@@ -254,9 +267,11 @@ numbers! {
     Timer = 4,
     Archive = 5,
     Machine = 6,
-    Endpoint = 7,
-    Reply = 8,
-    Notification = 9,
+    Memory = 7,
+    Attachment = 8,
+    Endpoint = 9,
+    Reply = 10,
+    Notification = 11,
 }
 
 numbers! {
@@ -331,6 +346,8 @@ pub const MAX_NAME: usize = 64;
 pub const STACK_BYTES: u64 = 128 * 1024;
 /// The smallest page, in bytes.
 pub const PAGE_BYTES: u64 = 4096;
+/// The largest memory object, in bytes.
+pub const MAX_MEMORY: u64 = 2 << 20;
 /// The smallest budget of a thread, in nanoseconds.
 pub const MIN_BUDGET: u64 = 10_000;
 /// Most bytes of one `code_publish`.
@@ -401,6 +418,10 @@ pub struct HandleInfo {
     pub rights: u64,
     /// 0: none.
     pub badge: u64,
+    /// Of an attachment: where it begins.
+    pub address: u64,
+    /// Of a memory object or an attachment: its bytes.
+    pub length: u64,
 }
 
 /// How a process ended, in one word: bits 0–7 the status, bits 8–15 a [`Ending`] number.

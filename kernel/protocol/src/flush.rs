@@ -98,7 +98,7 @@ impl FlushLog {
     /// Whether it is still `seen`, which the caller has read before and forgotten up to. Relaxed:
     /// there is nothing new that it would have to read.
     #[inline(always)]
-    pub fn is_still(&self, seen: u64) -> bool {
+    pub(crate) fn is_still(&self, seen: u64) -> bool {
         self.generation.load(Ordering::Relaxed) == seen
     }
 

@@ -4,7 +4,7 @@
 use crate::cpuset::{CpuSet, SharedSet};
 use crate::flush::{FlushLog, Range};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::words::Registrations;
+use crate::words::{Entered, Registrations};
 use crate::{ThisCpu, unless};
 use abi::trace::Kind;
 use arch_contract::barrier::Site;
@@ -62,17 +62,35 @@ impl Shared {
         &self.flushes
     }
 
+    /// The TLB generation that a CPU finds which has entered the space.
+    #[inline(always)]
+    pub fn tlb_generation(&self, _: Entered) -> u64 {
+        self.flushes.generation()
+    }
+
+    /// Whether it finds it still at `seen`: [`FlushLog::is_still`].
+    #[inline(always)]
+    pub fn is_still_seen(&self, seen: u64, _: Entered) -> bool {
+        self.flushes.is_still(seen)
+    }
+
+    /// The sync generation that it finds.
+    #[inline(always)]
+    pub fn sync_generation_found(&self, _: Entered) -> u64 {
+        self.sync_generation()
+    }
+
     /// Raises the TLB generation for `range` of `id`, whose entries are changed already, up to the
     /// barrier after which the set and the words of other CPUs are read. One caller at a time: the
-    /// lock of the space orders them.
+    /// lock of the space orders them. Gives the new generation, and the set.
     #[inline(always)]
-    pub fn begin_flush(&self, cpu: &impl ThisCpu, id: ContextId, range: Range) -> u64 {
+    pub fn begin_flush(&self, cpu: &impl ThisCpu, id: ContextId, range: Range) -> (u64, CpuSet) {
         cpu.event(Kind::Generation, id.get(), self.flushes.generation() + 1);
         let wanted = self.flushes.raise(range);
         // The entries and the generation, before the set and the words of other CPUs are read.
         // Pairs with (e). `TLB-1`
         cpu.full_barrier(Site::FlushSample);
-        wanted
+        (wanted, self.set())
     }
 
     /// How many sync-core membarriers were asked for. Acquire: pairs with the release in

@@ -112,6 +112,11 @@ impl Active {
     }
 }
 
+/// The barrier (e) lies behind: what is read with this was written before, or its writer finds this CPU
+/// in the set and in its words.
+#[derive(Clone, Copy, Debug)]
+pub struct Entered(());
+
 /// Who may run user code on a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CurrentMm {
@@ -293,9 +298,10 @@ impl Words {
 
     /// After [`claim`](Self::claim), where `to` was held lazily.
     #[inline(always)]
-    pub fn resume(&self, cpu: &impl ThisCpu, to: ContextId) {
+    pub fn resume(&self, cpu: &impl ThisCpu, to: ContextId) -> Entered {
         self.set_loaded(Loaded::Active(to));
         cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        Entered(())
     }
 
     /// After [`claim`](Self::claim), where `from` was held. Says whether this CPU was not in the
@@ -307,7 +313,7 @@ impl Words {
         from: Option<ContextId>,
         to: ContextId,
         shared: &Shared,
-    ) -> bool {
+    ) -> (bool, Entered) {
         let new_here = !mutant::is(Mutant::M23) && shared.join(cpu, to);
         if mutant::is(Mutant::M24) {
             cpu.full_barrier(Site::EnterUserMm);
@@ -320,13 +326,19 @@ impl Words {
         if !mutant::is(Mutant::M24) {
             cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
         }
-        new_here
+        (new_here, Entered(()))
     }
 
     /// [`claim`](Self::claim) and [`begin_switch`](Self::begin_switch) in one, where this CPU goes from
     /// a user of one mm to a user of another, in whose set it is.
     #[inline(always)]
-    pub fn turn_to(&self, cpu: &impl ThisCpu, from: Active, to: ContextId, registrations: Registrations) {
+    pub fn turn_to(
+        &self,
+        cpu: &impl ThisCpu,
+        from: Active,
+        to: ContextId,
+        registrations: Registrations,
+    ) -> Entered {
         // (d), as in `claim`. `BAR-4`
         cpu.full_barrier(Site::LeaveUserMm);
         cpu.event(Kind::Current, to.get(), 0);
@@ -340,6 +352,7 @@ impl Words {
         self.loaded.store(switching, Ordering::Release);
         cpu.event(Kind::SwitchBegin, from.0 & ID_MASK, to.get());
         cpu.full_barrier(Site::EnterUserMm); // (e), see the module's table. `BAR-5`, `CTX-3`
+        Entered(())
     }
 
     /// `to` is loaded, and what changed in it up to `generation` is forgotten. Nothing of what was

@@ -14,7 +14,7 @@
 //! brackets.
 //!
 //! # Locking
-//! All capabilities of one tree name the same object, so the object says which lock guards its
+//! All capabilities of one tree name the same object (or a place where it is attached), so it says which lock guards its
 //! brackets: one of [`TREES`], by its address. It is a leaf: nothing is waited for inside it. A
 //! slot's *content* belongs to its table's lock. A slot is linked exactly while it is filled: both
 //! change together under both locks. So a slot that is found linked is filled, its table is alive
@@ -36,8 +36,11 @@
 use super::table::Slot;
 use super::{Capability, Object, Table};
 use crate::cpu::Cpu;
+use crate::mm::object::Attachment;
+use crate::object::Ref;
 use crate::sync::{Guard, Leaf};
 use abi::{Error, Handle};
+use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::Smp;
 use arch_current::Current;
@@ -216,6 +219,8 @@ enum Step {
     /// Nothing is under way.
     Over,
     Deleted(Capability),
+    /// What is next must be detached first.
+    Attached(Ref<Attachment>),
     /// Somebody has the table of what is next.
     Taken,
 }
@@ -230,14 +235,18 @@ impl Trees {
     }
 
     /// Does up to `most` deletions of the revocation that is under way in `tree`, if one is. The
-    /// caller holds no lock.
-    pub(super) fn help(&self, cpu: &Cpu, tree: TreeId, most: usize) {
+    /// caller holds no lock. A slice of unmapping counts as a deletion.
+    pub(super) fn help(&self, cpu: &Cpu, tree: TreeId, most: usize, irq: &IrqsOff) {
         let mut done = 0;
         while done < most {
             match self.step(tree) {
                 Step::Over => return,
                 Step::Deleted(capability) => {
                     capability.dispose(cpu);
+                    done += 1;
+                }
+                Step::Attached(attachment) => {
+                    attachment.detach(cpu, irq);
                     done += 1;
                 }
                 Step::Taken => {
@@ -258,6 +267,9 @@ impl Trees {
         // SAFETY: it is linked, so its table is there, and stays while the tree or its lock is held.
         let table = unsafe { &*first.as_ref().place().0 };
         let Some(mut slots) = table.try_lock() else { return Step::Taken };
+        if let Some(attachment) = slots.detaches(first) {
+            return Step::Attached(attachment);
+        }
         tree.cut(first);
         Step::Deleted(slots.vacate(first))
     }
@@ -284,20 +296,20 @@ impl Revocation {
     /// One slice of it, on behalf of the process that has `table`. When it is ready, there was a
     /// moment at which nothing derived from the root existed. A root that is deleted meanwhile ends
     /// it: what is left is its parent's, who can revoke it.
-    pub fn slice(&mut self, table: &Table, cpu: &Cpu) -> Poll<Result<u64, Error>> {
+    pub fn slice(&mut self, table: &Table, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         let trees = &cpu.kernel.trees;
         let (id, number) = match self.begun {
             Some(begun) => begun,
             None => match begin(table, cpu, self.root) {
                 Ok(Ok(begun)) => *self.begun.insert(begun),
                 Ok(Err(other)) => {
-                    trees.help(cpu, other, SLICE);
+                    trees.help(cpu, other, SLICE, irq);
                     return Poll::Pending;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             },
         };
-        trees.help(cpu, id, if mutant::is(Mutant::RevokedAtOnce) { usize::MAX } else { SLICE });
+        trees.help(cpu, id, if mutant::is(Mutant::RevokedAtOnce) { usize::MAX } else { SLICE }, irq);
         match trees.lock(id).active {
             Some(active) if active.number == number => Poll::Pending,
             _ => Poll::Ready(Ok(0)),

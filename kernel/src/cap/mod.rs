@@ -20,6 +20,7 @@ pub use table::{Emptied, Slots, Table, Where};
 
 use crate::cpu::Cpu;
 use crate::ipc::{Endpoint, Notification, Reply};
+use crate::mm::object::{Attachment, MemoryObject};
 use crate::object::Ref;
 use crate::process::Process;
 use crate::thread::Thread;
@@ -31,6 +32,8 @@ use arch_contract::mutant::{self, Mutant};
 pub enum Object {
     Process(Ref<Process>),
     Thread(Ref<Thread>),
+    Memory(Ref<MemoryObject>),
+    Attachment(Ref<Attachment>),
     Endpoint(Ref<Endpoint>),
     Reply(Ref<Reply>),
     Notification(Ref<Notification>),
@@ -45,6 +48,8 @@ impl Object {
         match self {
             Self::Process(_) => Kind::Process,
             Self::Thread(_) => Kind::Thread,
+            Self::Memory(_) => Kind::Memory,
+            Self::Attachment(_) => Kind::Attachment,
             Self::Endpoint(_) => Kind::Endpoint,
             Self::Reply(_) => Kind::Reply,
             Self::Notification(_) => Kind::Notification,
@@ -59,16 +64,29 @@ impl Object {
     fn takes_badge(&self) -> bool {
         match self {
             Self::Endpoint(_) => true,
-            Self::Process(_) | Self::Thread(_) | Self::Reply(_) | Self::Notification(_) => false,
+            Self::Process(_) | Self::Thread(_) | Self::Memory(_) | Self::Attachment(_) => false,
+            Self::Reply(_) | Self::Notification(_) => false,
             Self::Console | Self::Timer | Self::Archive | Self::Machine => false,
         }
     }
 
-    /// A number that all capabilities of the object agree on, and few other objects have.
+    /// What must be detached before its capability may go.
+    fn detaches(&self) -> Option<&Ref<Attachment>> {
+        match self {
+            Self::Attachment(attachment) if !attachment.is_ended() && !mutant::is(Mutant::NeverDetached) => {
+                Some(attachment)
+            }
+            _ => None,
+        }
+    }
+
+    /// A number that all capabilities of one tree agree on, and few others have.
     fn key(&self) -> usize {
         match self {
             Self::Process(process) => Ref::address(process),
             Self::Thread(thread) => Ref::address(thread),
+            Self::Memory(object) => Ref::address(object),
+            Self::Attachment(attachment) => Ref::address(&attachment.object),
             Self::Endpoint(endpoint) => Ref::address(endpoint),
             Self::Reply(reply) => Ref::address(reply),
             Self::Notification(notification) => Ref::address(notification),
@@ -93,8 +111,12 @@ impl Capability {
     }
 
     /// The same object with the rights that both name, and with `badge` if that is not 0.
-    /// `BadArgument` if it has a badge already, or its object knows none.
+    /// `BadArgument` if it has a badge already, or its object knows none; `WrongObject` for an
+    /// attachment, which has one capability.
     pub fn derive(&self, rights: Rights, badge: u64) -> Result<Self, Error> {
+        if let Object::Attachment(_) = self.object {
+            return Err(Error::WrongObject);
+        }
         let badge = match badge {
             0 => self.badge,
             _ if self.badge == 0 && self.object.takes_badge() => badge,

@@ -15,16 +15,19 @@ use crate::mm::frames::{Block, Order};
 use crate::mm::heap::Charged;
 use crate::mm::list::List;
 use crate::mm::memory::Memory;
+use crate::mm::object::Attachment;
 use crate::object::Ref;
 use crate::sync::{Guard, Lock};
 use abi::{Error, Handle, Rights, TABLE_SLOTS};
 use arch_contract::addr::PAGE_SIZE;
+use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_current::Current;
 use core::cell::UnsafeCell;
 use core::mem;
 use core::ptr::{self, NonNull};
+use core::task::Poll;
 
 /// Slots of a leaf, its first included.
 pub const LEAF_SLOTS: usize = PAGE_SIZE as usize / size_of::<Slot>();
@@ -116,8 +119,8 @@ enum State {
 pub enum Emptied {
     /// This came out; the caller drops it when it holds no lock.
     Capability(Capability),
-    /// Some memory was freed.
-    Memory,
+    /// Nothing yet, but something was done.
+    Nothing,
     /// There is nothing more.
     All,
 }
@@ -177,19 +180,33 @@ impl Table {
         handle: Handle,
         (rights, badge): (Rights, u64),
         (to, at): (&Self, Where),
+        irq: &IrqsOff,
+    ) -> Result<Handle, Error> {
+        self.derive(cpu, handle, |origin| origin.derive(rights, badge), (to, at), irq)
+    }
+
+    /// As [`copy`](Self::copy), where `make` says what is derived. It is called with the table held, at
+    /// least once.
+    pub fn derive(
+        &self,
+        cpu: &Cpu,
+        handle: Handle,
+        make: impl Fn(&Capability) -> Result<Capability, Error>,
+        (to, at): (&Self, Where),
+        irq: &IrqsOff,
     ) -> Result<Handle, Error> {
         let mut toll = if mutant::is(Mutant::CopiesForFree) { 0 } else { TOLL };
         loop {
             let mut pair = Pair::lock(cpu, self, to);
             let (parent, capability) = pair.source.find(handle)?;
             // Should this end here, it is not the last of its object.
-            let derived = capability.derive(rights, badge)?;
+            let derived = make(capability)?;
             let parent = NonNull::from(parent);
             let id = TreeId::of(&derived.object);
             if toll > 0 && cpu.kernel.trees.lock(id).is_revoking() {
                 drop(pair);
-                drop(derived);
-                cpu.kernel.trees.help(cpu, id, toll);
+                derived.dispose(cpu);
+                cpu.kernel.trees.help(cpu, id, toll, irq);
                 toll = 0;
                 continue;
             }
@@ -227,17 +244,37 @@ impl Table {
     }
 
     /// Empties a slot. What was derived from it is its parent's now. The caller
-    /// [disposes](Capability::dispose) of what was there when it holds no lock.
-    pub fn take(&self, cpu: &Cpu, handle: Handle) -> Result<Capability, Error> {
+    /// [disposes](Capability::dispose) of what was there when it holds no lock. Pending after a slice of
+    /// what must come before: call again.
+    pub fn take(&self, cpu: &Cpu, handle: Handle, irq: &IrqsOff) -> Poll<Result<Capability, Error>> {
+        let attachment = match self.lock(cpu).find(handle) {
+            Ok((_, capability)) => capability.object.detaches().cloned(),
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        if let Some(attachment) = attachment {
+            attachment.detach(cpu, irq);
+            return Poll::Pending;
+        }
+        match self.try_take(cpu, handle) {
+            Err(Error::Gone) => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// `Gone` if something else is there by now, which must be detached.
+    fn try_take(&self, cpu: &Cpu, handle: Handle) -> Result<Capability, Error> {
         let mut slots = self.lock(cpu);
         let (slot, capability) = slots.find(handle)?;
+        if capability.object.detaches().is_some() {
+            return Err(Error::Gone);
+        }
         let (slot, id) = (NonNull::from(slot), TreeId::of(&capability.object));
         cpu.kernel.trees.lock(id).cut(slot);
         Ok(slots.vacate(slot))
     }
 
     /// A step of emptying it for good: from the first on nothing can be put in any more.
-    pub fn empty(&self, cpu: &Cpu) -> Emptied {
+    pub fn empty(&self, cpu: &Cpu, irq: &IrqsOff) -> Emptied {
         let mut slots = self.lock(cpu);
         slots.state = State::Closed;
         let Some(last) = slots.leaves.len().checked_sub(1) else { return Emptied::All };
@@ -245,18 +282,22 @@ impl Table {
         let filled = handles.map(|index| Handle(index as u32)).find(|handle| slots.find(*handle).is_ok());
         if let Some(handle) = filled {
             drop(slots);
-            return self.take(cpu, handle).map_or(Emptied::Memory, Emptied::Capability);
+            return match self.take(cpu, handle, irq) {
+                Poll::Ready(Ok(capability)) => Emptied::Capability(capability),
+                // Unmapped a little, or somebody else has emptied the slot.
+                _ => Emptied::Nothing,
+            };
         }
         if let Some(leaf) = slots.leaves.pop() {
             self.memory.free_block(&self.budget, leaf.block);
         }
-        Emptied::Memory
+        Emptied::Nothing
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // A simulated machine that ends unwinds out of whatever was under way.
+        // A simulated machine that ends unwinds out of whatever its CPUs do.
         #[cfg(test)]
         if std::thread::panicking() {
             return;
@@ -368,6 +409,15 @@ impl Slots {
         // SAFETY: the table is held, and `&mut` here.
         unsafe { *slot.content.get() = Content::Capability(capability) };
         (NonNull::from(slot), Handle(index))
+    }
+
+    /// What must be detached before this slot, which is filled, may be emptied.
+    pub(super) fn detaches(&self, slot: NonNull<Slot>) -> Option<Ref<Attachment>> {
+        // SAFETY: it is in a leaf of this table, which is held, and shared here.
+        match unsafe { &*(*slot.as_ptr()).content.get() } {
+            Content::Capability(capability) => capability.object.detaches().cloned(),
+            _ => None,
+        }
     }
 
     /// Empties a slot of this table that is filled.

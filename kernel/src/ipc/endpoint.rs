@@ -104,12 +104,12 @@ impl Endpoint {
         Alarm::cancel(cpu, &receiver);
         match kind {
             Kind::Send => {
-                message::deliver(cpu, sender, &receiver, 0, badge);
+                message::deliver(cpu, sender, &receiver, 0, badge, irq);
                 cpu.make_ready(Runnable::Thread(receiver));
                 Outcome::Done(Ok(0))
             }
             Kind::Call => {
-                message::deliver(cpu, sender, &receiver, Tag::CALL, badge);
+                message::deliver(cpu, sender, &receiver, Tag::CALL, badge, irq);
                 let Some(sender) = cpu.take_current() else { unreachable!("a call without a thread") };
                 sched::take_off(cpu, &sender, irq);
                 sender.slice_left.store(0, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl Endpoint {
         let mut state = this.state.lock();
         if let Some(sender) = state.pop(Side::Senders) {
             drop(state);
-            accept(cpu, sender, receiver);
+            accept(cpu, sender, receiver, irq);
             return Outcome::Message;
         }
         if state.life == Life::Ended {
@@ -216,15 +216,15 @@ impl Place for Endpoint {
 }
 
 /// The message of `sender`, which this CPU has taken out of the queue, goes to the current thread.
-fn accept(cpu: &Cpu, sender: Ref<Thread>, receiver: &Ref<Thread>) {
+fn accept(cpu: &Cpu, sender: Ref<Thread>, receiver: &Ref<Thread>, irq: &IrqsOff) {
     let badge = sender.ipc.badge.load(Ordering::Relaxed);
     // SAFETY: this CPU has it.
     let call = Current::syscall(unsafe { sender.frame().as_ref() }).number;
     if call == Call::EndpointCall as u64 {
-        message::deliver(cpu, &sender, receiver, Tag::CALL, badge);
+        message::deliver(cpu, &sender, receiver, Tag::CALL, badge, irq);
         await_reply(cpu, sender, receiver);
     } else {
-        message::deliver(cpu, &sender, receiver, 0, badge);
+        message::deliver(cpu, &sender, receiver, 0, badge, irq);
         super::wake(cpu, sender, Ok(0));
     }
 }

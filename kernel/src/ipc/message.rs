@@ -6,6 +6,7 @@ use crate::process::Process;
 use crate::thread::Thread;
 use abi::ipc::{Tag, WORDS};
 use abi::{Error, Handle, Rights};
+use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::trap::Traps;
 use arch_current::Current;
@@ -34,7 +35,7 @@ pub fn check(cpu: &Cpu, thread: &Thread) -> Result<(), Error> {
 
 /// Copies the message in the registers of `from` into those of `to`, with what the kernel says in the
 /// tag. This CPU has both.
-pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64) {
+pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64, irq: &IrqsOff) {
     // SAFETY: the caller has both threads, which are two: one that sends does not receive.
     let (source, target) = unsafe { (from.frame().as_ref(), to.frame().as_mut()) };
     let tag = Tag(Current::syscall(source).args[2]);
@@ -43,7 +44,8 @@ pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64) {
     if tag.capabilities() > 0 {
         let (sent, mut words) = (Current::message(source), Current::message(target));
         for at in WORDS - tag.capabilities()..WORDS {
-            words[at] = send(cpu, from.process(), to.process(), sent[at]).map_or(0, |handle| handle.0.into());
+            words[at] =
+                send(cpu, from.process(), to.process(), sent[at], irq).map_or(0, |handle| handle.0.into());
         }
         Current::set_message(target, badge, &words);
     }
@@ -64,8 +66,8 @@ fn named(cpu: &Cpu, process: &Process, word: u64) -> Result<(), Error> {
 }
 
 /// Copies the capability that `word` names into the receiver's table.
-fn send(cpu: &Cpu, from: &Process, to: &Process, word: u64) -> Result<Handle, Error> {
+fn send(cpu: &Cpu, from: &Process, to: &Process, word: u64, irq: &IrqsOff) -> Result<Handle, Error> {
     let rights = Rights::from_bits_truncate((word >> 32) as u32);
     let rights = if mutant::is(Mutant::AllRightsSent) { Rights::all() } else { rights };
-    from.table.copy(cpu, Handle(word as u32), (rights, 0), (&to.table, Where::Anywhere))
+    from.table.copy(cpu, Handle(word as u32), (rights, 0), (&to.table, Where::Anywhere), irq)
 }

@@ -12,6 +12,7 @@ use crate::sched::{self, ready::Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Extra, Thread};
 use abi::Error;
+use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 
 /// A thread that waits for a reply, if it still does: stale as soon as it waits no more.
@@ -39,12 +40,12 @@ impl Caller {
 
     /// Ends the wait by the message of `server`, which runs here. `Gone` if it has ended before. The
     /// caller of this lets the thread go.
-    fn answer(self, cpu: &Cpu, server: &Thread) -> Result<Ref<Thread>, Error> {
+    fn answer(self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
         if !self.thread.claim(self.number) {
             return Err(Error::Gone);
         }
         Alarm::cancel(cpu, &self.thread);
-        message::deliver(cpu, server, &self.thread, 0, 0);
+        message::deliver(cpu, server, &self.thread, 0, 0, irq);
         Ok(self.thread)
     }
 
@@ -72,9 +73,9 @@ impl Reply {
 
     /// Replies by the message of `server`, which runs here. `Gone` if that was done before, or the caller
     /// has given up.
-    pub fn answer(&self, cpu: &Cpu, server: &Thread) -> Result<(), Error> {
+    pub fn answer(&self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
         let caller = self.0.lock().caller.take().ok_or(Error::Gone)?;
-        cpu.make_ready(Runnable::Thread(caller.answer(cpu, server)?));
+        cpu.make_ready(Runnable::Thread(caller.answer(cpu, server, irq)?));
         Ok(())
     }
 
@@ -116,15 +117,15 @@ impl Default for Reply {
 
 /// `server`, which runs here, replies to its caller: who that was, to be let go. `Gone` if there is none
 /// that waits.
-pub fn answer(cpu: &Cpu, server: &Thread) -> Result<Ref<Thread>, Error> {
+pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
     let caller = server.ipc.caller.take().ok_or(Error::Gone)?;
     end_loan(cpu, server);
-    caller.answer(cpu, server)
+    caller.answer(cpu, server, irq)
 }
 
 /// As [`answer`], and lets it go.
-pub fn reply(cpu: &Cpu, server: &Thread) -> Result<(), Error> {
-    cpu.make_ready(Runnable::Thread(answer(cpu, server)?));
+pub fn reply(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
+    cpu.make_ready(Runnable::Thread(answer(cpu, server, irq)?));
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 //! | [`memory`] | frames and heap behind their locks: what the rest of the kernel holds |
 //! | [`budget`] | a tree of limits |
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
+//! | [`object`] | memory that several address spaces map |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`space`] | one user address space: regions, pages and tables; its TLB shootdown |
@@ -24,6 +25,7 @@ pub mod heap;
 pub mod ids;
 pub mod list;
 pub mod memory;
+pub mod object;
 pub mod page_table;
 pub mod pins;
 pub mod space;

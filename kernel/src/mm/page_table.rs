@@ -50,11 +50,21 @@ pub enum MapError {
     Taken,
 }
 
+/// Whose the frames are that are mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whose {
+    Trees,
+    Others,
+}
+
 /// What was taken out of the tree and may still be in use until a flush.
 #[must_use = "pages that are dropped are lost"]
 pub struct Removed {
     limit: usize,
+    whose: Whose,
     pages: ArrayVec<Block, BATCH>,
+    /// Pages whose frames are somebody else's.
+    borrowed: usize,
     tables: ArrayVec<Block, TABLES>,
 }
 
@@ -62,12 +72,18 @@ impl Removed {
     /// Nothing yet; room for `max_pages`, and [`BATCH`] at most.
     pub fn new(max_pages: u64) -> Self {
         let limit = max_pages.clamp(1, BATCH as u64) as usize;
-        Self { limit, pages: ArrayVec::new(), tables: ArrayVec::new() }
+        let (pages, tables) = (ArrayVec::new(), ArrayVec::new());
+        Self { limit, whose: Whose::Trees, pages, borrowed: 0, tables }
+    }
+
+    /// As [`new`](Self::new), for pages whose frames are not the tree's.
+    pub fn borrowed(max_pages: u64) -> Self {
+        Self { whose: Whose::Others, ..Self::new(max_pages) }
     }
 
     fn has_room(&self) -> bool {
         // One visit can empty a table on each level.
-        self.pages.len() < self.limit && self.tables.remaining_capacity() >= LEVELS.len()
+        self.pages.len() + self.borrowed < self.limit && self.tables.remaining_capacity() >= LEVELS.len()
     }
 
     /// Takes the page in `frame` out, if it is among them: somebody else owns the frame now.
@@ -80,7 +96,7 @@ impl Removed {
 
     /// The flush that must come before it is given back; `None` if nothing was removed.
     pub fn freed(&self) -> Option<Freed> {
-        match (self.pages.is_empty(), self.tables.is_empty()) {
+        match (self.pages.is_empty() && self.borrowed == 0, self.tables.is_empty()) {
             (true, true) => None,
             (false, true) => Some(Freed::PagesOnly),
             (_, false) => Some(Freed::Tables),
@@ -211,8 +227,11 @@ impl PageTable {
                 assert_eq!(found.level, LAST, "a large page that this kernel never made");
                 // SAFETY: a slot of a table of this tree, ours to write; the caller flushes.
                 unsafe { Current::write_entry(found.slot, Current::encode(Entry::Absent, LAST)) };
-                // SAFETY: a page in the tree owns its frame, and it is out of the tree now.
-                removed.pages.push(unsafe { Block::from_owned(frame, Order::FRAME) });
+                match removed.whose {
+                    // SAFETY: the tree owns the frame, and it is out of the tree now.
+                    Whose::Trees => removed.pages.push(unsafe { Block::from_owned(frame, Order::FRAME) }),
+                    Whose::Others => removed.borrowed += 1,
+                }
             }
             let covered = 1 << LEVELS[found.level].shift;
             // USER_END is far from wrapping.

@@ -13,7 +13,7 @@
 mod regions;
 mod shootdown;
 
-pub use regions::Region;
+pub use regions::{AttachmentId, Region};
 
 use self::regions::Regions;
 use super::NoMemory;
@@ -21,7 +21,9 @@ use super::budget::Budget;
 use super::frames::Order;
 use super::heap::Charged;
 use super::ids::HardwareIds;
+use super::list::List;
 use super::memory::Memory;
+use super::object::MemoryObject;
 use super::page_table::{MapError, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
@@ -82,9 +84,18 @@ struct Inner {
     table: Option<PageTable>,
     regions: Regions,
     pins: Pins,
+    attached: List<Attached>,
     /// Charged for all regions and for pinned frames that were unmapped, together, in bytes.
     charged: u64,
     life: Life,
+}
+
+/// A memory object that regions of the space map.
+struct Attached {
+    id: AttachmentId,
+    object: Ref<MemoryObject>,
+    /// Where its first byte would be; wraps if that would be below 0.
+    origin: u64,
 }
 
 /// An address space.
@@ -121,8 +132,9 @@ impl Space {
         }
         let mm = Current::new_mm(memory.machine(), table.root(), id, hardware);
         let charged = Charged { memory, budget: budget.clone() };
-        let (regions, pins) = (Regions::new(charged.clone()), Pins::new(charged));
-        let inner = Inner { table: Some(table), regions, pins, charged: 0, life: Life::Usable };
+        let (regions, pins) = (Regions::new(charged.clone()), Pins::new(charged.clone()));
+        let attached = List::new(charged);
+        let inner = Inner { table: Some(table), regions, pins, attached, charged: 0, life: Life::Usable };
         let shared = Shared::new();
         let ids = &cpu.kernel.ids;
         Ok(Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) })
@@ -155,15 +167,29 @@ impl Space {
             return Err(SpaceError::Misaligned);
         }
         let mut inner = self.inner.lock(cpu);
-        let (start, index) = match at {
-            Some(at) => (at, inner.regions.place(user_range(at, len)?)?),
-            None if len == 0 => return Err(SpaceError::BadRange),
-            None => inner.regions.choose(len).ok_or(SpaceError::NoMemory)?,
-        };
-        inner.regions.make_room()?;
+        let (start, index) = inner.find_room(at, len)?;
         self.budget.charge(len)?;
         inner.charged += len;
-        let region = Region { start, len, protection };
+        let region = Region { start, len, protection, attachment: None };
+        // There is room: cannot fail.
+        inner.regions.insert(index, region)?;
+        Ok(region)
+    }
+
+    /// As [`reserve`](Self::reserve), for the part of `object` from `offset` on, a multiple of the page
+    /// size: `id`, which was never used before. The frames are the object's, and so is their charge.
+    pub fn attach(
+        &self,
+        cpu: &Cpu,
+        at: Option<VirtAddr>,
+        len: u64,
+        protection: Protection,
+        (id, object, offset): (AttachmentId, Ref<MemoryObject>, u64),
+    ) -> Result<Region, SpaceError> {
+        let mut inner = self.inner.lock(cpu);
+        let (start, index) = inner.find_room(at, len)?;
+        inner.attached.push(Attached { id, object, origin: start.0.wrapping_sub(offset) })?;
+        let region = Region { start, len, protection, attachment: Some(id) };
         // There is room: cannot fail.
         inner.regions.insert(index, region)?;
         Ok(region)
@@ -182,14 +208,24 @@ impl Space {
         _irq: &IrqsOff,
     ) -> Result<u64, NoMemory> {
         let count = (region.len / PAGE_SIZE).saturating_sub(from_page).min(max_pages);
-        let mut inner = self.inner.lock(cpu);
+        let mut guard = self.inner.lock(cpu);
+        let inner = &mut *guard;
         for page in from_page..from_page + count {
             let at = VirtAddr(region.start.0 + page * PAGE_SIZE);
             if let Some(now) = inner.regions.find(at)
                 && let Some(table) = &mut inner.table
                 && table.lookup(at).is_none()
             {
-                self.map_zeroed(table, cpu, at, now.protection)?;
+                match now.attachment {
+                    None => self.map_zeroed(table, cpu, at, now.protection)?,
+                    Some(id) => {
+                        let of = inner.attached.iter().find(|attached| attached.id == id);
+                        let frame = of.and_then(|of| of.object.frame(at.0.wrapping_sub(of.origin)));
+                        let Some(frame) = frame else { continue };
+                        self.publish(cpu, frame, PAGE_SIZE as usize, now.protection);
+                        table.map_page(at, frame, now.protection).map_err(|_| NoMemory)?;
+                    }
+                }
             }
         }
         Ok(count)
@@ -235,7 +271,7 @@ impl Space {
     /// Takes pages and regions out of `range`, as far as they reach into it; what is not
     /// mapped is skipped. Does up to `max_pages` pages; call again with the same range while there
     /// is more. Only the first call can fail, for want of memory to split a region, and has done
-    /// nothing then.
+    /// nothing then. What is attached counts as not mapped.
     #[inline]
     pub fn release(
         &self,
@@ -245,14 +281,40 @@ impl Space {
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
         let inner = self.inner.lock(cpu);
-        match inner.regions.first_in(range.start, range.end) {
+        match inner.regions.first_in(range.start, range.end, None) {
             None => Ok(Progress::Done),
             Some(index) => self.release_from(cpu, inner, index, range, max_pages, irq),
         }
     }
 
-    /// As [`release`](Self::release) for `range`; `index` is the first region with a page in it. Out of
-    /// line: what it keeps on the stack is paid for where there is something to release.
+    /// Unmaps an attachment, which is all of `range`, as [`release`](Self::release) does its pages. When
+    /// it is done the space refers to the object no more.
+    pub fn detach(
+        &self,
+        cpu: &Cpu,
+        id: AttachmentId,
+        range: UserRange,
+        max_pages: u64,
+        irq: &IrqsOff,
+    ) -> Progress {
+        let mut inner = self.inner.lock(cpu);
+        if let Some(index) = inner.regions.first_in(range.start, range.end, Some(id)) {
+            let progress = self.release_from(cpu, inner, index, range, max_pages, irq);
+            if progress == Ok(Progress::More) {
+                return Progress::More;
+            }
+            inner = self.inner.lock(cpu);
+        }
+        let index = inner.attached.iter().position(|attached| attached.id == id);
+        let attached = index.map(|index| inner.attached.remove(index));
+        drop(inner);
+        drop(attached);
+        Progress::Done
+    }
+
+    /// As [`release`](Self::release) for `range`; `index` is the first region with a page in it, and
+    /// what is attached there, or nothing, is what goes. Out of line: what it keeps on the stack is paid
+    /// for where there is something to release.
     #[inline(never)]
     fn release_from(
         &self,
@@ -265,21 +327,24 @@ impl Space {
     ) -> Result<Progress, SpaceError> {
         let UserRange { start, end } = range;
         let inner = &mut *guard;
+        let of = inner.regions[index].attachment;
         let index = inner.regions.split(index, start)?;
         let region = inner.regions[index];
         let (from, to) = (region.start, region.end().min(end));
 
         let Some(table) = &mut inner.table else { return Ok(Progress::Done) };
-        let mut removed = Removed::new(max_pages);
+        let mut removed = Removed::of(of, max_pages);
         let reached = table.clear(from, to, &mut removed);
         let bytes = reached.0 - from.0;
         inner.regions.cut_below(index, reached);
         self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
-        let freed = bytes - inner.pins.take_over(&mut removed) * PAGE_SIZE;
+        let kept = inner.pins.take_over(&mut removed) * PAGE_SIZE;
         table.give_back(removed);
-        inner.charged -= freed;
-        self.budget.refund(freed);
-        match inner.regions.first_in(start, end) {
+        if of.is_none() {
+            inner.charged -= bytes - kept;
+            self.budget.refund(bytes - kept);
+        }
+        match inner.regions.first_in(start, end, of) {
             Some(_) => Ok(Progress::More),
             None => Ok(Progress::Done),
         }
@@ -314,10 +379,11 @@ impl Space {
 
     /// Keeps the frame that `at` lies in allocated, whatever becomes of the mapping, until
     /// [`unpin`](Self::unpin) or the end of the space. Returns where `at` lies in it. `NotMapped` if
-    /// user mode cannot write there.
+    /// user mode cannot write there, or if it is attached: its frame is the object's.
     pub fn pin(&self, cpu: &Cpu, at: VirtAddr) -> Result<PhysAddr, SpaceError> {
         let mut inner = self.inner.lock(cpu);
-        if !is_user(at) || inner.life != Life::Usable {
+        let own = inner.regions.find(at).is_some_and(|region| region.attachment.is_none());
+        if !is_user(at) || inner.life != Life::Usable || !own {
             return Err(SpaceError::NotMapped);
         }
         match inner.table.as_ref().and_then(|table| table.lookup(at)) {
@@ -386,15 +452,36 @@ impl Space {
 }
 
 impl Inner {
+    /// Where a region of `len` bytes goes, and that there is room for it in the list.
+    fn find_room(&mut self, at: Option<VirtAddr>, len: u64) -> Result<(VirtAddr, usize), SpaceError> {
+        let found = match at {
+            Some(at) => (at, self.regions.place(user_range(at, len)?)?),
+            None if len == 0 => return Err(SpaceError::BadRange),
+            None => self.regions.choose(len).ok_or(SpaceError::NoMemory)?,
+        };
+        self.regions.make_room()?;
+        Ok(found)
+    }
+
     /// Frees up to `max_pages` pages of a space that is retired.
     fn free_slice(&mut self, budget: &Budget, max_pages: u64) -> Progress {
         let Life::Retired(from) = self.life else { return Progress::Done };
         let Some(table) = &mut self.table else { return Progress::Done };
-        let mut removed = Removed::new(max_pages);
-        let reached = table.clear(from, Current::USER_END, &mut removed);
+        // Up to the next region whose frames are others', or through it.
+        let (to, of) = match self.regions.first_attached(from) {
+            None => (Current::USER_END, None),
+            Some(region) if region.start > from => (region.start, None),
+            Some(region) => (region.end(), region.attachment),
+        };
+        let mut removed = Removed::of(of, max_pages);
+        let reached = table.clear(from, to, &mut removed);
         table.give_back(removed);
         self.life = Life::Retired(reached);
         if reached < Current::USER_END {
+            return Progress::More;
+        }
+        // One at a time: it may be the last reference.
+        if self.attached.pop().is_some() {
             return Progress::More;
         }
         debug_assert!(self.pins.is_empty(), "a thread ended with its pin");
@@ -418,6 +505,16 @@ impl Drop for Space {
     }
 }
 
+impl Removed {
+    /// For pages of an attachment, or of none.
+    fn of(attachment: Option<AttachmentId>, max_pages: u64) -> Self {
+        match attachment {
+            None => Self::new(max_pages),
+            Some(_) => Self::borrowed(max_pages),
+        }
+    }
+}
+
 /// Pages of a user's, at least one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UserRange {
@@ -434,6 +531,16 @@ impl UserRange {
         }
         let (start, end) = user_range(at, len)?;
         Ok(Self { start, end })
+    }
+
+    pub fn start(&self) -> VirtAddr {
+        self.start
+    }
+
+    /// In bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a range is never empty")]
+    pub fn len(&self) -> u64 {
+        self.end.0 - self.start.0
     }
 }
 

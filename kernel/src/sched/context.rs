@@ -32,7 +32,7 @@ use core::cell::Cell;
 use core::ptr;
 use protocol::flush::Missed;
 use protocol::membarrier::Synced;
-use protocol::words::Active;
+use protocol::words::{Active, Entered};
 pub use protocol::words::{CurrentMm, Loaded, Registrations, Words};
 
 /// Contexts that a CPU remembers having had. A context id chooses its place by its low bits, so
@@ -149,7 +149,7 @@ fn settled(cpu: &Cpu) {
 pub enum Rest {
     All,
     /// `loaded` says switching, and (e) is done.
-    Load,
+    Load(Entered),
 }
 
 /// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
@@ -204,27 +204,27 @@ unsafe fn turn_to(
     let (words, to, shared) = (&cpu.words, space.id(), space.shared());
     rendezvous::point(cpu, Point::Entering);
     let registrations = shared.registrations();
-    words.turn_to(cpu, from, to, registrations);
+    let entered = words.turn_to(cpu, from, to, registrations);
     switching(cpu);
     // What changes after these reads finds this CPU in the space's set and in `loaded`.
     let remembered = &cpu.held.slots[usize::from(cached.slot.0)];
     let generation = match stale {
         Stale::Nothing => {
             let seen = remembered.get().seen;
-            if !shared.flushes().is_still(seen) {
-                return Err(Rest::Load);
+            if !shared.is_still_seen(seen, entered) {
+                return Err(Rest::Load(entered));
             }
             seen
         }
         Stale::Everything => {
-            let generation = shared.flushes().generation();
+            let generation = shared.tlb_generation(entered);
             remembered.set(Remembered { id: to.get(), seen: generation });
             generation
         }
     };
     // Read only where somebody asks.
     let always = Current::user_return_serializes(cpu.arch());
-    let sync = if always { 0 } else { shared.sync_generation() };
+    let sync = if always { 0 } else { shared.sync_generation_found(entered) };
     rendezvous::point(cpu, Point::SwitchSampled);
     let hint = from.id().map_or(Previously::Kernel, Previously::Mm);
     // SAFETY: the caller's obligation; what is not forgotten is as new as the tables.
@@ -254,7 +254,7 @@ pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
     match rest {
         // SAFETY: the caller's obligation.
         Rest::All => unsafe { enter_other(cpu, space, cpu.words.own_loaded(), irq) },
-        Rest::Load => {
+        Rest::Load(entered) => {
             let from = match cpu.words.loaded() {
                 Loaded::Switching { from, .. } => from,
                 _ => None,
@@ -262,7 +262,7 @@ pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
             let current = cpu.words.current_mm();
             let registrations = current.map_or(Registrations::NONE, |current| current.registrations);
             // SAFETY: the caller's obligation.
-            let _: Switched = unsafe { load(cpu, space, from, false, irq) };
+            let _: Switched = unsafe { load(cpu, space, from, false, entered, irq) };
             settle(cpu, space, registrations, None);
         }
     }
@@ -289,8 +289,8 @@ fn resume(cpu: &Cpu, space: &Space, irq: &IrqsOff) {
     rendezvous::point(cpu, Point::Entering);
     let registrations = shared.registrations();
     words.claim(cpu, to, registrations);
-    words.resume(cpu, to);
-    if words.seen() < shared.flushes().generation() && !mutant::is(Mutant::M27) {
+    let entered = words.resume(cpu, to);
+    if words.seen() < shared.tlb_generation(entered) && !mutant::is(Mutant::M27) {
         catch_up(cpu, irq);
     }
     if !mutant::is(Mutant::M8) {
@@ -319,10 +319,10 @@ unsafe fn enter_other(cpu: &Cpu, space: &Space, loaded: Loaded, irq: &IrqsOff) {
         Loaded::Lazy(id) => (Some(id), Some(id)),
         Loaded::Kernel | Loaded::Switching { .. } => (None, None),
     };
-    let new_here = words.begin_switch(cpu, from, to, shared);
+    let (new_here, entered) = words.begin_switch(cpu, from, to, shared);
     switching(cpu);
     // SAFETY: the caller's obligation.
-    let switched = unsafe { load(cpu, space, from, new_here, irq) };
+    let switched = unsafe { load(cpu, space, from, new_here, entered, irq) };
     if let Some(left) = left {
         rendezvous::point(cpu, Point::EpisodeEnds);
         end_episode(cpu, space, left, switched, irq);
@@ -369,13 +369,20 @@ fn end_episode(cpu: &Cpu, space: &Space, left: ContextId, switched: Switched, ir
 ///
 /// # Safety
 /// As [`enter`].
-unsafe fn load(cpu: &Cpu, space: &Space, from: Option<ContextId>, new_here: bool, irq: &IrqsOff) -> Switched {
+unsafe fn load(
+    cpu: &Cpu,
+    space: &Space,
+    from: Option<ContextId>,
+    new_here: bool,
+    entered: Entered,
+    irq: &IrqsOff,
+) -> Switched {
     let to = space.id();
     let cached = cpu.cached(space);
     let known = cpu.held.slots[usize::from(cached.slot.0)].get();
     // What changes after this read finds this CPU in the space's set and in `loaded`.
-    let generation = space.shared().flushes().generation();
-    let sync = space.shared().sync_generation();
+    let generation = space.shared().tlb_generation(entered);
+    let sync = space.shared().sync_generation_found(entered);
     rendezvous::point(cpu, Point::SwitchSampled);
     let missed = match known.id == to.get() || mutant::is(Mutant::SlotKeepsWhatWasThere) {
         true => space.shared().flushes().since(known.seen, generation, Current::FLUSH_CEILING),
@@ -530,6 +537,8 @@ pub fn leave(cpu: &Cpu, irq: &IrqsOff) {
 
 /// Lets go of what is loaded lazily; of what is active, as soon as it is lazy. What a teardown asks
 /// of a CPU, and what a CPU does before it goes off.
+#[cold]
+#[inline(never)]
 pub fn drop_when_lazy(cpu: &Cpu, irq: &IrqsOff) {
     match cpu.words.loaded() {
         Loaded::Active(_) if !mutant::is(Mutant::M29) => cpu.held.drop_wanted.set(true),

@@ -33,7 +33,7 @@ use core::task::Poll;
 /// The current thread's call is now the business of a kernel task, its job. Where nothing as good is
 /// ready, and nothing else is to be looked at, the task is what comes next, and after it the thread:
 /// that needs no queue, and the thread stands on this CPU all the time.
-pub fn to_job(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
+pub fn to_job(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     let Some(thread) = cpu.take_current() else { unreachable!("a call without a thread") };
     let now = take_off(cpu, &thread, &irq);
     // What became ready after this CPU last looked has it look again.
@@ -46,31 +46,33 @@ pub fn to_job(cpu: &'static Cpu, mut irq: IrqsOff) -> Resume<Frame> {
             set_result(unsafe { thread.frame().as_mut() }, result);
             back(cpu, thread, now, irq)
         }
-        Poll::Pending => {
-            let ended = Current::now(cpu.arch());
-            let back = place_after(cpu, waiting::hand_to_job(thread), now, ended);
-            window(cpu, &mut irq);
-            leave_with(cpu, Some(back), Some(ended), irq)
-        }
+        Poll::Pending => more(cpu, Some(waiting::hand_to_job(thread)), now, irq),
     }
 }
 
 /// `job` was just taken out of the queue of this CPU, in turn with the thread that was current until
 /// `now`.
 #[inline(never)]
-pub(super) fn to_other(cpu: &'static Cpu, job: Runnable, now: Ticks, mut irq: IrqsOff) -> Resume<Frame> {
+pub(super) fn to_other(cpu: &'static Cpu, job: Runnable, now: Ticks, irq: IrqsOff) -> Resume<Frame> {
     let Runnable::Job(thread) = job else { unreachable!("neither a thread nor its job") };
-    let left = match job_slice(cpu, &thread, &irq) {
+    match job_slice(cpu, &thread, &irq) {
         Poll::Ready(result) => match waiting::complete_here(cpu, thread, result) {
-            Some(Runnable::Thread(thread)) => return back(cpu, thread, now, irq),
-            left => left,
+            Some(Runnable::Thread(thread)) => back(cpu, thread, now, irq),
+            left => more(cpu, left, now, irq),
         },
-        Poll::Pending => Some(Runnable::Job(thread)),
-    };
+        Poll::Pending => more(cpu, Some(Runnable::Job(thread)), now, irq),
+    }
+}
+
+/// The slice that began at `began` is over, and `left`, if there is any, is ready now of what it was
+/// about: the long way, by a window.
+#[cold]
+#[inline(never)]
+fn more(cpu: &'static Cpu, left: Option<Runnable>, began: Ticks, mut irq: IrqsOff) -> Resume<Frame> {
     let ended = Current::now(cpu.arch());
-    let left = left.map(|item| place_after(cpu, item, now, ended));
+    let back = left.map(|item| place_after(cpu, item, began, ended));
     window(cpu, &mut irq);
-    leave_with(cpu, left, Some(ended), irq)
+    leave_with(cpu, back, Some(ended), irq)
 }
 
 /// A slice of the job of `thread`, with the memory context that it wants: none.
@@ -85,16 +87,20 @@ fn job_slice(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Poll<Result<u
 
 /// The slice that began at `began` was the last: `thread`, whose call is done, is ready here.
 #[inline(always)]
-fn back(cpu: &'static Cpu, thread: Ref<Thread>, began: Ticks, mut irq: IrqsOff) -> Resume<Frame> {
-    let ended = Current::now(cpu.arch());
-    let back = match next(cpu, thread) {
-        Ok(Runnable::Thread(thread)) => return run(cpu, thread, ended, irq),
-        // Another job, whose turn it is.
-        Ok(job) => (job, Place::First),
-        Err(thread) => place_after(cpu, Runnable::Thread(thread), began, ended),
-    };
+fn back(cpu: &'static Cpu, thread: Ref<Thread>, began: Ticks, irq: IrqsOff) -> Resume<Frame> {
+    match next(cpu, thread) {
+        Ok(Runnable::Thread(thread)) => run(cpu, thread, irq),
+        Ok(job) => other_job(cpu, job, irq),
+        Err(thread) => more(cpu, Some(Runnable::Thread(thread)), began, irq),
+    }
+}
+
+/// What comes next is a job as well: by the long way, after a window.
+#[cold]
+#[inline(never)]
+fn other_job(cpu: &'static Cpu, job: Runnable, mut irq: IrqsOff) -> Resume<Frame> {
     window(cpu, &mut irq);
-    leave_with(cpu, Some(back), Some(ended), irq)
+    leave_with(cpu, Some((job, Place::First)), None, irq)
 }
 
 /// What comes next on this CPU now that `thread`'s call is done: an equal, if one is ready, or else
@@ -119,8 +125,9 @@ fn next(cpu: &Cpu, thread: Ref<Thread>) -> Result<Runnable, Ref<Thread>> {
 
 /// Has `thread` run, with the registers and the address space that it had.
 #[inline(always)]
-fn run(cpu: &'static Cpu, thread: Ref<Thread>, now: Ticks, irq: IrqsOff) -> Resume<Frame> {
-    take_slice(cpu, &thread, now);
+fn run(cpu: &'static Cpu, thread: Ref<Thread>, irq: IrqsOff) -> Resume<Frame> {
+    thread.entry.set_last(cpu.number);
+    take_slice(cpu, &thread, Current::now(cpu.arch()));
     load_vectors(cpu, &thread, &irq);
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
     // the teardown starts when its last thread has ended.

@@ -1,24 +1,34 @@
 //! Calls on the capability table itself.
 
 use super::{Caller, Outcome, outcome, process};
-use crate::cap::Where;
 use crate::cap::derivation::Revocation;
+use crate::cap::{Object, Where};
 use crate::job::{Job, Work};
 use crate::object::Ref;
 use abi::{Error, Handle, HandleInfo, Rights};
+use core::task::Poll;
 use zerocopy::IntoBytes;
 
-pub(super) fn close(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
-    let handle = caller.handle(args[0])?;
-    caller.process().table.take(caller.cpu, handle)?.dispose(caller.cpu);
-    Ok(0)
+pub(super) fn close(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_close(caller, args))
+}
+
+fn try_close(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let (handle, process) = (caller.handle(args[0])?, caller.process());
+    match process.table.take(caller.cpu, handle, caller.irq) {
+        Poll::Ready(closed) => {
+            closed?.dispose(caller.cpu);
+            Ok(Outcome::Done(Ok(0)))
+        }
+        Poll::Pending => Ok(caller.go_on(Job::begin(caller.cpu, process.clone(), Work::Close(handle))?)),
+    }
 }
 
 pub(super) fn copy(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let rights = u32::try_from(args[1]).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)?;
     let table = &caller.process().table;
-    let copy =
-        table.copy(caller.cpu, caller.handle(args[0])?, (rights, args[2]), (table, Where::Anywhere))?;
+    let (handle, to) = (caller.handle(args[0])?, (table, Where::Anywhere));
+    let copy = table.copy(caller.cpu, handle, (rights, args[2]), to, caller.irq)?;
     Ok(copy.0.into())
 }
 
@@ -34,16 +44,23 @@ pub(super) fn transfer(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error
 pub(super) fn revoke(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     outcome(caller.handle(args[0]).and_then(|root| {
         let job = Job::begin(caller.cpu, Ref::clone(caller.process()), Work::Revoke(Revocation::new(root)))?;
-        Ok(caller.leave_to(job))
+        Ok(caller.go_on(job))
     }))
 }
 
 pub(super) fn info(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let capability = caller.capability(args[0], Rights::empty())?;
+    let (address, length) = match &capability.object {
+        Object::Memory(object) => (0, object.length()),
+        Object::Attachment(attachment) => (attachment.range.start().0, attachment.range.len()),
+        _ => (0, 0),
+    };
     let info = HandleInfo {
         kind: capability.object.kind() as u64,
         rights: capability.rights.bits().into(),
         badge: capability.badge,
+        address,
+        length,
     };
     caller.write(args[1], info.as_bytes())?;
     Ok(0)

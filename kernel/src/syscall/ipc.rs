@@ -8,6 +8,7 @@ use crate::mm::NoMemory;
 use crate::object::Ref;
 use crate::sched::{self, ready::Runnable};
 use abi::{Error, Handle, Rights};
+use core::task::Poll;
 
 /// The endpoint that `handle` names, if it carries `rights`, and the badge.
 fn endpoint(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(Ref<Endpoint>, u64), Error> {
@@ -81,7 +82,7 @@ fn try_reply_receive(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Err
     let (endpoint, _) = endpoint(caller, args[0], Rights::READ)?;
     message::check(cpu, &caller.thread)?;
     // A caller that has given up is none.
-    let answered = replies::answer(cpu, &caller.thread).ok();
+    let answered = replies::answer(cpu, &caller.thread, caller.irq).ok();
     caller.thread.ipc.alarm.set_deadline(args[1]);
     let outcome = Endpoint::receive(&endpoint, cpu, &caller.thread, caller.irq);
     let Some(client) = answered else { return Ok(outcome) };
@@ -102,12 +103,12 @@ pub(super) fn reply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let cpu = caller.cpu;
     if args[0] == Handle::NONE.0.into() {
         message::check(cpu, &caller.thread)?;
-        return replies::reply(cpu, &caller.thread).map(|()| 0);
+        return replies::reply(cpu, &caller.thread, caller.irq).map(|()| 0);
     }
     let object = caller.capability(args[0], Rights::WRITE)?.object;
     let Object::Reply(reply) = object else { return Err(Error::WrongObject) };
     message::check(cpu, &caller.thread)?;
-    reply.answer(cpu, &caller.thread).map(|()| 0)
+    reply.answer(cpu, &caller.thread, caller.irq).map(|()| 0)
 }
 
 pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
@@ -120,7 +121,8 @@ pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
     match reply.save(caller.cpu, &caller.thread) {
         Ok(()) => Ok(handle.0.into()),
         Err(error) => {
-            if let Ok(capability) = process.table.take(caller.cpu, handle) {
+            // A reply is attached nowhere, so nothing is pending.
+            if let Poll::Ready(Ok(capability)) = process.table.take(caller.cpu, handle, caller.irq) {
                 capability.dispose(caller.cpu);
             }
             Err(error)

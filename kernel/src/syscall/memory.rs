@@ -21,7 +21,7 @@ use core::task::Poll;
 /// Pages mapped or unmapped in one slice: at a page's clearing each, some 20 µs.
 pub const SLICE_PAGES: u64 = 16;
 
-fn process(caller: &Caller<'_>, handle: u64) -> Result<Ref<Process>, Error> {
+pub(super) fn process(caller: &Caller<'_>, handle: u64) -> Result<Ref<Process>, Error> {
     match caller.capability(handle, Rights::MAP)?.object {
         Object::Process(process) => Ok(process),
         _ => Err(Error::WrongObject),
@@ -47,14 +47,19 @@ fn try_map(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     if length == 0 || length % PAGE_BYTES != 0 || address % PAGE_BYTES != 0 {
         return Err(Error::BadArgument);
     }
-    let protection = match abi::Protection::from_number(args[3]) {
-        Some(abi::Protection::Read) => Protection::Read,
-        Some(abi::Protection::ReadWrite) => Protection::ReadWrite,
-        Some(abi::Protection::ReadExecute) => Protection::ReadExecute,
-        None => return Err(Error::BadArgument),
-    };
+    let protection = protection(args[3])?;
     let at = (address != 0).then_some(VirtAddr(address));
     perform(caller, process, Work::Map(Map(Mapping::New { at, length, protection })), length)
+}
+
+/// `PTE-3`: there is no number for writable and executable.
+pub(super) fn protection(number: u64) -> Result<Protection, Error> {
+    match abi::Protection::from_number(number) {
+        Some(abi::Protection::Read) => Ok(Protection::Read),
+        Some(abi::Protection::ReadWrite) => Ok(Protection::ReadWrite),
+        Some(abi::Protection::ReadExecute) => Ok(Protection::ReadExecute),
+        None => Err(Error::BadArgument),
+    }
 }
 
 pub(super) fn unmap(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
@@ -81,11 +86,16 @@ pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error>
 }
 
 /// Does a small job here, and one of more than a slice in a kernel task.
-fn perform(caller: &Caller<'_>, process: Ref<Process>, work: Work, length: u64) -> Result<Outcome, Error> {
+pub(super) fn perform(
+    caller: &Caller<'_>,
+    process: Ref<Process>,
+    work: Work,
+    length: u64,
+) -> Result<Outcome, Error> {
     let cpu = caller.cpu;
     let mut job = Job::begin(cpu, process, work)?;
     if length / PAGE_BYTES > SLICE_PAGES {
-        return Ok(caller.leave_to(job));
+        return Ok(caller.go_on(job));
     }
     let result = loop {
         if let Poll::Ready(result) = job.slice(cpu, caller.irq) {

@@ -8,12 +8,14 @@ mod console;
 mod handle;
 mod ipc;
 mod memory;
+mod object;
 mod process;
 mod testing;
 mod thread;
 mod time;
 
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
+pub use object::{Attach, Create};
 use process::process;
 
 use crate::cap::Capability;
@@ -49,7 +51,7 @@ pub enum Outcome {
     Message,
     /// The thread is off the CPU, and this one, which no CPU has, goes on in its place.
     To(Ref<Thread>),
-    /// A kernel task goes on with the thread's [`Job`](crate::job::Job), and stores the result.
+    /// A kernel task goes on with the thread's [`Job`], and stores the result.
     Job,
 }
 
@@ -75,8 +77,8 @@ impl Caller<'_> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
-    /// A kernel task goes on with `job`.
-    fn leave_to(&self, job: Job) -> Outcome {
+    /// A kernel task goes on with `job`, and stores the result of the call.
+    fn go_on(&self, job: Job) -> Outcome {
         // SAFETY: the caller is current here, so this CPU alone has its job.
         unsafe { *self.thread.job().as_mut() = Some(job) };
         Outcome::Job
@@ -121,7 +123,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
             sched::yield_current(cpu);
             Ok(0)
         }
-        Call::HandleClose => handle::close(&caller, args),
+        Call::HandleClose => return handle::close(&caller, args),
         Call::HandleCopy => handle::copy(&caller, args),
         Call::HandleMove => handle::transfer(&caller, args),
         Call::HandleRevoke => return handle::revoke(&caller, args),
@@ -132,6 +134,8 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::SleepUntil => return time::sleep_until(&caller, args),
         Call::MemoryMap => return memory::map(&caller, args),
         Call::MemoryUnmap => return memory::unmap(&caller, args),
+        Call::MemoryCreate => return object::create(&caller, args),
+        Call::MemoryAttach => return object::attach(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),

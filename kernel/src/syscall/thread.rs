@@ -16,6 +16,7 @@ use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_contract::trap::Traps;
 use arch_current::Current;
+use core::task::Poll;
 
 /// The thread that `handle` names, if it carries `rights`.
 fn thread(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Thread>, Error> {
@@ -69,7 +70,7 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     if let Err(error) = process.add_thread(cpu, thread.clone()) {
         // Somebody may wait for it already.
         sched::ending::end_thread(cpu, &thread);
-        if let Ok(capability) = table.take(cpu, handle) {
+        if let Poll::Ready(Ok(capability)) = table.take(cpu, handle, caller.irq) {
             capability.dispose(cpu);
         }
         return Err(error);

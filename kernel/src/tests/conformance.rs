@@ -111,6 +111,8 @@ cases! {
     cap_2_a_revocation_reaches_every_process
     cap_3_moved_and_left
     cap_4_copies_do_not_outrun_a_revocation
+    cap_6_a_mapping_is_never_more
+    cap_6_a_revocation_unmaps
     hv_1_with_what_there_is
     hv_1_every_door
     hv_2_refusals

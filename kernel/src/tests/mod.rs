@@ -15,6 +15,7 @@ mod fuzz;
 mod ipc;
 mod jobs;
 mod many;
+mod memory;
 mod rseq;
 mod sched;
 #[cfg(spandrel_schedule)]

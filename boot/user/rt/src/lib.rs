@@ -33,11 +33,12 @@ mod memory;
 mod object;
 mod process;
 pub mod rseq;
+pub mod shared;
 pub mod testing;
 pub mod thread;
 mod time;
 
-pub use abi::{self, Ending, Error, ExitReport, Handle, ProcessInfo, Protection, Rights};
+pub use abi::{self, Ending, Error, ExitReport, Handle, ProcessInfo, Protection, Rights, initial};
 pub use arch::MACHINE_NAME;
 pub use args::Args;
 pub use barrier::compiler_barrier;

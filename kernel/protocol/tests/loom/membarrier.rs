@@ -84,7 +84,9 @@ pub fn begin_to_enter(cpu: Cpu<'_>, entry: Entry, registrations: Registrations) 
             words.claim(&cpu, M, registrations);
             words.resume(&cpu, M);
         }
-        Entry::Turn => words.turn_to(&cpu, words.active().expect("it has N"), M, registrations),
+        Entry::Turn => {
+            words.turn_to(&cpu, words.active().expect("it has N"), M, registrations);
+        }
     }
 }
 

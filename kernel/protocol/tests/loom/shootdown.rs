@@ -24,9 +24,9 @@ fn tlb_1_switch_against_flush() {
         let flusher = |cpu: Cpu<'_>| {
             let [_, other] = cpu.machine.cpus();
             cpu.machine.x.store(1, Relaxed);
-            let wanted = cpu.machine.m.begin_flush(&cpu, M, range(1, Freed::PagesOnly));
+            let (wanted, set) = cpu.machine.m.begin_flush(&cpu, M, range(1, Freed::PagesOnly));
             let waits = other.words().may_use_older(M, wanted, Freed::PagesOnly);
-            cpu.machine.m.set().has(other.number) && waits
+            set.has(other.number) && waits
         };
         let user = move |cpu: Cpu<'_>| {
             let (words, m) = (cpu.words(), &cpu.machine.m);
@@ -54,7 +54,7 @@ fn tlb_3_the_last_use_comes_before_the_free() {
     for (entry, freed) in [(Entry::Switch, Freed::PagesOnly), (Entry::Resume, Freed::Tables)] {
         let flusher = move |cpu: Cpu<'_>| {
             let [_, other] = cpu.machine.cpus();
-            let wanted = cpu.machine.m.begin_flush(&cpu, M, range(1, freed));
+            let (wanted, _) = cpu.machine.m.begin_flush(&cpu, M, range(1, freed));
             while other.words().may_use_older(M, wanted, freed) {
                 thread::yield_now();
             }

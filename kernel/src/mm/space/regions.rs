@@ -24,7 +24,13 @@ pub struct Region {
     pub(super) start: VirtAddr,
     pub(super) len: u64,
     pub(super) protection: Protection,
+    /// Whose frames are mapped in it: `None` for the space's own.
+    pub(super) attachment: Option<AttachmentId>,
 }
+
+/// A memory object in one place. Never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AttachmentId(pub u64);
 
 impl Region {
     pub fn start(&self) -> VirtAddr {
@@ -87,10 +93,24 @@ impl Regions {
         self.sorted.get(index).copied().filter(|region| region.start <= at)
     }
 
-    /// The first region with a page in `start..end`.
-    pub(super) fn first_in(&self, start: VirtAddr, end: VirtAddr) -> Option<usize> {
-        let index = self.sorted.partition_point(|region| region.end() <= start);
-        self.sorted.get(index).filter(|region| region.start < end).map(|_| index)
+    /// The first region with a page in `start..end` that is of `attachment`, or of none.
+    pub(super) fn first_in(
+        &self,
+        start: VirtAddr,
+        end: VirtAddr,
+        attachment: Option<AttachmentId>,
+    ) -> Option<usize> {
+        let first = self.sorted.partition_point(|region| region.end() <= start);
+        let rest = self.sorted.iter().enumerate().skip(first).take_while(|(_, region)| region.start < end);
+        rest.map(|(index, region)| (index, region.attachment))
+            .find(|(_, of)| *of == attachment)
+            .map(|it| it.0)
+    }
+
+    /// The first region from `start` on whose frames are not the space's own.
+    pub(super) fn first_attached(&self, start: VirtAddr) -> Option<Region> {
+        let first = self.sorted.partition_point(|region| region.end() <= start);
+        self.sorted[first..].iter().find(|region| region.attachment.is_some()).copied()
     }
 
     /// Makes the region at `index` begin no earlier than `start`, which lies in it or before it:

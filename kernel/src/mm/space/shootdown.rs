@@ -25,14 +25,14 @@ impl Space {
     /// Makes every CPU forget what was removed, and waits until all have.
     pub(super) fn flush(&self, cpu: &Cpu, start: VirtAddr, pages: u64, removed: &Removed, irq: &IrqsOff) {
         let Some(freed) = removed.freed() else { return };
-        let wanted = self.shared.begin_flush(cpu, self.id, Range { start, pages, freed });
+        let (wanted, set) = self.shared.begin_flush(cpu, self.id, Range { start, pages, freed });
         rendezvous::point(cpu, Point::FlushBeforeSample);
         if cpu.words.holds(self.id) && !mutant::is(Mutant::M38) {
             context::catch_up(cpu, irq);
         }
         let kernel = cpu.kernel;
         let behind = |other: &Cpu| other.words.may_use_older(self.id, wanted, freed);
-        let others = self.shared.set().and(kernel.online()).without(cpu.number);
+        let others = set.and(kernel.online()).without(cpu.number);
         let mut concerned = CpuSet::NONE;
         for number in others.iter() {
             let asked = kernel.cpu(number).is_some_and(behind) || mutant::is(Mutant::FlushAsksEveryone);

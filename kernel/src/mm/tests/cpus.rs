@@ -2,19 +2,29 @@
 //! catch up with, reuse of hardware ids, teardown under each lifetime policy.
 
 use crate::cpu::Cpu;
+use crate::cpuset::CpuId;
+use crate::membarrier;
 use crate::mm::budget::Budget;
 use crate::mm::space::{Progress, Space, UserRange};
 use crate::mm::testing::{irqs_off, kernel_cpus};
-use crate::sched::context::{self, Loaded};
+use crate::request;
+use crate::sched::context::{self, Loaded, Registrations};
 use crate::sched::lifetime::{self, Policy, Verdict};
+use crate::sync::Ordering;
+use crate::syscall::Outcome;
 use crate::tests::worker::Worker;
+use abi::membarrier::Command;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
 use arch_contract::pte::Protection;
 use arch_contract::tlb::Freed;
 use arch_model::profile::Profile;
 use arch_model::{Config, Event};
+use core::ptr;
+use protocol::flush::Range;
 use std::boxed::Box;
+use std::sync::atomic::AtomicPtr;
 use std::sync::mpsc::TryRecvError;
 use std::vec::Vec;
 
@@ -102,17 +112,25 @@ fn tlb_3_a_flush_returns_when_every_cpu_has_forgotten() {
     }
 }
 
-/// `TLB-3`, `TLB-5`: the flush waits for a CPU that does not act, and goes on when it does.
+/// `TLB-3`, `TLB-5`: the flush waits for a CPU that does not act, whichever it is, and goes on when it
+/// does.
 #[test]
 fn tlb_3_a_flush_waits_for_a_cpu_that_is_deaf() {
-    let w = world(config(Profile::Minimal, 3));
+    (0..2).for_each(a_flush_waits_for);
+}
+
+fn a_flush_waits_for(deaf: usize) {
+    let w = world(config(Profile::Minimal, 4));
     let space = w.space(1);
     w.map(space, HERE, 1);
-    let (deaf, flusher) = (&w.others[0].1, &w.others[1].1);
-    assert!(deaf.run(|cpu| {
-        enter(cpu, space);
-        reads(cpu, HERE)
-    }));
+    for (_, worker) in &w.others[..2] {
+        assert!(worker.run(|cpu| {
+            enter(cpu, space);
+            reads(cpu, HERE)
+        }));
+    }
+    let (deaf, other, flusher) = (&w.others[deaf].1, &w.others[1 - deaf].1, &w.others[2].1);
+    let acts = other.start(|cpu| request::wait_until(cpu, || cpu.words.seen() > 0));
     let (release, released) = std::sync::mpsc::channel::<()>();
     let silence = deaf.start(move |_| released.recv().is_ok());
     let flushed = flusher.start(|cpu| unmap(cpu, space, HERE, 1));
@@ -122,7 +140,10 @@ fn tlb_3_a_flush_waits_for_a_cpu_that_is_deaf() {
     }
     release.send(()).expect("it waits");
     assert!(silence.recv().expect("no panic"));
+    // It acts on what it is asked when it next looks, which a switch is not: it waits for that.
+    let hears = deaf.start(|cpu| request::wait_until(cpu, || cpu.words.seen() > 0));
     flushed.recv().expect("the flush returns");
+    hears.recv().and_then(|()| acts.recv()).expect("no panic");
     assert!(deaf.run(|cpu| !reads(cpu, HERE)));
 }
 
@@ -201,6 +222,104 @@ fn tlb_3_a_lazy_cpu_is_asked_when_tables_are_freed() {
         let events = w.cpu.machine().events();
         let told = |event: &Event| matches!(event, Event::SendIpi { .. } | Event::Broadcast { .. });
         assert_eq!(events.iter().filter(|logged| told(&logged.event)).count(), 1, "{profile:?}");
+    }
+}
+
+/// `TLB-3`: who frees a table while it holds the space lazily itself, as a kernel task does, has forgotten
+/// it, too.
+#[test]
+fn tlb_3_a_table_is_forgotten_by_who_frees_it() {
+    for profile in Profile::ALL {
+        let w = world(config(profile, 1));
+        let space = w.space(1);
+        w.map(space, HERE, 1);
+        w.map(space, FAR, 1);
+        enter(w.cpu, space);
+        assert!(reads(w.cpu, FAR));
+        leave(w.cpu);
+        w.unmap(space, FAR, 1);
+        let generation = space.shared().flushes().generation();
+        assert!(!w.cpu.words.may_use_older(space.id(), generation, Freed::Tables), "{profile:?}");
+    }
+}
+
+/// The second CPU of the machine that has this one.
+fn second(cpu: &arch_model::Cpu) -> &'static Cpu {
+    // SAFETY: the kernel has bound it.
+    unsafe { Cpu::of(&cpu.machine().cpus()[1]) }
+}
+
+/// What the watcher below raises generations of.
+static FLUSHED: AtomicPtr<Space> = AtomicPtr::new(ptr::null_mut());
+
+/// `CTX-3`, `TLB-4`: what is changed while a CPU loads the space, or forgets what was changed before, is
+/// not among what it has seen: on every way in, and when it catches up.
+#[test]
+fn ctx_3_what_changes_meanwhile_is_not_seen() {
+    const RANGE: Range = Range { start: HERE, pages: 1, freed: Freed::PagesOnly };
+    /// Raises the generation between a CPU's look at it and what the CPU does for it.
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        // SAFETY: the spaces are leaked.
+        let Some(space) = (unsafe { FLUSHED.load(Ordering::Relaxed).as_ref() }) else { return };
+        let meanwhile = match event {
+            Event::SwitchMm { to, .. } => to == space.id(),
+            Event::Flush { id, .. } | Event::FlushMm(id) => id == space.id(),
+            _ => false,
+        };
+        if meanwhile {
+            FLUSHED.store(ptr::null_mut(), Ordering::Relaxed);
+            space.shared().begin_flush(second(cpu), space.id(), RANGE);
+        }
+    }
+    for profile in Profile::ALL {
+        let w = world(config(profile, 2));
+        let (space, other) = (w.space(1), w.space(2));
+        w.cpu.machine().watch(look);
+        let is_behind = |way: &dyn Fn()| {
+            FLUSHED.store(ptr::from_ref(space).cast_mut(), Ordering::Relaxed);
+            way();
+            assert!(FLUSHED.load(Ordering::Relaxed).is_null(), "{profile:?}: nothing was done");
+            let generation = space.shared().flushes().generation();
+            assert!(w.cpu.words.may_use_older(space.id(), generation, Freed::PagesOnly), "{profile:?}");
+        };
+        // For the first time; from one user to the next; after a kernel task; and while it stays.
+        is_behind(&|| enter(w.cpu, space));
+        enter(w.cpu, other);
+        is_behind(&|| enter(w.cpu, space));
+        enter(w.cpu, other);
+        leave(w.cpu);
+        is_behind(&|| enter(w.cpu, space));
+        is_behind(&|| context::catch_up(w.cpu, &irqs_off()));
+    }
+}
+
+/// `BAR-3`: a CPU that comes to the process before the barrier (a) is in the sample, though it was not in
+/// the set when the call began.
+#[test]
+fn bar_3_who_joins_before_a_is_sampled() {
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        if event != Event::FullBarrier(Site::MembarrierEnter) {
+            return;
+        }
+        let other = second(cpu);
+        let caller = other.kernel.cpu(CpuId::BOOT).expect("it is on");
+        let space = caller.current_space().expect("it made the call");
+        other.words.claim(other, space.id(), Registrations::NONE);
+        other.words.begin_switch(other, None, space.id(), space.shared());
+    }
+    const COMMAND: u64 = Command::PrivateExpedited as u64;
+    for alone in [true, false] {
+        let w = world(config(Profile::Minimal, 2));
+        let space = w.space(1);
+        space.shared().commands().fetch_or(Command::RegisterPrivateExpedited as u32, Ordering::Relaxed);
+        enter(w.cpu, space);
+        w.cpu.machine().watch(look);
+        if alone {
+            assert!(!membarrier::alone(w.cpu, COMMAND, 0));
+        } else {
+            let outcome = membarrier::call(w.cpu, [COMMAND, 0, 0, 0, 0, 0], &irqs_off());
+            assert!(matches!(outcome, Ok(Outcome::Pending(_))));
+        }
     }
 }
 
@@ -293,6 +412,10 @@ fn ctx_12_ids_roll_over() {
             let space = w.space(n);
             w.map(space, HERE, 1);
             space.write_bytes(w.cpu, HERE, &[n as u8]).unwrap();
+            // The CPU that rolls over is one of them.
+            enter(w.cpu, space);
+            assert_eq!(w.cpu.arch().user_load(PC, HERE).ok(), Some(n as u8), "{profile:?}");
+            leave(w.cpu);
             for (_, worker) in &w.others {
                 assert_eq!(
                     worker.run(|cpu| {

@@ -83,6 +83,7 @@ const NAMED_OTHERWISE: &[(&str, &[&str])] = &[
     ("*/clock", &["TIME-1"]),
     ("*/float", &["FPU-1"]),
     ("*/migrate", &["MIG-1"]),
+    ("*/share*", &["CAP-6"]),
     ("*/barrier", &["BAR-3"]),
     ("*/storm", &["USR-3"]),
     ("*/cpu-*", &["HV-1"]),

@@ -187,6 +187,12 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("alloc-64-mib").program(&["alloc"]).machine(|machine| machine.memory = 64),
         case("storm").program(&["storm"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
         case("caps").program(&["caps"]),
+        case("share").program(&["share", "20000"]).prints(&["sum 2666466670000"]).limit(60),
+        case("share-4")
+            .program(&["share"])
+            .machine(|machine| machine.cpus = 4)
+            .prints(&["sum 333328333350000"])
+            .limit(60),
         case("args").program(&args).prints(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
         case("no-such-program").program(&["nonesuch"]).status(127).prints(&["nonesuch"]),
         case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),

@@ -1,0 +1,183 @@
+//! Calls on memory objects: making one, and mapping it into an address space.
+
+use super::memory::{perform, process, protection};
+use super::{Caller, Outcome, SLICE_PAGES, outcome, space_error};
+use crate::cap::{Capability, Object, Table, Where};
+use crate::cpu::Cpu;
+use crate::job::Work;
+use crate::mm::NoMemory;
+use crate::mm::object::{Attachment, MemoryObject};
+use crate::mm::space::{AttachmentId, Progress, Region};
+use crate::object::Ref;
+use crate::process::Process;
+use abi::{Error, Handle, MAX_MEMORY, PAGE_BYTES, Rights};
+use arch_contract::addr::VirtAddr;
+use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
+use arch_contract::pte::Protection;
+use core::task::Poll;
+
+pub(super) fn create(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    let length = args[0];
+    if length == 0 || length > MAX_MEMORY || !length.is_multiple_of(PAGE_BYTES) {
+        return Outcome::Done(Err(Error::BadArgument));
+    }
+    let maker = caller.process();
+    let object = Some(MemoryObject::new(maker.charged()));
+    let work = Work::Create(Create { object, pages: length / PAGE_BYTES });
+    outcome(perform(caller, maker.clone(), work, length))
+}
+
+/// Making a memory object.
+pub struct Create {
+    /// `None` once it is made.
+    object: Option<MemoryObject>,
+    pages: u64,
+}
+
+impl Create {
+    /// One slice of it, for the process that has `table`.
+    pub fn slice(&mut self, table: &Table, cpu: &Cpu) -> Poll<Result<u64, Error>> {
+        let Some(object) = &mut self.object else { return Poll::Ready(Err(Error::Gone)) };
+        match object.grow(self.pages, SLICE_PAGES) {
+            Ok(Progress::More) => return Poll::Pending,
+            Ok(Progress::Done) => {}
+            Err(NoMemory) => return Poll::Ready(Err(Error::NoMemory)),
+        }
+        let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE;
+        let made = self.object.take().ok_or(Error::Gone).and_then(|object| {
+            let object = object.shared().map_err(|NoMemory| Error::NoMemory)?;
+            table.insert(cpu, Capability::new(Object::Memory(object), rights))
+        });
+        Poll::Ready(made.map(|handle| handle.0.into()))
+    }
+}
+
+pub(super) fn attach(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
+    outcome(try_attach(caller, args))
+}
+
+fn try_attach(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
+    let [target, memory, address, offset, length, wanted] = args;
+    let process = process(caller, target)?;
+    let protection = protection(wanted)?;
+    let rights = match protection {
+        _ if mutant::is(Mutant::AttachedWithoutRight) => Rights::empty(),
+        Protection::Read => Rights::READ,
+        Protection::ReadWrite => Rights::READ | Rights::WRITE,
+        Protection::ReadExecute => Rights::READ | Rights::EXECUTE,
+    };
+    let Object::Memory(object) = caller.capability(memory, rights)?.object else {
+        return Err(Error::WrongObject);
+    };
+    let whole = [address, offset, length].iter().all(|value| value.is_multiple_of(PAGE_BYTES));
+    if !whole || length == 0 || offset.checked_add(length).is_none_or(|end| end > object.length()) {
+        return Err(Error::BadArgument);
+    }
+    let attach = Attach {
+        maker: caller.process().clone(),
+        origin: caller.handle(memory)?,
+        rights,
+        object,
+        id: caller.cpu.kernel.next_attachment(),
+        at: (address != 0).then_some(VirtAddr(address)),
+        offset,
+        length,
+        protection,
+        step: Step::New,
+    };
+    perform(caller, process, Work::Attach(attach), length)
+}
+
+/// Mapping a memory object.
+pub struct Attach {
+    /// Who asked, and gets the handle.
+    maker: Ref<Process>,
+    /// What the attachment is derived from, if it has `rights` in the end.
+    origin: Handle,
+    rights: Rights,
+    object: Ref<MemoryObject>,
+    id: AttachmentId,
+    at: Option<VirtAddr>,
+    offset: u64,
+    length: u64,
+    protection: Protection,
+    step: Step,
+}
+
+enum Step {
+    New,
+    Populating {
+        region: Region,
+        done: u64,
+    },
+    /// It was refused: what was mapped is unmapped.
+    Undoing {
+        region: Region,
+        error: Error,
+    },
+}
+
+impl Attach {
+    /// One slice of it, in the space of `process`.
+    pub fn slice(&mut self, process: &Ref<Process>, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+        let space = &process.space;
+        match &mut self.step {
+            Step::New => {
+                let what = (self.id, self.object.clone(), self.offset);
+                match space.attach(cpu, self.at, self.length, self.protection, what) {
+                    Ok(region) => self.step = Step::Populating { region, done: 0 },
+                    Err(refused) => return Poll::Ready(Err(space_error(refused))),
+                }
+            }
+            Step::Populating { region, done } => {
+                let region = *region;
+                let error = match space.populate(cpu, &region, *done, SLICE_PAGES, irq) {
+                    Ok(pages) => {
+                        *done += pages;
+                        if *done * PAGE_BYTES < region.len() {
+                            return Poll::Pending;
+                        }
+                        match self.finish(process, &region, cpu, irq) {
+                            Ok(handle) => return Poll::Ready(Ok(handle.0.into())),
+                            Err(error) => error,
+                        }
+                    }
+                    Err(NoMemory) => Error::NoMemory,
+                };
+                self.step = Step::Undoing { region, error };
+            }
+            Step::Undoing { region, error } => {
+                if space.detach(cpu, self.id, (*region).into(), SLICE_PAGES, irq) == Progress::Done {
+                    return Poll::Ready(Err(*error));
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Everything is mapped: it becomes an object, derived from what allowed it, if that is still there.
+    fn finish(
+        &self,
+        process: &Ref<Process>,
+        region: &Region,
+        cpu: &Cpu,
+        irq: &IrqsOff,
+    ) -> Result<Handle, Error> {
+        let object = self.object.clone();
+        let attachment = Attachment::new(object, process.clone(), self.id, (*region).into());
+        let budget = &self.maker.budget;
+        let attachment = Ref::try_new(self.maker.memory(), Some(budget), attachment)
+            .map_err(|NoMemory| Error::NoMemory)?;
+        let table = &self.maker.table;
+        let make = |origin: &Capability| match &origin.object {
+            Object::Memory(object)
+                if Ref::ptr_eq(object, &self.object) && origin.rights.contains(self.rights) =>
+            {
+                Ok(Capability::new(Object::Attachment(attachment.clone()), Rights::empty()))
+            }
+            _ => Err(Error::BadHandle),
+        };
+        table.derive(cpu, self.origin, make, (table, Where::Anywhere), irq)
+    }
+}
