@@ -59,6 +59,16 @@ fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> 
     }
 }
 
+/// A call that is not among the very shortest. Out of line, so that those do not pay for the choice.
+#[inline(never)]
+fn other(cpu: &'static Cpu, frame: NonNull<Frame>, number: u64, irq: IrqsOff) -> Resume<Frame> {
+    match number {
+        CALL => endpoint_call(cpu, frame, irq),
+        REPLY_RECEIVE => reply_receive(cpu, frame, irq),
+        _ => call(cpu, frame, irq),
+    }
+}
+
 /// A call of an endpoint: straight to it, if the server waits and nothing is unusual. Out of line, as
 /// what it keeps in registers is not the business of shorter calls.
 #[inline(never)]
@@ -182,9 +192,7 @@ impl Upcalls<Current> for Upcall {
                 }
             }
             MEMBARRIER => return membarrier(cpu, frame, irq),
-            CALL => return endpoint_call(cpu, frame, irq),
-            REPLY_RECEIVE => return reply_receive(cpu, frame, irq),
-            _ => return call(cpu, frame, irq),
+            number => return other(cpu, frame, number, irq),
         }
         back(cpu, frame, irq)
     }

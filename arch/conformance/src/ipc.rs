@@ -65,18 +65,32 @@ fn begin<O: Os>(world: &World<O>) -> Outcome {
     world.priority(LEAST)
 }
 
-/// Starts a thread beside this one, which has run until it waits when this returns.
-fn start<O: Os>(
-    world: &World<O>,
-    priority: u64,
-    body: impl FnOnce(World<O>) + Send + 'static,
-) -> Result<O::Thread, Not> {
-    world.spawn(1, move |world| {
+/// Starts a thread beside this one, which has run until it waits when this returns to the least urgent.
+/// It ends with the process.
+fn start<O: Os>(world: &World<O>, priority: u64, body: impl FnOnce(World<O>) + Send + 'static) -> Outcome {
+    world.spawn_unwatched(1, move |world| {
         if world.priority(priority).is_ok() {
             body(world);
         }
     })
 }
+
+/// Calls without words, with a deadline that is short but for the first thing: that the call is received,
+/// which [`RECEIVED`] says. How that ended, and its deadline.
+fn ask_for_short<O: Os>(world: &World<O>, endpoint: Handle) -> (Result<Received, Error>, u64) {
+    let mut short = 1_000_000;
+    loop {
+        let deadline = world.now().unwrap_or(0) + short;
+        let answer = exchange(world, Call::EndpointCall, endpoint, deadline, Tag::new(1, 0), [0; WORDS]);
+        if world.load(world.flag(RECEIVED)) != 0 {
+            return (answer, deadline);
+        }
+        short *= 2;
+    }
+}
+
+/// The flag that says that a call was received.
+const RECEIVED: u64 = 3;
 
 /// Words as many as the tag says, for every number of them, and the badge; the other registers of the
 /// receiver keep what it had there. `IPC-1`
@@ -86,7 +100,7 @@ pub fn ipc_1_messages_arrive_as_they_were_sent<O: Os>(world: &World<O>) -> Outco
     let badged = world.call(Call::HandleCopy, [endpoint.0.into(), Rights::WRITE.bits().into(), 77]);
     let badged = Handle(badged.or_fail("handle_copy")? as u32);
     let own: Words = [5; WORDS];
-    let server = start(world, MIDDLE, move |world| {
+    start(world, MIDDLE, move |world| {
         let mut next = exchange(&world, Call::EndpointReceive, endpoint, FOREVER, Tag::new(0, 0), own);
         for count in 0..=WORDS {
             let mut wanted = own;
@@ -111,62 +125,59 @@ pub fn ipc_1_messages_arrive_as_they_were_sent<O: Os>(world: &World<O>) -> Outco
     // It receives once more: nobody can send to it then.
     world.close(badged).or_fail("handle_close")?;
     world.close(endpoint).or_fail("handle_close")?;
-    world.join(server)
+    Ok(())
 }
 
 /// Three that wait to send: the most urgent is received first, though it came last. `IPC-2`
 pub fn ipc_2_the_best_first<O: Os>(world: &World<O>) -> Outcome {
     begin(world)?;
     let endpoint = create(world, Call::EndpointCreate)?;
-    let mut senders = alloc::vec::Vec::new();
     for priority in [30, 20, 40, 30] {
-        senders.push(start(world, priority, move |world| {
+        start(world, priority, move |world| {
             let words = [priority; WORDS];
             let _ = exchange(&world, Call::EndpointSend, endpoint, FOREVER, Tag::new(0, 1), words);
-        })?);
+        })?;
     }
     for wanted in [40, 30, 30, 20] {
         let received = receive(world, endpoint, FOREVER).or_fail("receive")?;
         ensure_eq!(received.words[0], wanted, "the priority of the next sender");
     }
-    senders.into_iter().try_for_each(|sender| world.join(sender))
+    Ok(())
 }
 
 /// A call that was received and is not answered ends at its deadline, and not before. `IPC-3`
 pub fn ipc_3_a_call_that_is_not_answered_in_time<O: Os>(world: &World<O>) -> Outcome {
     begin(world)?;
     let endpoint = create(world, Call::EndpointCreate)?;
-    let deadline = world.now()? + 2_000_000;
-    let client = start(world, MIDDLE, move |world| {
-        let answer = exchange(&world, Call::EndpointCall, endpoint, deadline, Tag::new(0, 0), [0; WORDS]);
+    start(world, MIDDLE, move |world| {
+        let (answer, deadline) = ask_for_short(&world, endpoint);
         let late = world.now().is_ok_and(|now| now >= deadline);
         world.store(world.flag(1), if answer == Err(Error::TimedOut) && late { 1 } else { 2 });
     })?;
     receive(world, endpoint, FOREVER).or_fail("receive")?;
+    world.store(world.flag(RECEIVED), 1);
     world.wait_until(|world| world.load(world.flag(1)) != 0);
     ensure_eq!(world.load(world.flag(1)), 1, "how the call ended");
     ensure_eq!(reply(world, Handle::NONE, 0), Err(Error::Gone), "a reply to nobody");
     let past = world.now()?;
     ensure_eq!(receive(world, endpoint, past), Err(Error::TimedOut), "a deadline that has passed");
-    world.join(client)
+    Ok(())
 }
 
 /// A caller hears that its server has ended, and that nobody can receive its call. `IPC-4`
 pub fn ipc_4_a_server_that_ends<O: Os>(world: &World<O>) -> Outcome {
     begin(world)?;
     let endpoint = create(world, Call::EndpointCreate)?;
-    let server = start(world, MIDDLE, move |world| {
+    start(world, MIDDLE, move |world| {
         let _ = receive(&world, endpoint, FOREVER);
     })?;
     ensure_eq!(ask(world, endpoint, 1), Err(Error::Gone), "the call of a server that has ended");
-    world.join(server)?;
     let sends = world.copy(endpoint, Rights::WRITE).or_fail("handle_copy")?;
-    let client = start(world, MIDDLE, move |world| {
+    start(world, MIDDLE, move |world| {
         let gone = ask(&world, sends, 1) == Err(Error::Gone);
         world.store(world.flag(1), if gone { 1 } else { 2 });
     })?;
     world.close(endpoint).or_fail("handle_close")?;
-    world.join(client)?;
     ensure_eq!(world.load(world.flag(1)), 1, "how a call ended that nobody can receive");
     ensure_eq!(ask(world, sends, 1), Err(Error::Gone), "a later one");
     Ok(())
@@ -183,7 +194,7 @@ pub fn ipc_5_capabilities_with_the_rights_that_were_given<O: Os>(world: &World<O
     let refused = exchange(world, Call::EndpointSend, endpoint, FOREVER, tag, words);
     ensure_eq!(refused, Err(Error::BadHandle), "sending what is no handle");
     words[5] = timer(Rights::empty());
-    let sender = start(world, MIDDLE, move |world| {
+    start(world, MIDDLE, move |world| {
         let _ = exchange(&world, Call::EndpointSend, endpoint, FOREVER, tag, words);
     })?;
     let received = receive(world, endpoint, FOREVER).or_fail("receive")?;
@@ -192,27 +203,26 @@ pub fn ipc_5_capabilities_with_the_rights_that_were_given<O: Os>(world: &World<O
     ensure!(world.clock(reads).is_ok(), "reading the clock by what was sent with READ");
     ensure_eq!(world.clock(waits), Err(Error::NoRight), "and by what was sent without");
     ensure_eq!(world.clock(none), Err(Error::NoRight), "and with no right at all");
-    world.join(sender)
+    Ok(())
 }
 
 /// The reply to a call that has timed out is not taken for that to the caller's next. `IPC-6`
 pub fn ipc_6_a_late_reply_answers_nothing<O: Os>(world: &World<O>) -> Outcome {
     begin(world)?;
     let endpoint = create(world, Call::EndpointCreate)?;
-    let deadline = world.now()? + 1_000_000;
-    let client = start(world, MIDDLE, move |world| {
-        let first = exchange(&world, Call::EndpointCall, endpoint, deadline, Tag::new(1, 0), [0; WORDS]);
+    start(world, MIDDLE, move |world| {
+        let (first, _) = ask_for_short(&world, endpoint);
         world.store(world.flag(1), if first == Err(Error::TimedOut) { 1 } else { 2 });
         let second = ask(&world, endpoint, 2).map_or(0, |answer| answer.words[0]);
         world.store(world.flag(2), second);
     })?;
     receive(world, endpoint, FOREVER).or_fail("receive")?;
     let late = world.call(Call::ReplySave, []).or_fail("reply_save")?;
+    world.store(world.flag(RECEIVED), 1);
     world.wait_until(|world| world.load(world.flag(1)) != 0);
     receive(world, endpoint, FOREVER).or_fail("receive")?;
     ensure_eq!(reply(world, Handle(late as u32), 3), Err(Error::Gone), "a late reply");
     reply(world, Handle::NONE, 4).or_fail("reply")?;
-    world.join(client)?;
     ensure_eq!(world.load(world.flag(1)), 1, "how the first call ended");
     ensure_eq!(world.load(world.flag(2)), 4, "the answer to the second");
     Ok(())
@@ -224,7 +234,7 @@ pub fn ipc_7_nobody_overtakes_a_call<O: Os>(world: &World<O>) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
     let endpoint = create(world, Call::EndpointCreate)?;
-    let server = start(world, LOW, move |world| {
+    start(world, LOW, move |world| {
         let mut next = receive(&world, endpoint, FOREVER);
         while let Ok(received) = next {
             let words = received.words.map(|word| word + 1);
@@ -233,7 +243,7 @@ pub fn ipc_7_nobody_overtakes_a_call<O: Os>(world: &World<O>) -> Outcome {
     })?;
     // It waits after this.
     ask(world, endpoint, 1).or_fail("call")?;
-    let spinner = start(world, MIDDLE, move |world| {
+    start(world, MIDDLE, move |world| {
         while world.load(world.flag(1)) == 0 {
             world.store(world.flag(2), world.load(world.flag(2)) + 1);
             world.os.pause();
@@ -249,9 +259,8 @@ pub fn ipc_7_nobody_overtakes_a_call<O: Os>(world: &World<O>) -> Outcome {
         ensure_eq!(world.load(world.flag(2)), before, "turns of who is less urgent");
     }
     world.store(world.flag(1), 1);
-    world.join(spinner)?;
     world.close(endpoint).or_fail("handle_close")?;
-    world.join(server)
+    Ok(())
 }
 
 /// Bits add up until they are taken, at the notification or where its thread receives. `IPC-9`
@@ -265,7 +274,7 @@ pub fn ipc_9_bits_stay<O: Os>(world: &World<O>) -> Outcome {
     signal(4)?;
     ensure_eq!(wait(FOREVER), Ok(5), "the bits of two signals");
     ensure_eq!(wait(0), Err(Error::TimedOut), "what is left of them");
-    let waiter = start(world, MIDDLE, move |world| {
+    start(world, MIDDLE, move |world| {
         let bits = world.call(Call::NotificationWait, [notification.0.into(), FOREVER]);
         world.store(world.flag(1), bits.unwrap_or(99));
         let bound = world.call(Call::NotificationBind, [notification.0.into()]);
@@ -277,5 +286,5 @@ pub fn ipc_9_bits_stay<O: Os>(world: &World<O>) -> Outcome {
     ensure_eq!(world.load(world.flag(1)), 2, "what a waiter got");
     signal(6)?;
     ensure_eq!(world.load(world.flag(2)), 1, "whether a receiver was notified");
-    world.join(waiter)
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! other side takes the best of them. It ends when no capability is left by which anybody could receive,
 //! or none by which anybody could send; from then on both sides get `Gone`.
 
-use super::{Alarm, Closing, Waiters, message, notification, reply};
+use super::{Alarm, Place, Waiters, message, notification, reply};
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::ipc::message::Kind;
@@ -48,7 +48,7 @@ pub(super) struct State {
 pub struct Endpoint {
     pub(super) state: Leaf<State>,
     /// For the kernel task that wakes those who wait when it has ended.
-    pub(super) closing: Entry,
+    closing: Entry,
 }
 
 impl State {
@@ -198,12 +198,20 @@ impl Endpoint {
             ends && !state.waiters.is_empty()
         };
         if begins {
-            Closing::Endpoint(this.clone()).begin(cpu);
+            Self::close(this, cpu);
         }
     }
+}
 
-    pub(super) fn waiters<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R {
+impl Place for Endpoint {
+    fn closing(&self) -> &Entry {
+        &self.closing
+    }
+    fn waiters<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R {
         f(&mut self.state.lock().waiters)
+    }
+    fn task(this: Ref<Self>) -> Runnable {
+        Runnable::CloseEndpoint(this)
     }
 }
 

@@ -30,7 +30,7 @@
 //! thread goes in and out in a number of steps logarithmic in those who wait. A call lends to one
 //! thread, the receiver, what the caller has by then, what it was lent included: so a chain of calls
 //! costs each link the same, and nobody walks along it. What is not bounded, waking all who wait at an
-//! object that has ended, is a kernel task's ([`Closing`]).
+//! object that has ended, is a kernel task's ([`Place`]).
 
 pub mod endpoint;
 pub mod message;
@@ -170,46 +170,29 @@ impl Waiters {
     }
 }
 
-/// An object that has ended while threads wait at it: the kernel task that wakes them. Its storage is part
+/// What threads wait at. When it has ended while some do, a kernel task wakes them, whose storage is part
 /// of the object.
-#[derive(Clone)]
-pub enum Closing {
-    Endpoint(Ref<Endpoint>),
-    Notification(Ref<Notification>),
-}
+pub(crate) trait Place: Sized {
+    /// Of the kernel task.
+    fn closing(&self) -> &Entry;
+    fn waiters<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R;
+    /// The kernel task.
+    fn task(this: Ref<Self>) -> Runnable;
 
-/// Threads that are woken in one slice.
-const WOKEN_AT_ONCE: usize = 16;
-
-impl Closing {
-    pub fn entry(&self) -> &Entry {
-        match self {
-            Self::Endpoint(endpoint) => &endpoint.closing,
-            Self::Notification(notification) => &notification.closing,
-        }
-    }
-
-    fn waiters<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R {
-        match self {
-            Self::Endpoint(endpoint) => endpoint.waiters(f),
-            Self::Notification(notification) => notification.waiters(f),
-        }
-    }
-
-    /// That of the best who waits.
-    pub fn priority(&self) -> Priority {
+    /// At what priority that works: that of the best who waits.
+    fn closing_priority(&self) -> Priority {
         self.waiters(|waiters| waiters.first_priority())
     }
 
-    /// Begins it: the first slice at once.
-    fn begin(self, cpu: &Cpu) {
-        if let Slice::More = self.slice(cpu) {
-            cpu.make_ready(Runnable::Closing(self));
+    /// It has ended: the first slice at once.
+    fn close(this: &Ref<Self>, cpu: &Cpu) {
+        if let Slice::More = this.closing_slice(cpu) {
+            cpu.make_ready(Self::task(this.clone()));
         }
     }
 
     /// Wakes some. Nobody is added any more.
-    pub fn slice(&self, cpu: &Cpu) -> Slice {
+    fn closing_slice(&self, cpu: &Cpu) -> Slice {
         for _ in 0..WOKEN_AT_ONCE {
             match self.waiters(Waiters::pop) {
                 Some(thread) => wake(cpu, thread, Err(Error::Gone)),
@@ -219,6 +202,9 @@ impl Closing {
         Slice::More
     }
 }
+
+/// Threads that are woken in one slice.
+const WOKEN_AT_ONCE: usize = 16;
 
 /// The timer of a thread's wait.
 pub struct Alarm {

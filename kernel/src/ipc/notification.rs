@@ -4,11 +4,14 @@
 //! was set, it comes once; none is lost. A thread can have one notification bound to it, whose signals end its
 //! receiving too: a server waits for messages and for interrupts in one place.
 
-use super::{Alarm, Closing, Waiters, message};
+use super::{Alarm, Place, Waiters, message};
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::object::Ref;
-use crate::sched::{self, ready::Entry};
+use crate::sched::{
+    self,
+    ready::{Entry, Runnable},
+};
 use crate::sync::{Leaf, Ordering};
 use crate::syscall::Outcome;
 use crate::thread::{Extra, Fate, Standing, Thread};
@@ -31,7 +34,7 @@ struct State {
 pub struct Notification {
     state: Leaf<State>,
     /// For the kernel task that wakes those who wait when it has ended.
-    pub(super) closing: Entry,
+    closing: Entry,
 }
 
 impl Notification {
@@ -132,12 +135,8 @@ impl Notification {
             ends && !state.waiters.is_empty()
         };
         if begins {
-            Closing::Notification(this.clone()).begin(cpu);
+            Self::close(this, cpu);
         }
-    }
-
-    pub(super) fn waiters<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R {
-        f(&mut self.state.lock().waiters)
     }
 
     /// Takes `thread` out of those who wait, if it is one of them.
@@ -149,6 +148,18 @@ impl Notification {
     pub(super) fn take_overdue(&self, cpu: &Cpu, thread: &Thread) -> Option<Ref<Thread>> {
         let mut state = self.state.lock();
         if thread.ipc.alarm.is_past(cpu) { state.waiters.remove(thread) } else { None }
+    }
+}
+
+impl Place for Notification {
+    fn closing(&self) -> &Entry {
+        &self.closing
+    }
+    fn waiters<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R {
+        f(&mut self.state.lock().waiters)
+    }
+    fn task(this: Ref<Self>) -> Runnable {
+        Runnable::CloseNotification(this)
     }
 }
 

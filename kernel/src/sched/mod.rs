@@ -35,6 +35,7 @@ pub use waiting::{block_current, complete, hand_to_task, wait_pending};
 
 use crate::cpu::{Cpu, Work};
 use crate::hotplug;
+use crate::ipc::Place as _;
 use crate::job;
 use crate::object::Ref;
 use crate::process::{Process, Slice};
@@ -208,8 +209,12 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
             Poll::Ready(result) => waiting::complete_here(cpu, thread, result),
             Poll::Pending => Some(Runnable::Job(thread)),
         },
-        Runnable::Closing(closing) => match closing.slice(cpu) {
-            Slice::More => Some(Runnable::Closing(closing)),
+        Runnable::CloseEndpoint(endpoint) => match endpoint.closing_slice(cpu) {
+            Slice::More => Some(Runnable::CloseEndpoint(endpoint)),
+            Slice::Done | Slice::Wait(_) => None,
+        },
+        Runnable::CloseNotification(notification) => match notification.closing_slice(cpu) {
+            Slice::More => Some(Runnable::CloseNotification(notification)),
             Slice::Done | Slice::Wait(_) => None,
         },
         Runnable::Balance(_) => {

@@ -10,7 +10,7 @@
 //!   it; an idle CPU reads it to find out where to pull from.
 
 use crate::cpuset::{CpuId, CpuSet};
-use crate::ipc::Closing;
+use crate::ipc::{Endpoint, Notification, Place as _};
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::mm::list::List;
@@ -39,8 +39,10 @@ pub enum Runnable {
     Task(Ref<Task>),
     /// The kernel task that takes a process apart; its storage is part of the process.
     Teardown(Ref<Process>),
-    /// The kernel task that wakes those who waited at an object that has ended.
-    Closing(Closing),
+    /// The kernel task that wakes those who waited at an endpoint that has ended; its storage is part of
+    /// that. So with a notification.
+    CloseEndpoint(Ref<Endpoint>),
+    CloseNotification(Ref<Notification>),
     /// The kernel task that spreads the load of a CPU; its storage is part of the CPU.
     Balance(&'static Balance),
 }
@@ -103,7 +105,8 @@ impl Runnable {
             Self::Thread(thread) | Self::Job(thread) => &thread.entry,
             Self::Task(task) => &task.entry,
             Self::Teardown(process) => &process.teardown_entry,
-            Self::Closing(closing) => closing.entry(),
+            Self::CloseEndpoint(endpoint) => endpoint.closing(),
+            Self::CloseNotification(notification) => notification.closing(),
             Self::Balance(balance) => &balance.entry,
         }
     }
@@ -113,7 +116,8 @@ impl Runnable {
             Self::Thread(thread) | Self::Job(thread) => thread.priority(),
             Self::Task(task) => task.priority(),
             Self::Teardown(process) => process.teardown_priority(),
-            Self::Closing(closing) => closing.priority(),
+            Self::CloseEndpoint(endpoint) => endpoint.closing_priority(),
+            Self::CloseNotification(notification) => notification.closing_priority(),
             Self::Balance(_) => Priority::MAX,
         }
     }
@@ -123,7 +127,8 @@ impl Runnable {
         match self {
             Self::Thread(thread) => thread.affinity(),
             Self::Task(task) => task.affinity(),
-            Self::Job(_) | Self::Teardown(_) | Self::Closing(_) => CpuSet::ALL,
+            Self::Job(_) | Self::Teardown(_) => CpuSet::ALL,
+            Self::CloseEndpoint(_) | Self::CloseNotification(_) => CpuSet::ALL,
             Self::Balance(balance) => CpuSet::of(balance.cpu),
         }
     }

@@ -12,6 +12,7 @@ use crate::process::Process;
 use crate::program::STACK_TOP;
 use crate::sched;
 use crate::thread::{Standing, Thread};
+use abi::ipc::{FOREVER, Tag, WORDS};
 use abi::testing::Operation;
 use abi::{Call, Grant, Handle, SpawnRequest, initial};
 use arch_contract::addr::VirtAddr;
@@ -125,6 +126,16 @@ impl Fuzz {
         }
     }
 
+    fn deadline(&mut self) -> u64 {
+        let soon = self.run.cpu().now().0 + self.random.below(1 << 22);
+        self.random.of(&[FOREVER, FOREVER, soon, soon, 0])
+    }
+
+    fn tag(&mut self) -> u64 {
+        let tag = Tag::new(self.random.next() >> 20, self.random.below(7) as usize);
+        tag.with_capabilities(self.random.of(&[0, 0, 0, 1, 2, 4])).0
+    }
+
     /// What a call of this kind might be given.
     fn args(&mut self, call: Call) -> [u64; 6] {
         let mut args = [0; 6].map(|_: u64| match self.random.below(3) {
@@ -176,6 +187,23 @@ impl Fuzz {
                     Call::ThreadPriority => (self.random.of(&[100, 100, 99, 50, 0, 101, 256]), 0),
                     _ => self.random.of(&[(0, 0), (abi::MIN_BUDGET, 1 << 20), (1 << 20, 1 << 20), (9, 10)]),
                 };
+            }
+            Call::EndpointCall | Call::ReplyReceive | Call::EndpointSend | Call::EndpointReceive => {
+                args[0] = self.handle_of(|object| matches!(object, Object::Endpoint(_)));
+                (args[1], args[2]) = (self.deadline(), self.tag());
+            }
+            Call::Reply => {
+                args[0] = match self.random.below(2) {
+                    0 => kind(Handle::NONE),
+                    _ => self.handle_of(|object| matches!(object, Object::Reply(_))),
+                };
+                args[2] = self.tag();
+            }
+            Call::NotificationSignal | Call::NotificationWait | Call::NotificationBind => {
+                args[0] = self.handle_of(|object| matches!(object, Object::Notification(_)));
+                if call == Call::NotificationWait {
+                    args[1] = self.deadline();
+                }
             }
             Call::HandleCopy => (args[1], args[2]) = (self.random.below(64), self.random.of(&[0, 0, 0, 7])),
             Call::HandleMove => args[1] = if self.random.one_in(2) { 0 } else { self.handle() },
@@ -298,6 +326,12 @@ impl Fuzz {
         };
         let args = self.args(call);
         let caller = self.run.user();
+        let words = [0; WORDS].map(|_: u64| match self.random.below(3) {
+            0 => self.random.next(),
+            _ => self.handle() | 0x3f << 32,
+        });
+        // SAFETY: the kernel has answered with it, and nothing runs.
+        unsafe { self.run.frame().as_mut() }.words = words;
         self.run.call(call, &args);
         if call == Call::MemoryMap
             && self.run.user() == caller
