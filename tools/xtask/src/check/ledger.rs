@@ -202,7 +202,7 @@ fn is_generated(site: &Site, frames: &[Frame]) -> bool {
     let plain = match frames.iter().find(|frame| frame.has_line()) {
         Some(written) => written.is_plain_rust(),
         // What the compiler merged has no line, as assembly has none, which only ports have.
-        None => frames.iter().any(|frame| frame.function.starts_with("kernel::")),
+        None => frames.iter().any(|frame| frame.function.trim_start_matches('<').starts_with("kernel::")),
     };
     let ours = frames.iter().find(|frame| frame.is_ours());
     let by_itself = |frame: &Frame| matches!(frame.name(), "fence" | "mfence");
@@ -423,7 +423,9 @@ mod tests {
         let others = |place| others_in(&[place]);
         assert_eq!(others("add at library/core/src/sync/atomic.rs:9"), [Iretq]);
         assert_eq!(others("lock at kernel/src/sync.rs:9"), [Iretq]);
-        assert_eq!(others("kernel::sync::lock"), [Iretq], "of several lines, none");
+        for merged in ["kernel::sync::lock", "<kernel::cap::Object as core::clone::Clone>::clone"] {
+            assert_eq!(others(merged), [Iretq], "of several lines, none");
+        }
         let fence = "fence at /rust/library/core/src/sync/atomic.rs:9";
         assert_eq!(others_in(&[fence, "command at arch/p/src/apic.rs:1"]), [Locked, Iretq]);
         assert_eq!(others_in(&[fence, "raise at kernel/src/flush.rs:1"]), [Iretq]);
