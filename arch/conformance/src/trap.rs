@@ -137,7 +137,7 @@ pub fn trap_1_registers_over_requests<O: Os>(world: &World<O>) -> Outcome {
 
 /// Calls by numbers that do not exist are refused, and change nothing else. `TRAP-1`
 pub fn trap_1_calls_that_do_not_exist<O: Os>(world: &World<O>) -> Outcome {
-    let first = Call::ALL.len() as u64;
+    let first = Call::ALL.iter().map(|call| *call as u64 + 1).max().unwrap_or(0);
     let numbers = [first, first + 1, 1 << 16, 1 << 32, (1 << 32) + Call::Exit as u64, 1 << 63, u64::MAX];
     for number in numbers {
         // SAFETY: there is no such call.

@@ -53,6 +53,24 @@ pub trait Barriers: crate::Base {
     /// ppc64le: `sync`, never `lwsync`. Not core-serializing, and nobody may assume so.
     fn full_barrier(cpu: &Self::Cpu, site: Site);
 
+    /// Completes what the user code that ran last on this CPU has begun and a release leaves open, as
+    /// seen by every CPU (`MIG-4`). Called between the last user instruction of a thread that leaves
+    /// this CPU and the store by which others can take it; that store is in a critical section of a
+    /// lock that is taken after the last user instruction.
+    ///
+    /// Plain accesses to memory need nothing here: the release of that lock and the acquire of whoever
+    /// takes the thread order them, and they are in the set that a barrier of the thread's own orders
+    /// there (`MIG-1`). What is left are the accesses that the release does not order, and those whose
+    /// completion only the CPU that made them can wait for: the thread's own barrier for them may be
+    /// executed elsewhere. On x86_64 these are non-temporal stores, stores to write-combining memory
+    /// and `clflushopt`, and the locked operation that takes the lock waits for them (SDM vol. 3
+    /// §9.2.2, §12.3.1): nothing is to be done. On ppc64le these are accesses to caching-inhibited or
+    /// write-through storage, which `lwsync` does not order, and `dcbst`, `dcbf` and `icbi`, which are
+    /// complete only after a `sync` on the CPU that executed them (Power ISA Book II §4.4.1, §4.6.3):
+    /// `sync`. It is no [`full_barrier`](Self::full_barrier), and generic code does not rely on one
+    /// here.
+    fn complete_user_accesses(cpu: &Self::Cpu);
+
     /// Serializes this core at once: no instruction fetched before is executed after (`CODE-1`).
     /// x86_64: `serialize`, else a return to itself by `iretq` (SDM vol. 3 §9.3); ppc64le: `isync`. Never
     /// from a non-maskable handler. Not a memory barrier for other CPUs' purposes.

@@ -103,6 +103,7 @@ clauses! {
     Mig1 "MIG-1" 8 [Model Behaviour] "A thread's accesses before it leaves a CPU are visible where it runs next." ; by "user code"
     Mig2 "MIG-2" 8 [Model Behaviour] "Taking a thread needs nothing of the CPU it last ran on." ; by "progress"
     Mig3 "MIG-3" 8 [Instructions Behaviour] "A reservation of one thread never lets a conditional store of another succeed." ; by "user atomics"
+    Mig4 "MIG-4" 8 [Model Image] "What a thread did to caches and to uncached memory is complete before another CPU can take it." ; by "user drivers, code modification" ; unseen "cache operations and uncached stores complete at once"
     Code1 "CODE-1" 7 [Instructions Model] "core_sync forgets instructions fetched before it." ; by "RET-2" ; unseen "stale fetch"
     Code2 "CODE-2" 7 [Instructions Model] "After publish_code, a CPU that serializes fetches the new bytes." ; by "code modification" ; unseen "stale fetch"
     Usr1 "USR-1" 5 [Behaviour Instructions] "Outside a window the kernel cannot touch user pages, where the machine can forbid it." ; by "isolation"

@@ -53,7 +53,8 @@ mutants! {
         Loom("bar_3_message_passing")];
     M6 "m6" Bar6 "The handler of a membarrier request has no barrier." by [
         Schedules("bar_3_commands_reach_the_cpus_that_run_the_process"),
-        Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process")];
+        Trace(Both, "bar_3_commands_reach_the_cpus_that_run_the_process"),
+        Stream(X86_64, "ret_2_an_adopted_mm_hides_no_request")];
     M22 "m22" Ctx1 "A CPU serves requests between the store that says it switches and the load, as if interrupts were on." by [
         Trace(Both, "tlb_3_a_cpu_in_the_switching_window"),
         Host("kernel", "tlb_3_a_cpu_in_the_switching_window")];
@@ -390,6 +391,9 @@ mutants! {
     ReturnsTrusted "return-trusted" Ret4 "A port with returns that do not serialize says that all do." by [
         Case(X86_64, "ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
+    LeavesIncomplete "leaves-incomplete" Mig4 "What a thread did to caches and devices may still be under way when another CPU takes it." by [
+        Host("kernel", "mig_4_what_a_thread_did_is_complete_before_it_is_ready")]
+        unseen "TCG completes cache operations and uncached stores at once";
     MovesUnsaved "moves-unsaved" Mig1 "A thread that must go elsewhere leaves its vector registers behind." by [
         Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [

@@ -22,6 +22,10 @@ impl Barriers for Model {
         cpu.machine.log(Some(cpu), Event::FullBarrier(site));
     }
 
+    fn complete_user_accesses(cpu: &Cpu) {
+        cpu.machine.log(Some(cpu), Event::UserAccessesComplete);
+    }
+
     fn core_sync(cpu: &Cpu, _irq: &IrqsOff) {
         if !mutant::is(Mutant::CoreSyncEmpty) {
             cpu.machine.log(Some(cpu), Event::CoreSync);

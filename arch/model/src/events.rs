@@ -18,6 +18,7 @@ pub enum Event {
     ExitLazy { left: ContextId, now: ContextId },
     DropLazy(ContextId),
     FullBarrier(Site),
+    UserAccessesComplete,
     CoreSync,
     PublishCode { len: usize },
     ReturnToUser { owed: Owed, reload: Reload },

@@ -26,6 +26,13 @@ impl Barriers for Ppc64le {
     }
 
     #[inline(always)]
+    fn complete_user_accesses(_cpu: &Cpu) {
+        // The queue's lock and its release are `lwsync`: no order for caching-inhibited storage, and
+        // none for `icbi`.
+        spr::sync();
+    }
+
+    #[inline(always)]
     fn core_sync(_cpu: &Cpu, _irq: &IrqsOff) {
         if !mutant::is(Mutant::CoreSyncEmpty) {
             spr::isync();

@@ -49,6 +49,11 @@ impl Barriers for X86_64 {
         unsafe { asm!("lock or dword ptr [rsp], 0") };
     }
 
+    #[inline(always)]
+    fn complete_user_accesses(_: &Cpu) {
+        // The lock of the thread's next queue is taken by a locked operation.
+    }
+
     fn core_sync(cpu: &Cpu, _: &IrqsOff) {
         if mutant::is(Mutant::CoreSyncEmpty) {
             return;

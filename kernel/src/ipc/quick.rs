@@ -20,7 +20,7 @@ use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::quick::{FEASIBLE, run};
 use crate::sched::ready::{Priority, Runnable};
-use crate::sched::{self, count_time, ending, load_vectors, save_vectors};
+use crate::sched::{self, complete_user_accesses, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Fate, Frame, Standing, Thread};
@@ -199,6 +199,7 @@ fn try_call(
         // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
         // server out of its queue, and nothing but the queue has it.
         copy(&client, server, tag, Tag::CALL, badge);
+        complete_user_accesses(cpu);
         count_time(cpu, &client, Current::now(cpu.arch()));
         save(&client);
         let number = client.ipc.next_wait();
@@ -275,6 +276,7 @@ fn try_reply(
     }
     let client = caller.into_thread();
     copy(&server, &client, tag, 0, 0);
+    complete_user_accesses(cpu);
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
     let priority = if server.extras().has(Extra::Priority) {

@@ -119,8 +119,9 @@ pub fn evacuate(cpu: &Cpu) -> bool {
         let mut queue = cpu.ready.lock();
         // From here on wakers who had chosen this CPU choose again.
         queue.gate = Gate::Closed;
-        let Some(item) = queue.pop() else { break };
+        let item = queue.pop();
         drop(queue);
+        let Some(item) = item else { break };
         match item {
             Runnable::Balance(_) => cpu.balancing.set(false),
             item => cpu.make_ready(item),

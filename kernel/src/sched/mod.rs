@@ -49,6 +49,7 @@ use crate::thread::{Extra, Fate, Frame, Standing, Thread};
 use crate::trace::{self, Window};
 use abi::Error;
 use abi::trace::Kind;
+use arch_contract::barrier::Barriers;
 use arch_contract::irq::{Interrupts, IrqsOff};
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
@@ -529,11 +530,21 @@ pub(crate) fn charge_now(cpu: &Cpu, thread: &Thread) {
 /// Takes `thread`, which was current, off this CPU, its time charged and its vector registers saved:
 /// from here on any CPU may have it. The caller says where it stands. Says what time it is.
 pub(crate) fn take_off(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) -> Ticks {
+    complete_user_accesses(cpu);
     let now = Current::now(cpu.arch());
     charge(cpu, thread, now);
     thread.slice_left.store(cpu.slice_end.get().0.saturating_sub(now.0), Ordering::Relaxed);
     save_vectors(cpu, thread, irq);
     now
+}
+
+/// What the thread that leaves this CPU has begun here is complete before any CPU can find it in a
+/// queue: before whatever it does elsewhere. `MIG-4`
+#[inline(always)]
+pub(crate) fn complete_user_accesses(cpu: &Cpu) {
+    if !mutant::is(Mutant::LeavesIncomplete) {
+        Current::complete_user_accesses(cpu.arch());
+    }
 }
 
 /// Stores what a call returned.

@@ -13,7 +13,7 @@
 //! late, and the long way sees to that when it fires. Armed it is: whoever put the first equal into
 //! this CPU's queue has it look, on the long way, which arms it, and it stays so while there is one.
 
-use super::{count_time, load_vectors, round_trip, save_vectors};
+use super::{complete_user_accesses, count_time, load_vectors, round_trip, save_vectors};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::context::{self, Rest, Serialized};
@@ -95,6 +95,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<(Runnable
     let may = |current: &Thread, next: &Thread| {
         let may = has_whole_slice(next);
         if may {
+            complete_user_accesses(cpu);
             count_time(cpu, current, now);
             save(current);
         }

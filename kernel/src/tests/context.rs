@@ -62,6 +62,7 @@ fn ctx_7_idle_and_back_ends_the_episode_once() {
         run.hooks();
         run.call(Call::SleepUntil, &[initial::TIMER.0.into(), 1 << 30]);
         let expected = [
+            Event::UserAccessesComplete,
             LEFT,
             Event::EnterLazy(id(1)),
             Event::Wait,
@@ -82,7 +83,7 @@ fn ctx_6_a_direct_switch_is_not_lazy() {
         run.hooks();
         assert_eq!(run.yield_to_other(), init);
         let switch = Event::SwitchMm { from: Previously::Mm(id(2)), to: id(1) };
-        let expected = [LEFT, ENTERED, switch, returned(Reload::Full)];
+        let expected = [Event::UserAccessesComplete, LEFT, ENTERED, switch, returned(Reload::Full)];
         assert_eq!(run.hooks(), expected, "{profile:?}");
     }
 }
@@ -110,7 +111,9 @@ fn ctx_7_the_episode_ends_with_the_mm_that_was_left() {
         let lazy: Vec<_> = run
             .hooks()
             .into_iter()
-            .filter(|event| !matches!(event, Event::FullBarrier(_) | Event::Wait))
+            .filter(|event| {
+                !matches!(event, Event::FullBarrier(_) | Event::Wait | Event::UserAccessesComplete)
+            })
             .collect();
         assert_eq!(
             lazy,

@@ -271,3 +271,35 @@ fn the_machine_ends() {
     let mut run = Run::boot(Profile::Minimal);
     assert_eq!(run.result(Call::PowerOff, &[initial::MACHINE.0.into(), 256]), Err(Error::BadArgument));
 }
+
+/// `MIG-4`: on every way on which a thread leaves its CPU for a queue, before anything else has the
+/// CPU; and on no other.
+#[test]
+fn mig_4_what_a_thread_did_is_complete_before_it_is_ready() {
+    let (mut run, ..) = pair();
+    let start = [initial::PROCESS.0.into(), super::ENTRY, 0x10_0000, 0];
+    let large = [initial::PROCESS.0.into(), 0, 100 * 4096, abi::Protection::ReadWrite as u64];
+    let mut way = |what: &str, leaves: bool, act: &dyn Fn(&mut Run)| {
+        run.machine.events();
+        let before = run.user();
+        act(&mut run);
+        let events = run.machine.events();
+        let completed = events.iter().position(|logged| logged.event == Event::UserAccessesComplete);
+        assert_eq!(completed.is_some(), leaves, "{what}");
+        let next = |event| matches!(event, Event::SwitchMm { .. } | Event::ReturnToUser { .. } | Event::Wait);
+        assert!(completed <= events.iter().position(|logged| next(logged.event)), "{what}: too late");
+        run.user() != before
+    };
+    assert!(!way("a call", false, &|run| assert!(run.result(Call::ClockRead, &[TIMER]).is_ok())));
+    assert!(way("a yield to another process", true, &|run| run.call(Call::Yield, &[])));
+    assert!(way("a yield back", true, &|run| run.call(Call::Yield, &[])));
+    assert!(!way("a start", false, &|run| assert!(run.result(Call::ThreadStart, &start).is_ok())));
+    assert!(way("a yield", true, &|run| run.call(Call::Yield, &[])));
+    assert!(way("a yield in one process", true, &|run| run.call(Call::Yield, &[])));
+    assert!(way("the end of a slice", true, &|run| {
+        run.machine.advance(crate::sched::SLICE);
+        run.interrupt(Interrupt::Timer);
+    }));
+    assert!(way("a call that a task does", true, &|run| run.call(Call::MemoryMap, &large)));
+    assert!(way("a sleep", true, &|run| run.call(Call::SleepUntil, &[TIMER, 1 << 50])));
+}

@@ -57,6 +57,7 @@ rules! {
     INTERRUPTS_OFF "RET-3" "Interrupts are off when a return instruction to user mode is executed.";
     RETURN_SERIALIZES "RET-4" "Where returns are said to serialize, the one that was executed does.";
     CALL_ORDERED "BAR-3" "Between the call of membarrier and its return the caller's CPU executes two full barriers, (a) and (c).";
+    RUNNERS_ORDERED "BAR-6" "When a core-sync request returns, every CPU that ran user code of the process when it was made has executed a full barrier since.";
     LEAVES_ORDERED "BAR-4" "Between user code and the store that says the CPU left its address space lies a full barrier.";
     ENTERS_ORDERED "BAR-5" "Between the store that says whose user code may run and that user code lies a full barrier.";
     JOINS_ORDERED "CTX-3" "Between that store and the load of an address space lies a full barrier.";
@@ -147,11 +148,13 @@ enum Interrupts {
     On,
 }
 
-/// A core-sync request that has returned.
-#[derive(Clone, Copy, Debug)]
+/// A core-sync request.
+#[derive(Clone, Debug)]
 struct Request {
     process: Process,
     made: Time,
+    /// The other CPUs that were in user mode of the process.
+    ran: Vec<u8>,
 }
 
 /// Everything, and what is broken so far.
@@ -218,7 +221,8 @@ impl Checker<'_> {
                 }
                 Some(Watched::AsksForCoreSync) => {
                     if let Mode::User(process) = cpu.mode {
-                        self.made.push(Request { process, made: now });
+                        let ran = self.running(process).map(|(number, _)| number).collect();
+                        self.made.push(Request { process, made: now, ran });
                     }
                 }
                 Some(Watched::WasToldOfCoreSync) => {
@@ -290,6 +294,13 @@ impl Checker<'_> {
         Some(self.made.remove(index))
     }
 
+    /// The CPUs, but for the one whose record is looked at, that are in user mode of `process`.
+    fn running(&self, process: Process) -> impl Iterator<Item = (u8, &Cpu)> {
+        let runs =
+            move |cpu: &Cpu| matches!(cpu.mode, Mode::User(other) if self.processes.same(other, process));
+        self.cpus.iter().filter(move |(_, cpu)| runs(cpu)).map(|(number, cpu)| (*number, cpu))
+    }
+
     /// A request of `process` has returned, on the CPU `asker`, which stands in user mode.
     fn was_told(&mut self, asker: &Cpu, process: Process, broken: &mut Vec<Broken>) {
         let Some(request) = self.take_request(process) else { return };
@@ -297,12 +308,13 @@ impl Checker<'_> {
             broken.push((SERIALIZED, "the caller's own CPU has not serialized".into()));
         }
         // Whoever is in user mode all the while is looked at now, the others when they come back.
-        for (number, cpu) in &self.cpus {
-            if let Mode::User(other) = cpu.mode
-                && self.processes.same(other, process)
-                && cpu.serialized < request.made
-            {
-                broken.push((SERIALIZED, format!("CPU {number} runs on without having serialized")));
+        for (number, _) in self.running(process).filter(|(_, cpu)| cpu.serialized < request.made) {
+            broken.push((SERIALIZED, format!("CPU {number} runs on without having serialized")));
+        }
+        // By the handler; or by (d), if it left the process before it was asked.
+        for number in &request.ran {
+            if self.cpus.get(number).is_some_and(|cpu| cpu.barrier < request.made) {
+                broken.push((RUNNERS_ORDERED, format!("CPU {number} has executed none")));
             }
         }
         self.returned.push(request);

@@ -96,7 +96,7 @@ fn x86(clause: &str, wrong: Stream, right: Stream) {
 /// request to its next user instruction, if there is one.
 fn request(other: impl Fn(Stream) -> Stream) -> Stream {
     let asked = Stream::default().full(0, 1).full(1, 1).asks(0).enters_kernel(0).enters_kernel(1);
-    other(asked.runs(0, &[Cpuid])).quick(0, 1).was_told(0)
+    other(asked.barrier(1, Locked).runs(0, &[Cpuid])).quick(0, 1).was_told(0)
 }
 
 #[test]
@@ -119,7 +119,27 @@ fn ret_2_the_other_cpu_was_never_interrupted() {
     let asks = |other: Stream| other.asks(0).enters_kernel(0).runs(0, &[Cpuid]).quick(0, 1).was_told(0);
     let same_process = Stream::default().full(0, 1).full(1, 1);
     let another = Stream::default().full(0, 1).full(1, 2);
-    x86("RET-2", asks(same_process), asks(another));
+    assert_eq!(asks(same_process).broken(Arch::X86_64), ["RET-2", "BAR-6"]);
+    assert_eq!(asks(another).broken(Arch::X86_64), [""; 0]);
+}
+
+/// Whoever ran the process has executed a full barrier, though it serialized and whatever it runs now.
+#[test]
+fn bar_6_who_was_asked_has_a_barrier() {
+    let asked = |other: &dyn Fn(Stream) -> Stream| {
+        let asked = Stream::default().full(0, 1).full(1, 1).asks(0).enters_kernel(0).enters_kernel(1);
+        other(asked.runs(0, &[Cpuid])).quick(0, 1).was_told(0)
+    };
+    let comes_back = |stream: Stream| stream.full(1, 1);
+    let leaves = |stream: Stream| stream.full(1, 2);
+    x86("BAR-6", asked(&comes_back), asked(&|stream| comes_back(stream.barrier(1, Locked))));
+    x86("BAR-6", asked(&leaves), asked(&|stream| leaves(stream.barrier(1, Locked))));
+    // A lock's instruction is nobody's barrier; and one from before the request is none.
+    x86(
+        "BAR-6",
+        asked(&|stream| comes_back(stream.runs(1, &[Locked]))),
+        asked(&|stream| stream.barrier(1, Mfence)),
+    );
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod pictures;
 mod pool;
 mod protocol;
 mod qemu;
+mod reference;
 mod run;
 mod sites;
 mod symbols;
@@ -54,6 +55,8 @@ enum Command {
     Mutants(mutants::Arguments),
     /// Show which tests say that each clause holds, or take that over.
     Matrix(matrix::Arguments),
+    /// Show the reference of calls and objects.
+    Reference(reference::Arguments),
     /// Run a program, check its event trace, and write it for Perfetto.
     Trace(trace::Arguments),
     /// Run a conformance case, and check what its CPUs executed.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::main(arguments),
         Command::Matrix(arguments) => matrix::main(arguments),
         Command::Mutants(arguments) => mutants::main(arguments),
+        Command::Reference(arguments) => reference::main(arguments),
         Command::Trace(arguments) => trace::main(arguments),
         Command::Stream(arguments) => executed::main(arguments),
         Command::Check(arguments) => check::main(arguments),

@@ -199,7 +199,11 @@ impl Row {
 fn is_generated(site: &Site, frames: &[Frame]) -> bool {
     use Instruction::*;
     let by_atomics = matches!(site.instruction, Locked | Mfence | Sync | Lwsync | Isync | Larx | Stcx);
-    let plain = frames.iter().find(|frame| frame.has_line()).is_some_and(Frame::is_plain_rust);
+    let plain = match frames.iter().find(|frame| frame.has_line()) {
+        Some(written) => written.is_plain_rust(),
+        // What the compiler merged has no line, as assembly has none, which only ports have.
+        None => frames.iter().any(|frame| frame.function.starts_with("kernel::")),
+    };
     let ours = frames.iter().find(|frame| frame.is_ours());
     let by_itself = |frame: &Frame| matches!(frame.name(), "fence" | "mfence");
     let fence_of_a_port = frames.iter().any(by_itself) && ours.is_some_and(|frame| !frame.is_plain_rust());
@@ -419,6 +423,7 @@ mod tests {
         let others = |place| others_in(&[place]);
         assert_eq!(others("add at library/core/src/sync/atomic.rs:9"), [Iretq]);
         assert_eq!(others("lock at kernel/src/sync.rs:9"), [Iretq]);
+        assert_eq!(others("kernel::sync::lock"), [Iretq], "of several lines, none");
         let fence = "fence at /rust/library/core/src/sync/atomic.rs:9";
         assert_eq!(others_in(&[fence, "command at arch/p/src/apic.rs:1"]), [Locked, Iretq]);
         assert_eq!(others_in(&[fence, "raise at kernel/src/flush.rs:1"]), [Iretq]);

@@ -19,6 +19,7 @@ mod vector;
 use crate::arch::Arch;
 use crate::build;
 use crate::error::Result;
+use crate::reference;
 use crate::toolchain::Toolchain;
 use crate::ui::{self, Colour};
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ const CHECKS: &[Check] = &[
     ("no unfinished work", || source::gate(source::unfinished)),
     ("no paths of one machine", || source::gate(source::machine_paths)),
     ("clause ids", || source::gate(clauses::ids)),
+    ("the reference is what the ABI crate says", reference::gate),
     ("licences", licences::check),
     ("image x86_64", || kernel_image(Arch::X86_64)),
     ("image ppc64le", || kernel_image(Arch::Ppc64le)),
