@@ -21,7 +21,8 @@ pub struct Job {
     work: Work,
 }
 
-/// What is done.
+/// What is done. With a tag of its own, which is looked at in one instruction.
+#[repr(u8)]
 pub enum Work {
     Map(Map),
     Unmap(Unmap),
@@ -31,16 +32,37 @@ pub enum Work {
     Attach(Attach),
 }
 
+// Short jobs are moved about as well: what is larger belongs into memory of its own.
+const _: () = assert!(size_of::<Job>() <= 112);
+
 impl Job {
-    /// Begins it. `Gone` if the process is being ended.
-    pub fn begin(cpu: &Cpu, process: Ref<Process>, work: Work) -> Result<Self, Error> {
+    /// Begins it, in the `place` of the thread that asks. `Gone` if the process is being ended.
+    // Inlined, so that each kind of work is written where it stays.
+    #[inline(always)]
+    pub fn begin(
+        place: &mut Option<Self>,
+        cpu: &Cpu,
+        process: Ref<Process>,
+        work: impl FnOnce() -> Work,
+    ) -> Result<(), Error> {
         process.begin_job(cpu)?;
-        Ok(Self { process, work })
+        *place = Some(Self { process, work: work() });
+        Ok(())
     }
 
     /// Does a slice of it. Not again once it is ready.
     #[inline]
     pub fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+        match &mut self.work {
+            Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
+            _ => self.slice_of_other(cpu, irq),
+        }
+    }
+
+    /// The same, for the kinds that are long anyway: out of line, so that the short ones do not pay for
+    /// what these keep in registers.
+    #[inline(never)]
+    fn slice_of_other(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
@@ -57,7 +79,7 @@ impl Job {
     }
 
     /// It is done.
-    pub fn end(&self, cpu: &Cpu) {
+    fn end(&self, cpu: &Cpu) {
         Process::end_job(&self.process, cpu);
     }
 }

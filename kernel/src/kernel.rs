@@ -96,8 +96,8 @@ impl Kernel {
     }
 
     /// A number for an attachment; never one that was given before.
-    pub fn next_attachment(&self) -> AttachmentId {
-        AttachmentId(self.attachments.fetch_add(1, Ordering::Relaxed))
+    pub fn next_attachment(&self) -> Option<AttachmentId> {
+        AttachmentId::new(self.attachments.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The next context id; never one that was given before.

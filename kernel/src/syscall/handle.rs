@@ -3,7 +3,7 @@
 use super::{Caller, Outcome, outcome, process};
 use crate::cap::derivation::Revocation;
 use crate::cap::{Object, Where};
-use crate::job::{Job, Work};
+use crate::job::Work;
 use crate::object::Ref;
 use abi::{Error, Handle, HandleInfo, Rights};
 use core::task::Poll;
@@ -20,7 +20,7 @@ fn try_close(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
             closed?.dispose(caller.cpu);
             Ok(Outcome::Done(Ok(0)))
         }
-        Poll::Pending => Ok(caller.go_on(Job::begin(caller.cpu, process.clone(), Work::Close(handle))?)),
+        Poll::Pending => caller.begin(process.clone(), || Work::Close(handle)),
     }
 }
 
@@ -42,10 +42,11 @@ pub(super) fn transfer(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error
 }
 
 pub(super) fn revoke(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
-    outcome(caller.handle(args[0]).and_then(|root| {
-        let job = Job::begin(caller.cpu, Ref::clone(caller.process()), Work::Revoke(Revocation::new(root)))?;
-        Ok(caller.go_on(job))
-    }))
+    outcome(
+        caller.handle(args[0]).and_then(|root| {
+            caller.begin(Ref::clone(caller.process()), || Work::Revoke(Revocation::new(root)))
+        }),
+    )
 }
 
 pub(super) fn info(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {

@@ -7,7 +7,7 @@
 use super::{Caller, Outcome, outcome};
 use crate::cap::Object;
 use crate::cpu::Cpu;
-use crate::job::{Job, Work};
+use crate::job::{self, Work};
 use crate::mm::NoMemory;
 use crate::mm::space::{Progress, Region, Space, SpaceError, UserRange};
 use crate::object::Ref;
@@ -49,7 +49,7 @@ fn try_map(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     }
     let protection = protection(args[3])?;
     let at = (address != 0).then_some(VirtAddr(address));
-    perform(caller, process, Work::Map(Map(Mapping::New { at, length, protection })), length)
+    perform(caller, process, || Work::Map(Map(Mapping::New { at, length, protection })), length)
 }
 
 /// `PTE-3`: there is no number for writable and executable.
@@ -73,7 +73,7 @@ fn try_unmap(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         return Err(Error::BadArgument);
     }
     let range = UserRange::new(VirtAddr(address), length).map_err(error)?;
-    perform(caller, process, Work::Unmap(Unmap(range)), length)
+    perform(caller, process, || Work::Unmap(Unmap(range)), length)
 }
 
 pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
@@ -86,24 +86,22 @@ pub(super) fn publish(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error>
 }
 
 /// Does a small job here, and one of more than a slice in a kernel task.
+#[inline(always)]
 pub(super) fn perform(
     caller: &Caller<'_>,
     process: Ref<Process>,
-    work: Work,
+    work: impl FnOnce() -> Work,
     length: u64,
 ) -> Result<Outcome, Error> {
-    let cpu = caller.cpu;
-    let mut job = Job::begin(cpu, process, work)?;
+    let task = caller.begin(process, work)?;
     if length / PAGE_BYTES > SLICE_PAGES {
-        return Ok(caller.go_on(job));
+        return Ok(task);
     }
-    let result = loop {
-        if let Poll::Ready(result) = job.slice(cpu, caller.irq) {
-            break result;
+    loop {
+        if let Poll::Ready(result) = job::slice(caller.cpu, &caller.thread, caller.irq) {
+            return Ok(Outcome::Done(result));
         }
-    };
-    job.end(cpu);
-    Ok(Outcome::Done(result))
+    }
 }
 
 /// Mapping new memory.

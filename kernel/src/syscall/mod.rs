@@ -22,7 +22,7 @@ use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
 use crate::ipc::message::Kind;
-use crate::job::Job;
+use crate::job::{Job, Work};
 use crate::kernel::Waiting;
 use crate::membarrier;
 use crate::object::Ref;
@@ -77,11 +77,12 @@ impl Caller<'_> {
         u32::try_from(number).map(Handle).map_err(|_| Error::BadHandle)
     }
 
-    /// A kernel task goes on with `job`, and stores the result of the call.
-    fn go_on(&self, job: Job) -> Outcome {
+    /// Begins the job that a kernel task goes on with, and that stores the result of the call.
+    #[inline(always)]
+    fn begin(&self, process: Ref<Process>, work: impl FnOnce() -> Work) -> Result<Outcome, Error> {
         // SAFETY: the caller is current here, so this CPU alone has its job.
-        unsafe { *self.thread.job().as_mut() = Some(job) };
-        Outcome::Job
+        Job::begin(unsafe { self.thread.job().as_mut() }, self.cpu, process, work)?;
+        Ok(Outcome::Job)
     }
 
     fn window(&self) -> Window<'_, Current> {

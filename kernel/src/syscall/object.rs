@@ -24,7 +24,7 @@ pub(super) fn create(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     }
     let maker = caller.process();
     let object = Some(MemoryObject::new(maker.charged()));
-    let work = Work::Create(Create { object, pages: length / PAGE_BYTES });
+    let work = || Work::Create(Create { object, pages: length / PAGE_BYTES });
     outcome(perform(caller, maker.clone(), work, length))
 }
 
@@ -79,14 +79,10 @@ fn try_attach(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
         origin: caller.handle(memory)?,
         rights,
         object,
-        id: caller.cpu.kernel.next_attachment(),
-        at: (address != 0).then_some(VirtAddr(address)),
-        offset,
-        length,
-        protection,
-        step: Step::New,
+        id: caller.cpu.kernel.next_attachment().ok_or(Error::NoMemory)?,
+        step: Step::New { at: (address != 0).then_some(VirtAddr(address)), offset, length, protection },
     };
-    perform(caller, process, Work::Attach(attach), length)
+    perform(caller, process, || Work::Attach(attach), length)
 }
 
 /// Mapping a memory object.
@@ -98,15 +94,16 @@ pub struct Attach {
     rights: Rights,
     object: Ref<MemoryObject>,
     id: AttachmentId,
-    at: Option<VirtAddr>,
-    offset: u64,
-    length: u64,
-    protection: Protection,
     step: Step,
 }
 
 enum Step {
-    New,
+    New {
+        at: Option<VirtAddr>,
+        offset: u64,
+        length: u64,
+        protection: Protection,
+    },
     Populating {
         region: Region,
         done: u64,
@@ -123,9 +120,9 @@ impl Attach {
     pub fn slice(&mut self, process: &Ref<Process>, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         let space = &process.space;
         match &mut self.step {
-            Step::New => {
-                let what = (self.id, self.object.clone(), self.offset);
-                match space.attach(cpu, self.at, self.length, self.protection, what) {
+            Step::New { at, offset, length, protection } => {
+                let what = (self.id, self.object.clone(), *offset);
+                match space.attach(cpu, *at, *length, *protection, what) {
                     Ok(region) => self.step = Step::Populating { region, done: 0 },
                     Err(refused) => return Poll::Ready(Err(space_error(refused))),
                 }

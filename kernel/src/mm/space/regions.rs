@@ -10,6 +10,7 @@ use crate::mm::list::List;
 use arch_contract::addr::VirtAddr;
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
+use core::num::NonZeroU64;
 use core::ops::Index;
 
 /// Where the kernel looks first when the caller leaves the address to it: beyond what programs are
@@ -30,7 +31,14 @@ pub struct Region {
 
 /// A memory object in one place. Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AttachmentId(pub u64);
+pub struct AttachmentId(NonZeroU64);
+
+impl AttachmentId {
+    /// `None` for 0.
+    pub fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+}
 
 impl Region {
     pub fn start(&self) -> VirtAddr {
@@ -101,10 +109,9 @@ impl Regions {
         attachment: Option<AttachmentId>,
     ) -> Option<usize> {
         let first = self.sorted.partition_point(|region| region.end() <= start);
-        let rest = self.sorted.iter().enumerate().skip(first).take_while(|(_, region)| region.start < end);
-        rest.map(|(index, region)| (index, region.attachment))
-            .find(|(_, of)| *of == attachment)
-            .map(|it| it.0)
+        (first..self.sorted.len())
+            .take_while(|&index| self.sorted[index].start < end)
+            .find(|&index| self.sorted[index].attachment == attachment)
     }
 
     /// The first region from `start` on whose frames are not the space's own.
