@@ -352,15 +352,21 @@ impl Thread {
     /// Ends its wait for a reply, if it still is the one with this number: then the caller has it, and it
     /// stands as if a kernel task worked for it.
     pub(crate) fn claim(&self, number: u64) -> bool {
-        self.claim_as(number, Standing::InTask)
+        self.claim_as(number, Standing::InTask, |_| true)
     }
 
-    /// As [`claim`](Self::claim); it stands there then.
+    /// As [`claim`](Self::claim), to run on `cpu` at once, which one that is doomed does not: who dooms
+    /// it finds it waiting.
     #[inline(always)]
-    pub(crate) fn claim_as(&self, number: u64, standing: Standing) -> bool {
+    pub(crate) fn claim_to_run(&self, number: u64, cpu: CpuId) -> bool {
+        self.claim_as(number, Standing::On(cpu), |thread| !thread.is_doomed())
+    }
+
+    #[inline(always)]
+    fn claim_as(&self, number: u64, standing: Standing, may: impl FnOnce(&Self) -> bool) -> bool {
         let mut now = self.standing.lock();
         let any = mutant::is(Mutant::AnyWaitAnswered);
-        let is_it = matches!(*now, Standing::Awaiting(at) if at == number || any);
+        let is_it = matches!(*now, Standing::Awaiting(at) if at == number || any) && may(self);
         if is_it {
             // Nothing to drop in what stood there.
             core::mem::forget(core::mem::replace(&mut *now, standing));

@@ -6,8 +6,8 @@
 //! through the slots; those that were never used lie above a mark. So every operation takes
 //! constant time, but for the directory's growth, which copies a word per leaf.
 
-use super::Capability;
 use super::derivation::{Brackets, TOLL, TreeId};
+use super::{Capability, Object};
 use crate::cpu::Cpu;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
@@ -205,7 +205,8 @@ impl Table {
             let id = TreeId::of(&derived.object);
             if toll > 0 && cpu.kernel.trees.lock(id).is_revoking() {
                 drop(pair);
-                derived.dispose(cpu);
+                // It never was in a slot, so nobody counts it.
+                drop(derived);
                 cpu.kernel.trees.help(cpu, id, toll, irq);
                 toll = 0;
                 continue;
@@ -271,6 +272,20 @@ impl Table {
         let (slot, id) = (NonNull::from(slot), TreeId::of(&capability.object));
         cpu.kernel.trees.lock(id).cut(slot);
         Ok(slots.vacate(slot))
+    }
+
+    /// Empties a slot if it has `attachment`, of which nothing is mapped any more.
+    pub fn take_attachment(&self, cpu: &Cpu, handle: Handle, attachment: &Ref<Attachment>) {
+        let mut slots = self.lock(cpu);
+        let Ok((slot, capability)) = slots.find(handle) else { return };
+        if !matches!(&capability.object, Object::Attachment(there) if Ref::ptr_eq(there, attachment)) {
+            return;
+        }
+        let (slot, id) = (NonNull::from(slot), TreeId::of(&capability.object));
+        cpu.kernel.trees.lock(id).cut(slot);
+        let taken = slots.vacate(slot);
+        drop(slots);
+        taken.dispose(cpu);
     }
 
     /// A step of emptying it for good: from the first on nothing can be put in any more.

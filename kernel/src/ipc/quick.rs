@@ -108,6 +108,8 @@ fn begin(
     }
     let Ok(handle) = u32::try_from(made.args[0]) else { return Turn::Unclear };
     let Some(current) = cpu.take_current() else { return Turn::Unclear };
+    // An alarm of an earlier wait that is on its way must not find an earlier deadline.
+    current.ipc.alarm.set_deadline(FOREVER);
     attempt(current, Handle(handle), tag).unwrap_or_else(|current| {
         cpu.set_current(current);
         Turn::Unclear
@@ -191,6 +193,9 @@ fn try_call(
         let Some(slots) = client.process().table.try_lock() else { break 'taken None };
         let Some((endpoint, badge)) = endpoint(&slots, handle, Rights::WRITE) else { break 'taken None };
         let Some(mut state) = endpoint.state.try_lock() else { break 'taken None };
+        if state.life == Life::Ended {
+            break 'taken None;
+        }
         let Some(server) = state.first(Side::Receivers) else { break 'taken None };
         let Some([priority, of_server]) = may_follow(cpu, &client, server, easy) else { break 'taken None };
         if of_server > priority {
@@ -225,7 +230,7 @@ fn try_call(
                 ending::end_thread(cpu, &server);
                 return Ok(Turn::Leave);
             }
-            Ok(Turn::Next(server))
+            Ok(goes_on(cpu, server, easy))
         }
     }
 }
@@ -268,7 +273,7 @@ fn try_reply(
     drop(slots);
     if state.life == Life::Ended
         || state.first(Side::Senders).is_some()
-        || !client.claim_as(caller.number(), Standing::On(cpu.number))
+        || !client.claim_to_run(caller.number(), cpu.number)
     {
         drop(state);
         drop(standing);
@@ -294,5 +299,18 @@ fn try_reply(
     }
     state.side = Side::Receivers;
     state.waiters.push_at(server, priority);
-    Ok(Turn::Next(client))
+    drop(state);
+    Ok(goes_on(cpu, client, easy))
+}
+
+/// `next`, which stands on this CPU since a moment ago, goes on here, unless somebody wanted something of
+/// it before it stood here, and interrupted nobody: then the scheduler sees to that.
+#[inline(always)]
+fn goes_on(cpu: &Cpu, next: Ref<Thread>, easy: Extras) -> Turn {
+    let extras = next.extras();
+    if extras.within(easy) && (!extras.has(Extra::Affinity) || next.affinity().has(cpu.number)) {
+        return Turn::Next(next);
+    }
+    cpu.make_ready(Runnable::Thread(next));
+    Turn::Leave
 }

@@ -104,15 +104,26 @@ enum Step {
         length: u64,
         protection: Protection,
     },
+    /// It has its handle, so a revocation finds it from the first page on.
     Populating {
         region: Region,
         done: u64,
+        made: Made,
     },
-    /// It was refused: what was mapped is unmapped.
-    Undoing {
+    /// There was no memory for it: what was mapped is unmapped, then its handle goes.
+    Undoing(Made),
+    /// It was refused before anything was mapped.
+    Refused {
         region: Region,
         error: Error,
     },
+}
+
+/// What was made, and where it stands in its maker's table.
+#[derive(Clone)]
+struct Made {
+    attachment: Ref<Attachment>,
+    handle: Handle,
 }
 
 impl Attach {
@@ -123,28 +134,30 @@ impl Attach {
             Step::New { at, offset, length, protection } => {
                 let what = (self.id, self.object.clone(), *offset);
                 match space.attach(cpu, *at, *length, *protection, what) {
-                    Ok(region) => self.step = Step::Populating { region, done: 0 },
+                    Ok(region) => self.step = self.name(process, region, cpu, irq),
                     Err(refused) => return Poll::Ready(Err(space_error(refused))),
                 }
             }
-            Step::Populating { region, done } => {
-                let region = *region;
-                let error = match space.populate(cpu, &region, *done, SLICE_PAGES, irq) {
+            Step::Populating { region, done, made } => {
+                match space.populate(cpu, region, *done, SLICE_PAGES, irq) {
                     Ok(pages) => {
                         *done += pages;
-                        if *done * PAGE_BYTES < region.len() {
-                            return Poll::Pending;
-                        }
-                        match self.finish(process, &region, cpu, irq) {
-                            Ok(handle) => return Poll::Ready(Ok(handle.0.into())),
-                            Err(error) => error,
+                        if *done * PAGE_BYTES >= region.len() {
+                            return Poll::Ready(Ok(made.handle.0.into()));
                         }
                     }
-                    Err(NoMemory) => Error::NoMemory,
-                };
-                self.step = Step::Undoing { region, error };
+                    Err(NoMemory) => self.step = Step::Undoing(made.clone()),
+                }
             }
-            Step::Undoing { region, error } => {
+            Step::Undoing(Made { attachment, handle }) => {
+                if !attachment.is_ended() {
+                    attachment.detach(cpu, irq);
+                } else {
+                    self.maker.table.take_attachment(cpu, *handle, attachment);
+                    return Poll::Ready(Err(Error::NoMemory));
+                }
+            }
+            Step::Refused { region, error } => {
                 if space.detach(cpu, self.id, (*region).into(), SLICE_PAGES, irq) == Progress::Done {
                     return Poll::Ready(Err(*error));
                 }
@@ -153,14 +166,21 @@ impl Attach {
         Poll::Pending
     }
 
-    /// Everything is mapped: it becomes an object, derived from what allowed it, if that is still there.
-    fn finish(
+    /// Makes an object of it, derived from what allowed it, if that is still there.
+    fn name(&self, process: &Ref<Process>, region: Region, cpu: &Cpu, irq: &IrqsOff) -> Step {
+        match self.try_name(process, &region, cpu, irq) {
+            Ok(made) => Step::Populating { region, done: 0, made },
+            Err(error) => Step::Refused { region, error },
+        }
+    }
+
+    fn try_name(
         &self,
         process: &Ref<Process>,
         region: &Region,
         cpu: &Cpu,
         irq: &IrqsOff,
-    ) -> Result<Handle, Error> {
+    ) -> Result<Made, Error> {
         let object = self.object.clone();
         let attachment = Attachment::new(object, process.clone(), self.id, (*region).into());
         let budget = &self.maker.budget;
@@ -175,6 +195,7 @@ impl Attach {
             }
             _ => Err(Error::BadHandle),
         };
-        table.derive(cpu, self.origin, make, (table, Where::Anywhere), irq)
+        let handle = table.derive(cpu, self.origin, make, (table, Where::Anywhere), irq)?;
+        Ok(Made { attachment, handle })
     }
 }
