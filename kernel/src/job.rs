@@ -51,7 +51,7 @@ impl Job {
     }
 
     /// Does a slice of it. Not again once it is ready.
-    #[inline]
+    #[inline(always)]
     pub fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         match &mut self.work {
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),

@@ -157,6 +157,7 @@ pub struct Unmap(UserRange);
 
 impl Unmap {
     /// One slice of it.
+    #[inline(always)]
     pub fn slice(&mut self, space: &Space, cpu: &Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         match space.release(cpu, self.0, SLICE_PAGES, irq) {
             Ok(Progress::More) => Poll::Pending,

@@ -102,7 +102,7 @@ fn with_membarrier<O: Os>(world: &World<O>, shape: Shape) -> Outcome {
     world.barrier(Command::RegisterPrivateExpedited)?;
     let cpu = world.others().next().unwrap_or(0);
     let tries = match shape {
-        Shape::StoreBuffering => 10,
+        Shape::StoreBuffering => 15,
         // It comes up soon or never.
         Shape::MessagePassing => 1,
     };
@@ -113,7 +113,7 @@ fn with_membarrier<O: Os>(world: &World<O>, shape: Shape) -> Outcome {
 fn play<O: Os>(world: &World<O>, cpu: u32, shape: Shape, fence: Fence) -> Result<u64, Not> {
     let rounds = if O::SIMULATED { 20 } else { 20_000 };
     /// Nanoseconds, after which those that were made are enough.
-    const TIME: u64 = 6_000_000_000;
+    const TIME: u64 = 1_000_000_000;
     /// So often is enough to know that it happens.
     const ENOUGH: u64 = 10;
     const OVER: u64 = u64::MAX;
