@@ -3,8 +3,8 @@
 use crate::call::{call, plain, word};
 use crate::object::{Kind, Object};
 use abi::{
-    CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, Error, ExitReport, Handle, MAX_ARGS, ProcessInfo, Rights,
-    SpawnRequest, initial,
+    ARCHIVE_CHUNK, CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, Error, ExitReport, Handle, MAX_ARGS, ProcessInfo,
+    Rights, SpawnRequest, initial,
 };
 use alloc::vec::Vec;
 
@@ -77,7 +77,30 @@ impl Process {
 }
 
 impl Archive {
-    /// The name of the `index`-th program. Needs `READ`. Errors: `NotFound` past the last.
+    /// The contents of the file with this name. Needs `READ`. Errors: `NotFound`, `NoMemory`.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let mut buffer = [0; CONSOLE_CHUNK];
+        let mut index = 0;
+        while self.name(index, &mut buffer)? != name {
+            index += 1;
+        }
+        let mut file = Vec::new();
+        loop {
+            let read = file.len();
+            file.try_reserve(ARCHIVE_CHUNK).map_err(|_| Error::NoMemory)?;
+            file.resize(read + ARCHIVE_CHUNK, 0);
+            let to = file[read..].as_mut_ptr() as u64;
+            let arguments = [word(self.handle()), index as u64, read as u64, to, ARCHIVE_CHUNK as u64, 0];
+            // SAFETY: the kernel writes into the last `ARCHIVE_CHUNK` bytes of `file` only.
+            let bytes = unsafe { call(Call::ArchiveRead, arguments) }? as usize;
+            file.truncate(read + bytes);
+            if bytes == 0 {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// The name of the `index`-th file. Needs `READ`. Errors: `NotFound` past the last.
     pub fn name<'a>(&self, index: usize, buffer: &'a mut [u8; CONSOLE_CHUNK]) -> Result<&'a str, Error> {
         let arguments =
             [word(self.handle()), index as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0];
