@@ -1,10 +1,11 @@
 //! Processes: this one, and those it starts.
 
+use crate::args::MARK;
 use crate::call::{call, plain, word};
 use crate::object::{Kind, Object};
 use abi::{
-    ARCHIVE_CHUNK, CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, Error, ExitReport, Handle, MAX_ARGS, ProcessInfo,
-    Rights, SpawnRequest, initial,
+    ARCHIVE_CHUNK, CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, Ending, Error, ExitReport, Handle, MAX_ARGS,
+    ProcessInfo, Rights, SpawnRequest, initial,
 };
 use alloc::vec::Vec;
 
@@ -73,6 +74,22 @@ impl Process {
         // SAFETY: the kernel writes a `ProcessInfo` into `info`, and any bits are one.
         unsafe { call(Call::ProcessInfo, arguments) }?;
         Ok(info)
+    }
+}
+
+/// How a program ended, in words.
+pub struct How(pub ExitReport);
+
+impl core::fmt::Display for How {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let status = self.0.status();
+        match self.0.ending() {
+            Some(Ending::Exited) if status == 0 => write!(f, "done"),
+            Some(Ending::Exited) => write!(f, "status {status}"),
+            Some(Ending::Fault) => write!(f, "killed by a fault (status {status})"),
+            Some(Ending::Killed) => write!(f, "killed (status {status})"),
+            None => write!(f, "ended in a way this program does not know (status {status})"),
+        }
     }
 }
 
@@ -154,6 +171,12 @@ impl<'a> Command<'a> {
     pub fn grant(mut self, handle: Handle, rights: Rights) -> Self {
         self.grants.push(Grant { handle, rights: rights.bits() });
         self
+    }
+
+    /// Grants the next slot, which the program finds by [`Args::given`](crate::Args::given).
+    pub fn grant_named(self, name: &str, handle: Handle, rights: Rights) -> Self {
+        let slot = initial::CONSOLE.0 + self.grants.len() as u32;
+        self.arg(&alloc::format!("{MARK}{name}={slot}")).grant(handle, rights)
     }
 
     /// Grants what an ordinary program is given: console, timer and archive, and a look at the
