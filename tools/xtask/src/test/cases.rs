@@ -186,6 +186,13 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("alloc").program(&["alloc"]),
         case("alloc-64-mib").program(&["alloc"]).machine(|machine| machine.memory = 64),
         case("storm").program(&["storm"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
+        case("fuzz").program(&["fuzz"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
+        case("fuzz-4")
+            .program(&["fuzz", "20000", "1000"])
+            .machine(|machine| machine.cpus = 4)
+            .never_prints(&["panicked"])
+            .prints(&["0 wrong"])
+            .limit(120),
         case("caps").program(&["caps"]),
         case("share").program(&["share", "20000"]).prints(&["sum 2666466670000"]).limit(60),
         case("share-4")
