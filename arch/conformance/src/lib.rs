@@ -29,6 +29,7 @@ mod outcome;
 mod probe;
 mod pte;
 mod ret;
+pub mod signature;
 mod smp;
 mod table;
 mod time;
