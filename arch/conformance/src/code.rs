@@ -21,8 +21,9 @@ const ROUNDS: u16 = 50;
 const OVER: u64 = u64::MAX;
 
 /// The writer changes two functions, publishes them and asks for core serialization; another CPU calls
-/// them all the while. Once the request has returned, nobody finds what was there before. `CODE-2`,
-/// `CODE-1`
+/// them all the while, but for the stores themselves: an emulator that translates code just then keeps
+/// what it read for good (QEMU's TCG forgets its translations before it stores). Once the request has
+/// returned, nobody finds what was there before. `CODE-2`, `CODE-1`
 pub fn code_2_cross_modifying_code<O: Os>(world: &World<O>) -> Outcome {
     let Some(first) = world.os.code_returning(0) else {
         return Err(Not::Skipped("programs of the simulated machine are no instructions"));
@@ -36,13 +37,19 @@ pub fn code_2_cross_modifying_code<O: Os>(world: &World<O>) -> Outcome {
         let page = Word::new(at.address() - (PAGE_BYTES - 8));
         world.attach(memory, page, 2, protection).or_fail("memory_attach")?;
     }
-    write(world, first)?;
-    let [told, stale, calls] = [0, 1, 2].map(|flag| world.flag(flag));
+    store(world, first);
+    publish(world)?;
+    let [told, stale, calls, stand, stands] = [0, 1, 2, 3, 4].map(|flag| world.flag(flag));
     let other = world.spawn(1 << cpu, move |world| {
         loop {
             let number = world.load(told);
             if number == OVER {
                 return;
+            }
+            if world.load(stand) == 1 {
+                world.store(stands, 1);
+                world.wait_for(stand, 0);
+                world.store(stands, 0);
             }
             let oldest = call(&world).into_iter().min().unwrap_or(0);
             if oldest < number {
@@ -56,7 +63,11 @@ pub fn code_2_cross_modifying_code<O: Os>(world: &World<O>) -> Outcome {
     for number in 1..=ROUNDS {
         let code = world.os.code_returning(number).unwrap_or(first);
         let before = world.load(calls);
-        outcome = write(world, code).and_then(|()| {
+        world.store(stand, 1);
+        world.wait_for(stands, 1);
+        store(world, code);
+        world.store(stand, 0);
+        outcome = publish(world).and_then(|()| {
             world.store(told, number.into());
             ensure_eq!(call(world), [u64::from(number); 2], "what the writer calls");
             Ok(())
@@ -73,14 +84,17 @@ pub fn code_2_cross_modifying_code<O: Os>(world: &World<O>) -> Outcome {
     Ok(())
 }
 
-fn write<O: Os>(world: &World<O>, code: u64) -> Outcome {
+fn store<O: Os>(world: &World<O>, code: u64) {
     world.store_plain(WRITTEN, code);
     world.store_plain(WRITTEN.plus(8), code);
+}
+
+fn publish<O: Os>(world: &World<O>) -> Outcome {
     world.publish_code(WRITTEN, BYTES)?;
     world.barrier(Command::PrivateExpeditedSyncCore)
 }
 
 fn call<O: Os>(world: &World<O>) -> [u64; 2] {
-    // SAFETY: `write` has put functions there, whole words each, and nothing else ever.
+    // SAFETY: `store` has put functions there, whole words each, and nothing else ever.
     [EXECUTED, EXECUTED.plus(8)].map(|at| unsafe { world.os.execute(at) })
 }
