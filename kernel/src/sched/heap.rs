@@ -316,8 +316,11 @@ mod tests {
                 let thing: &'static Balance = Box::leak(Box::new(Balance::new(CpuId::BOOT)));
                 let mut heap = Heap::new();
                 heap.push(Runnable::Balance(thing), 1);
+                // It knows that it was put in, and no more.
+                let known = schedule::memory::knowledge();
                 let other = schedule::thread::spawn(move || {
                     schedule::act_as(1);
+                    schedule::memory::learn(&known);
                     while !thing.entry.node().heap.load(Ordering::Relaxed).is_null() {
                         schedule::yield_now();
                     }

@@ -312,8 +312,11 @@ mod tests {
                 let thing: &'static Balance = Box::leak(Box::new(Balance::new(CpuId::BOOT)));
                 let mut queue = Queue::new();
                 queue.push(Runnable::Balance(thing));
+                // It knows that it was put in, and no more.
+                let known = schedule::memory::knowledge();
                 let other = schedule::thread::spawn(move || {
                     schedule::act_as(1);
+                    schedule::memory::learn(&known);
                     while !thing.entry.link().queue.load(Ordering::Relaxed).is_null() {
                         schedule::yield_now();
                     }
