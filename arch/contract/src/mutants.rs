@@ -399,6 +399,7 @@ mutants! {
         Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
+        Schedules("ret_2_the_caller_too"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
         Host("kernel", "code_2_what_can_be_executed_is_published")];
