@@ -30,7 +30,9 @@ pub fn trespass(how: u64, address: u64) -> Result<(), Error> {
     // none does, what lies there is the caller's own, and a function that does nothing.
     unsafe {
         match how {
-            0 => drop(black_box(at.read_volatile())),
+            0 => {
+                black_box(at.read_volatile());
+            }
             1 => at.write_volatile(0),
             2 => core::mem::transmute::<*mut u8, extern "C" fn()>(at)(),
             _ => return Err(Error::BadArgument),
