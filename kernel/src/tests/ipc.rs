@@ -1,6 +1,7 @@
 //! Messages, replies and notifications: who runs when, who gets what, and who hears that nothing will
 //! come.
 
+use super::many::thread;
 use super::{ENTRY, Run, User};
 use crate::program::STACK_TOP;
 use crate::sync::Ordering;
@@ -595,6 +596,27 @@ fn ipc_9_the_end_of_a_notification() {
     assert_eq!(run.result(Call::NotificationWait, &[waits, FOREVER]), Err(Error::Gone));
 }
 
+/// What was lent ends with the duty, also where that is saved: who is better than the server itself goes
+/// before it.
+#[test]
+fn ipc_7_a_loan_ends_with_the_duty() {
+    let mut run = Run::boot(Profile::Minimal);
+    let endpoint = run.endpoint();
+    let client = run.user();
+    let (server, of_server) = run.thread_with_handle();
+    let (better, of_better) = run.thread_with_handle();
+    run.to(server);
+    run.receive(endpoint);
+    run.to(client);
+    for (handle, priority) in [(of_server, 50), (of_better, 70)] {
+        assert!(run.result(Call::ThreadPriority, &[handle, priority]).is_ok());
+    }
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    assert_eq!(run.user(), server, "at the priority of its client");
+    run.call(Call::ReplySave, &[]);
+    assert_eq!(run.user(), better);
+}
+
 /// What each of a run's users sees, step by step, as a text.
 fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64) {
     let mut run = Run::boot(Profile::ALL[seed as usize % Profile::ALL.len()]);
@@ -669,10 +691,13 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
         let frames: std::vec::Vec<_> = threads.iter().map(|(thread, _)| unsafe { thread.0.read() }).collect();
         let cpu = run.cpu();
         let current = cpu.current().expect("main waits for nothing");
+        let priorities: std::vec::Vec<_> =
+            threads.iter().map(|(_, handle)| thread(&run, *handle).priority()).collect();
         history.push(std::format!(
-            "{step}: {:?} at {:?} for {}, until {:?}, {:?}, {frames:x?}",
+            "{step}: {:?} at {:?}, seen at {:?} of {priorities:?}, for {}, until {:?}, {:?}, {frames:x?}",
             threads.iter().position(|(thread, _)| *thread == run.user()),
             current.priority(),
+            cpu.running.load(),
             current.cpu_time.load(Ordering::Relaxed),
             cpu.slice_end.get(),
             run.arch.vectors().is_some(),
@@ -682,7 +707,8 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
 }
 
 /// The short way does what the long one does: whatever a few threads do with endpoints, each step leaves
-/// every register, who runs, how long it has run and may run, the same.
+/// every register, who runs, what others see of the CPU, what is lent to whom, how long it has run and may
+/// run, the same.
 #[test]
 fn ipc_1_the_short_way_is_the_long_way() {
     let mut gone = 0;
