@@ -49,7 +49,8 @@ fn a_full_table_says_so() {
 #[test]
 fn bad_call_numbers() {
     let mut run = Run::boot(Profile::Minimal);
-    for number in [Call::ALL.len() as u64, 1 << 32, u64::MAX] {
+    let last = Call::ALL.iter().map(|&call| call as u64).max().expect("there are calls");
+    for number in [last + 1, 1 << 32, u64::MAX] {
         run.raw_call(number, &[]);
         assert_eq!(run.returned(), Err(Error::BadCall), "{number}");
     }
@@ -150,6 +151,30 @@ fn boot_5_bad_input_is_refused() {
     refused("init=missing", Some(archive), 4 << 20, "no program `missing`");
     refused("", Some(archive), 96 << 10, "too little memory");
     refused("mem=1 init=init", Some(&archive[..600]), 4 << 20, "truncated");
+}
+
+/// A file of the archive is read in pieces, up to its end and no further.
+#[test]
+fn usr_2_a_file_of_the_archive_is_read_in_pieces() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (file, page) = (super::program(), run.page());
+    let mut read = std::vec::Vec::new();
+    loop {
+        let args = [ARCHIVE, 1, read.len() as u64, page, u64::MAX];
+        let bytes = run.result(Call::ArchiveRead, &args).expect("a piece") as usize;
+        if bytes == 0 {
+            break;
+        }
+        let mut piece = [0; abi::ARCHIVE_CHUNK];
+        run.peek(page, &mut piece[..bytes]);
+        read.extend_from_slice(&piece[..bytes]);
+    }
+    assert!(read == file, "{} bytes of {}", read.len(), file.len());
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 1, 0, page, 3]), Ok(3));
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 1, u64::MAX, page, 3]), Ok(0));
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 2, 0, page, 3]), Err(Error::NotFound));
+    assert_eq!(run.result(Call::ArchiveRead, &[PROCESS, 0, 0, page, 3]), Err(Error::WrongObject));
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 0, 0, 8, 3]), Err(Error::BadAddress));
 }
 
 /// `BOOT-1`: every CPU of the list is started, and is there once it has had its turn.
