@@ -53,6 +53,8 @@ pub type Frame = <Current as Traps>::Frame;
 pub enum Standing {
     /// Made, not yet ready.
     New,
+    /// In no queue: a fault of it ends its process, and whoever dooms it ends it.
+    Condemned,
     /// Has a CPU: it is the current thread there, or in its run queue, or on its way from the one
     /// to the other. Which of them changes at every switch and is asked of the CPU, not said here.
     On(CpuId),
@@ -84,7 +86,10 @@ impl Standing {
     /// Whether there is nothing to drop in it.
     #[inline]
     fn is_plain(&self) -> bool {
-        matches!(self, Self::On(_) | Self::New | Self::Timed(_) | Self::InTask | Self::Awaiting(_))
+        matches!(
+            self,
+            Self::On(_) | Self::New | Self::Condemned | Self::Timed(_) | Self::InTask | Self::Awaiting(_)
+        )
     }
 }
 
@@ -105,7 +110,7 @@ fn put(now: &mut Standing, standing: Standing) -> Option<Standing> {
 /// else have its CPU look: so who reads it under the lock of a queue that it leaves or enters
 /// misses nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Extra {
     /// It is to end. Set under `standing`'s lock, and never taken off.
     Doomed = 1,
@@ -123,20 +128,22 @@ pub enum Extra {
     Payer = 64,
     /// A notification is bound to it.
     Bound = 128,
+    /// A fault has stopped it, and its handler has not answered: its registers are no call's.
+    Stopped = 256,
 }
 
 /// A set of [`Extra`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Extras(u8);
+pub struct Extras(u16);
 
 impl Extras {
     pub const NONE: Self = Self(0);
 
     pub const fn with(self, extra: Extra) -> Self {
-        Self(self.0 | extra as u8)
+        Self(self.0 | extra as u16)
     }
     pub const fn has(self, extra: Extra) -> bool {
-        self.0 & extra as u8 != 0
+        self.0 & extra as u16 != 0
     }
     /// Those in either.
     pub const fn or(self, other: Self) -> Self {
@@ -195,7 +202,7 @@ pub struct Thread {
     /// slice, and while it runs.
     pub slice_left: AtomicU64,
     /// See [`Extras`].
-    extras: AtomicU8,
+    extras: AtomicU16,
 }
 
 // SAFETY: `frame` and `job` are touched by the CPU that runs the thread, or, while no CPU does, by
@@ -229,7 +236,7 @@ impl Thread {
             limit: Limit::new(),
             cpu_time: AtomicU64::new(0),
             slice_left: AtomicU64::new(0),
-            extras: AtomicU8::new(0),
+            extras: AtomicU16::new(0),
         };
         Ref::try_new(memory, Some(&budget), thread)
     }
@@ -412,6 +419,21 @@ impl Thread {
         Fate::Lives
     }
 
+    /// What `f` does with the registers of a thread that a fault has stopped and that nobody has answered;
+    /// `None` if it is not stopped. Who answers it, and then has its frame, comes before or after.
+    pub(crate) fn while_stopped<R>(&self, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+        let now = self.standing.lock();
+        let waits = matches!(*now, Standing::Sending(_) | Standing::Awaiting(_));
+        if !waits || !self.extras().has(Extra::Stopped) {
+            return None;
+        }
+        // SAFETY: nobody has a thread that waits, and whoever takes it out of its queue writes nothing into
+        // the frame of one that is stopped before it has changed the standing, whose lock is held.
+        let done = f(unsafe { self.frame().as_mut() });
+        drop(now);
+        Some(done)
+    }
+
     /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
     /// it knows.
     pub fn doom(&self) -> Standing {
@@ -472,12 +494,12 @@ impl Thread {
 
     /// It has this from now on.
     pub fn add_extra(&self, extra: Extra) {
-        self.extras.fetch_or(extra as u8, Ordering::Relaxed);
+        self.extras.fetch_or(extra as u16, Ordering::Relaxed);
     }
 
     /// It has this no more.
     pub fn drop_extra(&self, extra: Extra) {
-        self.extras.fetch_and(!(extra as u8), Ordering::Relaxed);
+        self.extras.fetch_and(!(extra as u16), Ordering::Relaxed);
     }
 }
 

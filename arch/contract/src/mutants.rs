@@ -467,4 +467,13 @@ mutants! {
     LastSignalOnly "last-signal-only" Ipc9 "A signal takes the place of those before it." by [
         Case(Both, "ipc_9_bits_stay"),
         Host("kernel", "ipc_9_notifications")];
+    NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_10_a_fault_is_a_call")];
+    FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_11_registers_of_a_stopped_thread")];
+    FaultsForgotten "faults-forgotten" Ipc12 "A fault whose handler is gone is forgotten, and its thread with it." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_12_a_handler_that_is_gone")];
 }

@@ -23,8 +23,10 @@
 //! says otherwise. Vector registers are preserved.
 #![no_std]
 
+pub mod exception;
 pub mod ipc;
 pub mod membarrier;
+pub mod registers;
 pub mod rseq;
 pub mod testing;
 pub mod trace;
@@ -180,6 +182,20 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `thread_exceptions(thread or process [MANAGE], endpoint [WRITE] or `[`Handle::NONE`]`) -> handler`.
+    /// From now on faults of the thread, or of those of the process that have no handler of their own, are
+    /// calls to the endpoint: see [`exception`]. That lasts as long as the handle on the handler, which is
+    /// derived from that on the endpoint and cannot be copied, or until there is another handler.
+    /// `NONE` as endpoint takes the handler away, and no handle comes back; `NONE` as thread is the calling
+    /// one. Errors: `NoMemory`, `TableFull`.
+    ThreadExceptions = 40,
+    /// `thread_registers(thread [READ], address, length) -> bytes`. Writes the
+    /// [`registers`] of a thread that an exception has stopped. [`Handle::NONE`] is the one whose exception
+    /// the calling thread received last and has not answered. Errors: `NotStopped`, `BadArgument` (length is
+    /// not that of the machine's registers).
+    ThreadRegisters = 41,
+    /// `thread_set_registers(thread [MANAGE], address, length)`. The opposite of `thread_registers`.
+    ThreadSetRegisters = 42,
     /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
     /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
     /// `NoMemory`, `TableFull`.
@@ -256,6 +272,8 @@ numbers! {
     NotRegistered = 13,
     /// The deadline has passed.
     TimedOut = 14,
+    /// No exception has stopped the thread.
+    NotStopped = 15,
 }
 
 numbers! {
@@ -272,6 +290,8 @@ numbers! {
     Endpoint = 9,
     Reply = 10,
     Notification = 11,
+    /// What faults go by: see [`exception`].
+    Handler = 14,
 }
 
 numbers! {

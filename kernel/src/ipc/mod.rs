@@ -33,6 +33,7 @@
 //! object that has ended, is a kernel task's ([`Place`]).
 
 pub mod endpoint;
+pub mod exception;
 pub mod message;
 pub mod notification;
 pub mod quick;
@@ -50,10 +51,11 @@ use crate::sched::heap::{Heap, Member, Node};
 use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sched::set_result;
 use crate::sync::{AtomicU8, AtomicU64, Leaf, Ordering};
-use crate::thread::{Standing, Thread};
+use crate::thread::{Extra, Standing, Thread};
 use abi::Error;
 use abi::ipc::FOREVER;
 use arch_contract::mutant::{self, Mutant};
+use arch_contract::trap::Fault;
 use core::cell::Cell;
 
 /// What a thread keeps for this.
@@ -67,13 +69,18 @@ pub struct State {
     awaited: AtomicU64,
     /// Whose call it received last, and has not answered. For whoever has the thread, as its frame.
     caller: Cell<Option<Caller>>,
+    /// What has stopped it, while it has [`Extra::Stopped`](crate::thread::Extra). For whoever has the
+    /// thread, as its frame.
+    stopped: Cell<Option<Fault>>,
+    /// For its faults.
+    pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
     bound: Leaf<Option<Ref<Notification>>>,
     /// On whose budget it runs, if not on its own. Changed by whoever has the thread.
     payer: Leaf<Option<Ref<Thread>>>,
 }
 
-// SAFETY: `caller` is touched only by whoever has the thread, as its frame; all else is `Sync`.
+// SAFETY: `caller` and `stopped` are touched only by whoever has the thread, as its frame; all else is `Sync`.
 unsafe impl Sync for State {}
 
 impl State {
@@ -84,6 +91,8 @@ impl State {
             badge: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
             caller: Cell::new(None),
+            stopped: Cell::new(None),
+            handler: Leaf::new(None),
             bound: Leaf::new(None),
             payer: Leaf::new(None),
         }
@@ -332,6 +341,9 @@ pub(crate) fn replace(thread: &Thread, standing: &Standing) {
 
 /// Ends the wait of `thread`, which this CPU has, with an error or a number.
 fn wake(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) {
+    if thread.extras().has(Extra::Stopped) {
+        return exception::unanswered(cpu, thread);
+    }
     // SAFETY: whoever has a thread that waits has its frame.
     set_result(unsafe { thread.frame().as_mut() }, result);
     release(cpu, thread);
@@ -348,4 +360,5 @@ pub(crate) fn ended(cpu: &Cpu, thread: &Ref<Thread>) {
     Alarm::cancel(cpu, thread);
     reply::stop_serving(cpu, thread);
     notification::unbind(thread);
+    exception::set(&thread.ipc.handler, None);
 }
