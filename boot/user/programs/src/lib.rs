@@ -37,3 +37,8 @@ pub mod sequence;
 #[cfg_attr(target_arch = "x86_64", path = "reservation_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "reservation_ppc64le.rs")]
 pub mod reservation;
+
+/// What a debugger and an emulator know of the machine, and the code that they watch.
+#[cfg_attr(target_arch = "x86_64", path = "traced_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "traced_ppc64le.rs")]
+pub mod traced;
