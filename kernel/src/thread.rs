@@ -128,7 +128,7 @@ pub enum Extra {
     Payer = 64,
     /// A notification is bound to it.
     Bound = 128,
-    /// A fault has stopped it, and its handler has not answered: its registers are no call's.
+    /// A fault has stopped it, and nobody has answered: its registers are no call's.
     Stopped = 256,
 }
 
@@ -424,7 +424,7 @@ impl Thread {
     pub(crate) fn while_stopped<R>(&self, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
         let now = self.standing.lock();
         let waits = matches!(*now, Standing::Sending(_) | Standing::Awaiting(_));
-        if !waits || !self.extras().has(Extra::Stopped) {
+        if !waits || !self.ipc.opens_registers() {
             return None;
         }
         // SAFETY: nobody has a thread that waits, and whoever takes it out of its queue writes nothing into

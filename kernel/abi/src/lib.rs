@@ -196,6 +196,25 @@ numbers! {
     ThreadRegisters = 41,
     /// `thread_set_registers(thread [MANAGE], address, length)`. The opposite of `thread_registers`.
     ThreadSetRegisters = 42,
+    /// `memory_create_paged(length, endpoint [WRITE]) -> memory`. A memory object without a page. When one is
+    /// touched, or wanted by a call, the endpoint gets a call for the thread that did it, with the badge of the
+    /// capability: its label is one of the page kinds of [`exception::FaultKind`], its one word the offset of
+    /// the page in the object. A reply with the label 0 makes the thread touch it again, any other ends its
+    /// process. Without a pager, because nobody can receive at the endpoint any more, it is an ordinary fault,
+    /// or an error of the call. The list of pages is charged to the caller's budget. The handle has READ,
+    /// WRITE, EXECUTE and MANAGE. Errors: as `memory_create`.
+    MemoryCreatePaged = 43,
+    /// `memory_supply(memory [MANAGE], offset, source [READ, WRITE, EXECUTE], source offset, length)`. Pages of
+    /// a paged memory object are from now on those of another memory object, which is not paged: whoever maps
+    /// either sees what is written by the other, and the pages stay while one of the two is there. A page that
+    /// was supplied stays what it is. All are multiples of the page size; length is at most
+    /// [`MAX_SUPPLY`](crate::MAX_SUPPLY). Errors: `BadArgument`, `WrongObject` (not paged, or the source is),
+    /// `NoMemory` (more than [`MAX_SOURCES`](crate::MAX_SOURCES) sources).
+    MemorySupply = 44,
+    /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Bytes of the `index`-th file, at
+    /// most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK); fewer at its end, and 0 behind it. Errors: `NotFound` past
+    /// the last file.
+    ArchiveRead = 45,
     /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
     /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
     /// `NoMemory`, `TableFull`.
@@ -368,6 +387,12 @@ pub const STACK_BYTES: u64 = 128 * 1024;
 pub const PAGE_BYTES: u64 = 4096;
 /// The largest memory object, in bytes.
 pub const MAX_MEMORY: u64 = 2 << 20;
+/// Most bytes of one `memory_supply`.
+pub const MAX_SUPPLY: u64 = 64 * 1024;
+/// Memory objects that the pages of a paged one can come from, at most.
+pub const MAX_SOURCES: usize = 4;
+/// Most bytes of one `archive_read`.
+pub const ARCHIVE_CHUNK: u64 = 4096;
 /// The smallest budget of a thread, in nanoseconds.
 pub const MIN_BUDGET: u64 = 10_000;
 /// Most bytes of one `code_publish`.

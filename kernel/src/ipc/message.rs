@@ -37,8 +37,8 @@ pub fn check(cpu: &Cpu, thread: &Thread) -> Result<(), Error> {
 /// Copies the message in the registers of `from` into those of `to`, with what the kernel says in the
 /// tag. This CPU has both.
 pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64, irq: &IrqsOff) {
-    if let Some(fault) = from.ipc.stopped.get() {
-        return exception::deliver(&fault, to, badge);
+    if let Some(stop) = from.ipc.stopped.get() {
+        return exception::deliver(&stop, to, badge);
     }
     // SAFETY: the caller has both threads, which are two: one that sends does not receive.
     let (source, target) = unsafe { (from.frame().as_ref(), to.frame().as_mut()) };

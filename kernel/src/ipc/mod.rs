@@ -43,6 +43,7 @@ pub use endpoint::Endpoint;
 pub use notification::Notification;
 pub use reply::{Caller, Reply};
 
+use self::exception::Stop;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::object::Ref;
@@ -55,7 +56,6 @@ use crate::thread::{Extra, Standing, Thread};
 use abi::Error;
 use abi::ipc::FOREVER;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::trap::Fault;
 use core::cell::Cell;
 
 /// What a thread keeps for this.
@@ -71,7 +71,7 @@ pub struct State {
     caller: Cell<Option<Caller>>,
     /// What has stopped it, while it has [`Extra::Stopped`](crate::thread::Extra). For whoever has the
     /// thread, as its frame.
-    stopped: Cell<Option<Fault>>,
+    stopped: Cell<Option<Stop>>,
     /// For its faults.
     pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
@@ -104,6 +104,12 @@ impl State {
         let number = self.awaited.load(Ordering::Relaxed) + 1;
         self.awaited.store(number, Ordering::Relaxed);
         number
+    }
+
+    /// Whether a fault has stopped it whose handler may touch the registers. For who holds the lock of its
+    /// standing, while it waits.
+    pub(crate) fn opens_registers(&self) -> bool {
+        self.stopped.get().is_some_and(|stop| stop.opens_registers())
     }
 
     /// On whose budget it runs, if not on its own.

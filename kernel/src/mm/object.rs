@@ -18,6 +18,7 @@ use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
+use super::paged::Paged;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -32,13 +33,28 @@ pub struct MemoryObject {
     memory: &'static Memory,
     budget: Ref<Budget>,
     frames: List<PhysAddr>,
+    /// Where its pages come from, if it has no frames of its own.
+    paged: Option<Ref<Paged>>,
 }
 
 impl MemoryObject {
     /// One without a page.
     pub fn new(charged: Charged) -> Self {
         let (memory, budget) = (charged.memory, charged.budget.clone());
-        Self { memory, budget, frames: List::new(charged) }
+        Self { memory, budget, frames: List::new(charged), paged: None }
+    }
+
+    /// One whose pages come from a pager.
+    pub fn of_pager(charged: Charged, paged: Paged) -> Result<Self, NoMemory> {
+        let paged = Ref::try_new(charged.memory, Some(&charged.budget), paged)?;
+        let mut object = Self::new(charged);
+        object.paged = Some(paged);
+        Ok(object)
+    }
+
+    /// Where its pages come from, if not from itself.
+    pub fn paged(&self) -> Option<&Paged> {
+        self.paged.as_deref()
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
@@ -62,11 +78,17 @@ impl MemoryObject {
 
     /// In bytes.
     pub fn length(&self) -> u64 {
-        self.frames.len() as u64 * PAGE_SIZE
+        match &self.paged {
+            Some(paged) => paged.length(),
+            None => self.frames.len() as u64 * PAGE_SIZE,
+        }
     }
 
-    /// The frame `offset` bytes from the start, which lies in it.
+    /// The frame `offset` bytes from the start, which lies in it; `None` if its pager has not supplied it.
     pub(super) fn frame(&self, offset: u64) -> Option<PhysAddr> {
+        if let Some(paged) = &self.paged {
+            return paged.frame(offset);
+        }
         self.frames.get((offset / PAGE_SIZE) as usize).copied()
     }
 }

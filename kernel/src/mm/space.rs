@@ -38,6 +38,7 @@ use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Paging, Protection};
+use arch_contract::trap::Access;
 use arch_current::Current;
 use protocol::shared::Shared;
 
@@ -68,6 +69,26 @@ pub enum Progress {
     /// Call again.
     More,
     Done,
+}
+
+/// How a page stands that was touched.
+pub enum PageIn {
+    /// It is no pager's, or the access is not allowed.
+    NotPaged,
+    /// It is mapped: the access can be made again.
+    There,
+    /// The pager of the object has to supply the page at this offset.
+    Absent(Ref<MemoryObject>, u64),
+}
+
+/// Whether a page with this protection can be used so.
+const fn allows(protection: Protection, access: Access) -> bool {
+    matches!(
+        (protection, access),
+        (_, Access::Read)
+            | (Protection::ReadWrite, Access::Write)
+            | (Protection::ReadExecute, Access::Execute)
+    )
 }
 
 /// Whether the port's part still exists.
@@ -229,6 +250,36 @@ impl Space {
             }
         }
         Ok(count)
+    }
+
+    /// The page at `at`, which was touched: maps it if it is its object's pager's and is there. `NoMemory`
+    /// if there is none for a table.
+    pub fn page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Result<PageIn, NoMemory> {
+        let at = at.page();
+        let mut guard = self.inner.lock(cpu);
+        let inner = &mut *guard;
+        let Some(region) = inner.regions.find(at).filter(|region| allows(region.protection, access)) else {
+            return Ok(PageIn::NotPaged);
+        };
+        let of = inner.attached.iter().find(|attached| Some(attached.id) == region.attachment);
+        let Some((of, paged)) = of.and_then(|of| of.object.paged().map(|paged| (of, paged))) else {
+            return Ok(PageIn::NotPaged);
+        };
+        let offset = at.0.wrapping_sub(of.origin);
+        let (Some(frame), Some(table)) = (paged.frame(offset), &mut inner.table) else {
+            return Ok(PageIn::Absent(of.object.clone(), offset));
+        };
+        if table.lookup(at).is_none() {
+            self.publish(cpu, frame, PAGE_SIZE as usize, region.protection);
+            table.map_page(at, frame, region.protection).map_err(|_| NoMemory)?;
+        }
+        Ok(PageIn::There)
+    }
+
+    /// Whether a page is mapped at `at`.
+    #[cfg(test)]
+    pub fn is_mapped(&self, cpu: &Cpu, at: VirtAddr) -> bool {
+        self.inner.lock(cpu).table.as_ref().is_some_and(|table| table.lookup(at).is_some())
     }
 
     fn map_zeroed(

@@ -46,7 +46,11 @@ pub(super) fn exceptions(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Err
 }
 
 /// The endpoint that `handle` names, if it carries `rights`, and the badge.
-fn endpoint(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(Ref<Endpoint>, u64), Error> {
+pub(super) fn endpoint(
+    caller: &Caller<'_>,
+    handle: u64,
+    rights: Rights,
+) -> Result<(Ref<Endpoint>, u64), Error> {
     let capability = caller.capability(handle, rights)?;
     match capability.object {
         Object::Endpoint(endpoint) => Ok((endpoint, capability.badge)),

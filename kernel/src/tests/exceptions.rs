@@ -25,8 +25,6 @@ struct Pair {
     thread: User,
     /// On the thread.
     handle: u64,
-    /// On what its faults go by.
-    handler: u64,
 }
 
 /// The faults of the thread go to the server by a capability with the badge 7.
@@ -37,8 +35,8 @@ fn pair() -> Pair {
     let (thread, handle) = run.thread_with_handle();
     let badged = Rights::WRITE.bits().into();
     let by = run.result(Call::HandleCopy, &[endpoint, badged, 7]).expect("a copy");
-    let handler = run.result(Call::ThreadExceptions, &[handle, by]).expect("a handler");
-    Pair { run, server, endpoint, thread, handle, handler }
+    run.result(Call::ThreadExceptions, &[handle, by]).expect("a handler");
+    Pair { run, server, endpoint, thread, handle }
 }
 
 /// How the process ends that the current one waits for.

@@ -17,6 +17,7 @@ mod ipc;
 mod jobs;
 mod many;
 mod memory;
+mod pager;
 mod rseq;
 mod sched;
 #[cfg(spandrel_schedule)]

@@ -88,6 +88,17 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// Bytes of the `index`-th file from `offset` on: how many, 0 behind its end. Needs `READ`. Errors:
+    /// `NotFound` past the last file.
+    pub fn read(&self, index: usize, offset: usize, buffer: &mut [u8]) -> Result<usize, Error> {
+        let (at, len) = (buffer.as_mut_ptr() as u64, buffer.len() as u64);
+        let arguments = [word(self.handle()), index as u64, offset as u64, at, len, 0];
+        // SAFETY: the kernel writes into `buffer` only, which is borrowed for that.
+        unsafe { call(Call::ArchiveRead, arguments) }.map(|bytes| bytes as usize)
+    }
+}
+
 /// A process to start: a program by name, its arguments, and what it is granted.
 #[derive(Clone, Debug)]
 pub struct Command<'a> {

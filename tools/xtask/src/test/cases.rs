@@ -208,6 +208,8 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("debugger-4").program(&["debugger"]).machine(|machine| machine.cpus = 4).prints(&["5 steps"]),
         case("emulator").program(&["emulator"]).prints(&["1000 results right"]),
         case("emulator-4").program(&["emulator"]).machine(|machine| machine.cpus = 4),
+        case("pager").program(&["pager"]).prints(&["ELF is there", "the client ended with 0"]),
+        case("pager-4").program(&["pager"]).machine(|machine| machine.cpus = 4),
         case("chain").program(&["chain"]).prints(&["0 overtaken"]),
         case("chain-4").program(&["chain"]).machine(|machine| machine.cpus = 4).prints(&["0 overtaken"]),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
