@@ -116,11 +116,6 @@ impl<'a> Archive<'a> {
         self.entries().find(|entry| entry.name == name).map(|entry| entry.file)
     }
 
-    /// The bytes of the `index`-th entry.
-    pub fn data(&self, index: usize) -> Option<&'a [u8]> {
-        self.entries().nth(index).map(|entry| entry.file)
-    }
-
     /// The name of the `index`-th file.
     pub fn name(&self, index: usize) -> Option<&'a str> {
         self.entries().nth(index).map(|entry| entry.name)

@@ -87,7 +87,7 @@ numbers! {
     /// the range that are not mapped are skipped. Errors: `BadArgument`, `BadAddress`.
     MemoryUnmap = 10,
     /// `archive_entry(archive [READ], index, address, length) -> name length`. The name of the
-    /// `index`-th program, not terminated; cut off at `length`, the value is the full length.
+    /// `index`-th file, not terminated; cut off at `length`, the value is the full length.
     /// Errors: `NotFound` past the last.
     ArchiveEntry = 11,
     /// `spawn(archive [EXECUTE], address of a `[`SpawnRequest`](crate::SpawnRequest)`) -> process`.
@@ -211,9 +211,9 @@ numbers! {
     /// [`MAX_SUPPLY`](crate::MAX_SUPPLY). Errors: `BadArgument`, `WrongObject` (not paged, or the source is),
     /// `NoMemory` (more than [`MAX_SOURCES`](crate::MAX_SOURCES) sources).
     MemorySupply = 44,
-    /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Bytes of the `index`-th file, at
-    /// most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK); fewer at its end, and 0 behind it. Errors: `NotFound` past
-    /// the last file.
+    /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Copies from `offset` on
+    /// of the `index`-th file, at most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK) bytes; the caller calls
+    /// again for the rest. 0 at the end of the file. Errors: `NotFound` past the last file.
     ArchiveRead = 45,
     /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
     /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
@@ -375,6 +375,8 @@ pub mod initial {
 
 /// Most bytes one `console_write` takes.
 pub const CONSOLE_CHUNK: usize = 256;
+/// Most bytes one `archive_read` copies.
+pub const ARCHIVE_CHUNK: usize = 4096;
 /// Most bytes of arguments a process can be started with.
 pub const MAX_ARGS: usize = 4096;
 /// Most grants in a [`SpawnRequest`].
@@ -391,8 +393,6 @@ pub const MAX_MEMORY: u64 = 2 << 20;
 pub const MAX_SUPPLY: u64 = 64 * 1024;
 /// Memory objects that the pages of a paged one can come from, at most.
 pub const MAX_SOURCES: usize = 4;
-/// Most bytes of one `archive_read`.
-pub const ARCHIVE_CHUNK: u64 = 4096;
 /// The smallest budget of a thread, in nanoseconds.
 pub const MIN_BUDGET: u64 = 10_000;
 /// Most bytes of one `code_publish`.

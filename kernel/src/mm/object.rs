@@ -3,7 +3,9 @@
 //! A *memory object* is a fixed number of zeroed frames, charged to the budget of its maker until
 //! nothing refers to it: no capability, and no region of any space. It is no larger than
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
-//! needs more has several.
+//! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
+//! are charged to nobody, never cleared, and not given back. Or its pages come from a user program
+//! ([`super::paged`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -18,6 +20,7 @@ use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
+use super::page_table::Page;
 use super::paged::Paged;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
@@ -26,46 +29,71 @@ use crate::process::Process;
 use crate::sync::{AtomicBool, Ordering};
 use crate::syscall::SLICE_PAGES;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
+use arch_contract::boot::PhysRange;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
+use arch_contract::pte::{MemoryType, Protection};
 
 /// See the module.
 pub struct MemoryObject {
     memory: &'static Memory,
     budget: Ref<Budget>,
-    frames: List<PhysAddr>,
-    /// Where its pages come from, if it has no frames of its own.
-    paged: Option<Ref<Paged>>,
+    backing: Backing,
+}
+
+/// What its pages are.
+enum Backing {
+    /// Frames of its own.
+    Frames(List<PhysAddr>),
+    Device(PhysRange),
+    /// Those that its pager has supplied.
+    Paged(Ref<Paged>),
 }
 
 impl MemoryObject {
     /// One without a page.
     pub fn new(charged: Charged) -> Self {
         let (memory, budget) = (charged.memory, charged.budget.clone());
-        Self { memory, budget, frames: List::new(charged), paged: None }
+        Self { memory, budget, backing: Backing::Frames(List::new(charged)) }
+    }
+
+    /// The registers of a device: whole pages outside RAM, which are the holder's to give out. `charged`
+    /// pays for the object, not for the range.
+    pub fn device(charged: Charged, range: PhysRange) -> Self {
+        debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
+        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Device(range) }
     }
 
     /// One whose pages come from a pager.
     pub fn of_pager(charged: Charged, paged: Paged) -> Result<Self, NoMemory> {
-        let paged = Ref::try_new(charged.memory, Some(&charged.budget), paged)?;
-        let mut object = Self::new(charged);
-        object.paged = Some(paged);
-        Ok(object)
+        let Charged { memory, budget } = charged;
+        let backing = Backing::Paged(Ref::try_new(memory, Some(&budget), paged)?);
+        Ok(Self { memory, budget, backing })
     }
 
-    /// Where its pages come from, if not from itself.
+    /// What its pager has supplied, if it has one.
     pub fn paged(&self) -> Option<&Paged> {
-        self.paged.as_deref()
+        match &self.backing {
+            Backing::Paged(paged) => Some(paged),
+            Backing::Frames(_) | Backing::Device(_) => None,
+        }
+    }
+
+    /// Whether it has frames of its own.
+    pub fn has_frames(&self) -> bool {
+        matches!(self.backing, Backing::Frames(_))
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
-    /// anybody else knows of it.
+    /// anybody else knows of it. One of a device is complete.
     pub fn grow(&mut self, pages: u64, max_pages: u64) -> Result<Progress, NoMemory> {
-        let missing = (pages as usize).saturating_sub(self.frames.len());
-        self.frames.reserve(missing)?;
+        let Backing::Frames(frames) = &mut self.backing else { return Ok(Progress::Done) };
+        let missing = (pages as usize).saturating_sub(frames.len());
+        frames.reserve(missing)?;
         for _ in 0..missing.min(max_pages as usize) {
             let frame = self.memory.alloc_zeroed(&self.budget, Order::FRAME)?;
             // There is room: cannot fail.
-            self.frames.push(frame.at())?;
+            frames.push(frame.at())?;
         }
         Ok(if missing as u64 > max_pages { Progress::More } else { Progress::Done })
     }
@@ -78,24 +106,39 @@ impl MemoryObject {
 
     /// In bytes.
     pub fn length(&self) -> u64 {
-        match &self.paged {
-            Some(paged) => paged.length(),
-            None => self.frames.len() as u64 * PAGE_SIZE,
+        match &self.backing {
+            Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
+            Backing::Device(range) => range.len,
+            Backing::Paged(paged) => paged.length(),
         }
     }
 
-    /// The frame `offset` bytes from the start, which lies in it; `None` if its pager has not supplied it.
-    pub(super) fn frame(&self, offset: u64) -> Option<PhysAddr> {
-        if let Some(paged) = &self.paged {
-            return paged.frame(offset);
+    /// The frame `offset` bytes from the start, if that lies in it and is there. It stays the object's as long as
+    /// that is referred to.
+    pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
+        match &self.backing {
+            Backing::Frames(frames) => frames.get((offset / PAGE_SIZE) as usize).copied(),
+            Backing::Device(range) => {
+                (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
+            }
+            Backing::Paged(paged) => paged.frame(offset),
         }
-        self.frames.get((offset / PAGE_SIZE) as usize).copied()
+    }
+
+    /// As [`frame`](Self::frame), as it is mapped with `protection`.
+    pub(super) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
+        let memory = match &self.backing {
+            Backing::Device(_) if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
+            _ => MemoryType::Normal,
+        };
+        self.frame(offset).map(|frame| Page { frame, protection, memory })
     }
 }
 
 impl Drop for MemoryObject {
     fn drop(&mut self) {
-        while let Some(frame) = self.frames.pop() {
+        let Backing::Frames(frames) = &mut self.backing else { return };
+        while let Some(frame) = frames.pop() {
             // SAFETY: `grow` took it, and gave up the block for the address.
             let block = unsafe { Block::from_owned(frame, Order::FRAME) };
             self.memory.free_block(&self.budget, block);

@@ -54,7 +54,7 @@ pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> 
     let memory = object(memory, Rights::MANAGE)?;
     // Whoever maps it may do all of that to the pages.
     let source = object(source, Rights::READ | Rights::WRITE | Rights::EXECUTE)?;
-    let (Some(paged), None) = (memory.paged(), source.paged()) else { return Err(Error::WrongObject) };
+    let Some(paged) = memory.paged().filter(|_| source.has_frames()) else { return Err(Error::WrongObject) };
     let whole = [to, from, length].iter().all(|value| value.is_multiple_of(PAGE_BYTES));
     let inside =
         |at: u64, object: &MemoryObject| at.checked_add(length).is_some_and(|end| end <= object.length());

@@ -49,12 +49,11 @@ pub(super) fn archive_entry(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, 
 pub(super) fn archive_read(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     archive(caller, args[0], Rights::READ)?;
     let index = usize::try_from(args[1]).map_err(|_| Error::NotFound)?;
-    let file = caller.cpu.kernel.archive.data(index).ok_or(Error::NotFound)?;
-    let rest = usize::try_from(args[2]).ok().and_then(|offset| file.get(offset..)).unwrap_or(&[]);
-    let length = args[4].min(ARCHIVE_CHUNK) as usize;
-    let piece = &rest[..rest.len().min(length)];
-    caller.write(args[3], piece)?;
-    Ok(piece.len() as u64)
+    let file = caller.cpu.kernel.archive.entries().nth(index).ok_or(Error::NotFound)?.file;
+    let rest = usize::try_from(args[2]).ok().and_then(|offset| file.get(offset..)).unwrap_or_default();
+    let length = rest.len().min(usize::try_from(args[4]).unwrap_or(usize::MAX)).min(ARCHIVE_CHUNK);
+    caller.write(args[3], &rest[..length])?;
+    Ok(length as u64)
 }
 
 pub(super) fn spawn(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {

@@ -42,3 +42,8 @@ pub mod reservation;
 #[cfg_attr(target_arch = "x86_64", path = "traced_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "traced_ppc64le.rs")]
 pub mod traced;
+
+/// A function that a program writes itself, for `conformance`.
+#[cfg_attr(target_arch = "x86_64", path = "function_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "function_ppc64le.rs")]
+pub mod function;

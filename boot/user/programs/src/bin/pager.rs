@@ -3,11 +3,10 @@
 #![no_std]
 #![no_main]
 
-use user_rt::abi::{CONSOLE_CHUNK, Call, Error, Handle, PAGE_BYTES, Protection, Rights, initial};
-use user_rt::alloc::vec;
+use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Protection, Rights, initial};
 use user_rt::ipc::{Deadline, Endpoint, Message, Received};
 use user_rt::shared::{Memory, Shared};
-use user_rt::{ARCHIVE, Args, CONSOLE, Command, call, print, println, thread};
+use user_rt::{ARCHIVE, Args, CONSOLE, Command, call, println, thread};
 
 user_rt::entry!(main);
 
@@ -30,17 +29,6 @@ fn main(args: Args) -> u8 {
     })
 }
 
-/// Which file of the archive it is.
-fn index() -> Result<usize, Error> {
-    let mut name = [0; CONSOLE_CHUNK];
-    for index in 0.. {
-        if ARCHIVE.name(index, &mut name)? == FILE {
-            return Ok(index);
-        }
-    }
-    Err(Error::NotFound)
-}
-
 /// The byte at `at`, as it is by now.
 fn byte(memory: &Shared, at: usize) -> u8 {
     let word = &memory.words()[at / 8];
@@ -56,27 +44,17 @@ fn check(memory: &Memory) -> Result<u8, Error> {
     let printed =
         unsafe { call::call(Call::ConsoleWrite, [CONSOLE.handle().0.into(), letters, 3, 0, 0, 0]) }?;
     println!(" is there");
-    let (index, mut buffer) = (index()?, vec![0; PAGE]);
-    let mut right = printed == 3;
-    for page in (0..mapped.len()).step_by(PAGE).rev() {
-        let bytes = ARCHIVE.read(index, page, &mut buffer)?;
-        right &= (0..bytes).all(|at| byte(&mapped, page + at) == buffer[at]);
-    }
-    Ok(u8::from(!right))
+    let file = ARCHIVE.read(FILE)?;
+    let right = file.iter().enumerate().rev().all(|(at, &there)| byte(&mapped, at) == there);
+    Ok(u8::from(printed != 3 || !right))
 }
 
 /// The pager: fills each page that is asked for.
 fn serve() -> Result<u8, Error> {
-    let (index, mut len, mut buffer) = (index()?, 0, vec![0; PAGE]);
-    loop {
-        match ARCHIVE.read(index, len, &mut buffer)? {
-            0 => break,
-            bytes => len += bytes,
-        }
-    }
+    let file = ARCHIVE.read(FILE)?;
     let endpoint = Endpoint::new()?;
-    let paged = Memory::paged(len, &endpoint)?;
-    let source = Memory::new(len)?;
+    let paged = Memory::paged(file.len(), &endpoint)?;
+    let source = Memory::new(file.len())?;
     let frames = source.attach(Protection::ReadWrite)?;
     let client = Command::new("pager")
         .arg("client")
@@ -94,13 +72,14 @@ fn serve() -> Result<u8, Error> {
         let offset = message.words()[0] as usize;
         // SAFETY: a page of the mapping, which nobody else has until it is supplied.
         let page = unsafe { core::slice::from_raw_parts_mut(frames.start().add(offset).as_ptr(), PAGE) };
-        ARCHIVE.read(index, offset, page)?;
+        let bytes = &file[offset..file.len().min(offset + PAGE)];
+        page[..bytes.len()].copy_from_slice(bytes);
         paged.supply(offset as u64, &source)?;
         supplied += 1;
         received = endpoint.reply_receive(&Message::new(0, &[]), Deadline::Never)?;
     }
     let status = waiter.join()??;
-    print!("pager: {supplied} of {} pages supplied, ", len.div_ceil(PAGE));
-    println!("the client ended with {status}");
-    Ok(u8::from(status != 0 || supplied != len.div_ceil(PAGE)))
+    let pages = file.len().div_ceil(PAGE);
+    println!("pager: {supplied} of {pages} pages supplied, the client ended with {status}");
+    Ok(u8::from(status != 0 || supplied != pages))
 }
