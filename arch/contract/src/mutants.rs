@@ -479,6 +479,9 @@ mutants! {
     LastSignalOnly "last-signal-only" Ipc9 "A signal takes the place of those before it." by [
         Case(Both, "ipc_9_bits_stay"),
         Host("kernel", "ipc_9_notifications")];
+    BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
+        Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
+        unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
     NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_10_a_fault_is_a_call")];

@@ -255,8 +255,8 @@ numbers! {
     /// until there are some. Errors: `TimedOut`, `Gone` (nobody can signal any more).
     NotificationWait = 57,
     /// `notification_bind(notification [READ] or `[`Handle::NONE`]`)`. From now on what is signalled
-    /// ends the calling thread's receiving too; `NONE` ends that. A notification is bound to one thread
-    /// at most, and a thread to one notification. Errors: `BadArgument` (it is bound to another thread).
+    /// ends the calling thread's receiving too; `NONE` ends that, as does the end of the handle. A
+    /// notification is bound to one thread at most, and a thread to one notification. Errors: `BadArgument` (it is bound to another thread).
     NotificationBind = 58,
 }
 

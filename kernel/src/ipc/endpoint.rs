@@ -123,7 +123,7 @@ impl Endpoint {
 
     /// The current thread, `receiver`, receives.
     pub fn receive(this: &Ref<Self>, cpu: &Cpu, receiver: &Ref<Thread>, irq: &IrqsOff) -> Outcome {
-        let bits = notification::take_bound(receiver);
+        let bits = notification::take_bound(cpu, receiver);
         if bits != 0 {
             message::deliver_bits(receiver, bits);
             return Outcome::Message;

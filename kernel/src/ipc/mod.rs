@@ -53,8 +53,8 @@ use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sched::set_result;
 use crate::sync::{AtomicU8, AtomicU64, Leaf, Ordering};
 use crate::thread::{Extra, Standing, Thread};
-use abi::Error;
 use abi::ipc::FOREVER;
+use abi::{Error, Handle};
 use arch_contract::mutant::{self, Mutant};
 use core::cell::Cell;
 
@@ -75,7 +75,7 @@ pub struct State {
     /// For its faults.
     pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
-    bound: Leaf<Option<Ref<Notification>>>,
+    bound: Leaf<Option<Bound>>,
     /// On whose budget it runs, if not on its own. Changed by whoever has the thread.
     payer: Leaf<Option<Ref<Thread>>>,
 }
@@ -116,6 +116,13 @@ impl State {
     pub(crate) fn payer(&self) -> Option<Ref<Thread>> {
         self.payer.lock().clone()
     }
+}
+
+/// What is bound to a thread, and the handle of its process by which it was: as long as that names it, it is.
+#[derive(Clone)]
+struct Bound {
+    notification: Ref<Notification>,
+    by: Handle,
 }
 
 /// A thread that waits at an endpoint or a notification.

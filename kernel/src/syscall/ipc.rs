@@ -9,7 +9,6 @@ use crate::mm::NoMemory;
 use crate::object::Ref;
 use crate::sched::{self, ready::Runnable};
 use abi::{Error, Handle, Rights};
-use core::task::Poll;
 
 /// `thread_exceptions`: see [`crate::ipc::exception`].
 pub(super) fn exceptions(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
@@ -160,10 +159,8 @@ pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
     match reply.save(caller.cpu, &caller.thread) {
         Ok(()) => Ok(handle.0.into()),
         Err(error) => {
-            // A reply is attached nowhere, so nothing is pending.
-            if let Poll::Ready(Ok(capability)) = process.table.take(caller.cpu, handle, caller.irq) {
-                capability.dispose(caller.cpu);
-            }
+            let it = |object: &Object| matches!(object, Object::Reply(there) if Ref::ptr_eq(there, &reply));
+            process.table.take_if(caller.cpu, handle, it);
             Err(error)
         }
     }
@@ -187,5 +184,6 @@ pub(super) fn bind(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
         return Ok(0);
     }
     let notification = notification(caller, args[0], Rights::READ)?;
-    Notification::bind(&notification, &caller.thread).map(|()| 0)
+    let by = caller.handle(args[0])?;
+    Notification::bind(&notification, caller.cpu, &caller.thread, by).map(|()| 0)
 }

@@ -17,7 +17,6 @@ use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_contract::trap::{MAX_REGISTERS, Traps};
 use arch_current::Current;
-use core::task::Poll;
 use zerocopy::IntoBytes;
 
 /// The thread that `handle` names, if it carries `rights`.
@@ -72,9 +71,8 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     if let Err(error) = process.add_thread(cpu, thread.clone()) {
         // Somebody may wait for it already.
         sched::ending::end_thread(cpu, &thread);
-        if let Poll::Ready(Ok(capability)) = table.take(cpu, handle, caller.irq) {
-            capability.dispose(cpu);
-        }
+        let it = |object: &Object| matches!(object, Object::Thread(there) if Ref::ptr_eq(there, &thread));
+        table.take_if(cpu, handle, it);
         return Err(error);
     }
     cpu.make_ready(Runnable::Thread(thread));

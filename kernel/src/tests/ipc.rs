@@ -578,6 +578,39 @@ fn ipc_9_notifications() {
     assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
 }
 
+/// What is signalled goes to a bound thread as long as its process has the handle by which it was bound:
+/// whether it receives already or begins to, and another can have the notification afterwards.
+#[test]
+fn ipc_9_a_binding_ends_with_its_handle() {
+    for receives in [false, true] {
+        let mut run = Run::boot(Profile::Minimal);
+        let main = run.user();
+        let (endpoint, notification) = (run.endpoint(), run.notification());
+        let copy = [notification, Rights::READ.bits().into(), 0];
+        let lent = run.result(Call::HandleCopy, &copy).expect("a slot");
+        let other = run.thread();
+        run.to(other);
+        assert_eq!(run.result(Call::NotificationBind, &[lent]), Ok(0));
+        if receives {
+            run.receive(endpoint);
+        }
+        run.to(main);
+        assert_eq!(run.eventually(Call::HandleRevoke, &[notification]), Ok(0));
+        assert_eq!(run.result(Call::NotificationSignal, &[notification, 1]), Ok(0));
+        if !receives {
+            run.to(other);
+            run.receive(endpoint);
+        }
+        for _ in 0..5 {
+            run.call(Call::Yield, &[]);
+            assert_eq!(run.user(), main, "it heard of the signal");
+        }
+        assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
+        run.receive(endpoint);
+        assert_eq!(run.received().map(|received| received.badge), Ok(1));
+    }
+}
+
 /// When nobody can signal any more, those who wait hear it.
 #[test]
 fn ipc_9_the_end_of_a_notification() {
