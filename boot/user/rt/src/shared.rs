@@ -65,6 +65,9 @@ pub struct Shared {
     _attachment: Object<AttachmentKind>,
 }
 
+// SAFETY: a mapping of the process's, which any of its threads can use.
+unsafe impl Send for Shared {}
+
 impl Shared {
     /// The first byte.
     pub fn start(&self) -> NonNull<u8> {
