@@ -6,7 +6,7 @@
 
 use crate::cpu::{Cpu, Work};
 use crate::fault;
-use crate::ipc;
+use crate::ipc::{self, exception};
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
@@ -199,7 +199,11 @@ impl Upcalls<Current> for Upcall {
         trace::event(cpu, Kind::UserEnter, if matches!(trap, Trap::Interrupt(_)) { 1 } else { 2 }, 0);
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
-            Trap::Fault(fault) => fault::kill_current(cpu, &fault, &irq),
+            Trap::Fault(fault) => {
+                if let Outcome::To(handler) = exception::raise(cpu, &fault, &irq) {
+                    return sched::leave_to(cpu, handler, irq);
+                }
+            }
             Trap::VectorUnitOff => {
                 let area = cpu.current().map(|thread| thread.make_vector_area(cpu.machine()));
                 match area {

@@ -277,9 +277,19 @@ impl Table {
 
     /// Empties a slot if it has `attachment`, of which nothing is mapped any more.
     pub fn take_attachment(&self, cpu: &Cpu, handle: Handle, attachment: &Ref<Attachment>) {
+        self.take_if(
+            cpu,
+            handle,
+            |object| matches!(object, Object::Attachment(there) if Ref::ptr_eq(there, attachment)),
+        );
+    }
+
+    /// Empties a slot if what it has is `it`, from which nothing must be detached: for who has made a handle
+    /// and is not to keep it. Meanwhile another may have closed it, and a third have filled the slot.
+    pub fn take_if(&self, cpu: &Cpu, handle: Handle, it: impl FnOnce(&Object) -> bool) {
         let mut slots = self.lock(cpu);
         let Ok((slot, capability)) = slots.find(handle) else { return };
-        if !matches!(&capability.object, Object::Attachment(there) if Ref::ptr_eq(there, attachment)) {
+        if !it(&capability.object) {
             return;
         }
         let (slot, id) = (NonNull::from(slot), TreeId::of(&capability.object));

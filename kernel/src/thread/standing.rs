@@ -27,7 +27,7 @@
 //! The quick ways of a message change the word alone. A server that is called leaves what is stored as it
 //! is, a reference to its endpoint: when it receives there again the word says so, and nothing is counted.
 
-use super::{Extra, Thread};
+use super::{Extra, Frame, Thread};
 use crate::cpuset::CpuId;
 use crate::ipc::{Endpoint, Notification};
 use crate::object::Ref;
@@ -43,6 +43,8 @@ use core::cell::UnsafeCell;
 pub enum Standing {
     /// Made, not yet ready.
     New,
+    /// In no queue: a fault of it ends its process, and whoever dooms it ends it.
+    Condemned,
     /// Has a CPU: it is the current thread there, or in its run queue, or on its way from the one
     /// to the other. Which of them changes at every switch and is asked of the CPU, not said here.
     On(CpuId),
@@ -77,6 +79,7 @@ impl Standing {
         matches!(
             self,
             Self::New
+                | Self::Condemned
                 | Self::On(_)
                 | Self::Reading
                 | Self::Timed(_)
@@ -232,6 +235,21 @@ impl Thread {
     /// way.
     pub(crate) fn look_at_standing<R>(&self, f: impl FnOnce(&Standing) -> R) -> R {
         self.whereabouts.look(|| self.whereabouts.word.fetch_or(0, Ordering::AcqRel), f)
+    }
+
+    /// What `f` does with the registers of a thread that a fault has stopped and that nobody has answered;
+    /// `None` if it is not stopped. Who answers it, and then has its frame, comes before or after: no quick
+    /// way does.
+    pub(crate) fn while_stopped<R>(&self, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+        self.look_at_standing(|standing| {
+            let waits = matches!(standing, Standing::Sending(_) | Standing::Awaiting(_));
+            if !waits || !self.ipc.opens_registers() {
+                return None;
+            }
+            // SAFETY: nobody has a thread that waits, and whoever takes it out of its queue writes nothing
+            // into the frame of one that is stopped before it has changed the standing, whose lock is held.
+            Some(f(unsafe { self.frame().as_mut() }))
+        })
     }
 
     /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
