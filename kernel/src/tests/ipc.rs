@@ -4,6 +4,7 @@
 use super::many::thread;
 use super::{ENTRY, Run, User};
 use crate::program::STACK_TOP;
+use crate::sched::ready::Load;
 use crate::sync::Ordering;
 use abi::ipc::{FOREVER, Tag, WORDS};
 use abi::{Call, Error, Grant, Handle, Rights, initial};
@@ -648,6 +649,22 @@ fn ipc_7_a_loan_ends_with_the_duty() {
     assert_eq!(run.user(), server, "at the priority of its client");
     run.call(Call::ReplySave, &[]);
     assert_eq!(run.user(), better);
+}
+
+/// A server that is better than its client runs, and is seen by others, at its own priority.
+#[test]
+fn ipc_7_a_better_server_is_seen_as_such() {
+    let mut run = Run::boot(Profile::Minimal);
+    let endpoint = run.endpoint();
+    let server = run.user();
+    let (client, of_client) = run.thread_with_handle();
+    assert!(run.result(Call::ThreadPriority, &[of_client, 50]).is_ok());
+    run.receive(endpoint);
+    assert_eq!((run.user(), run.cpu().running.load()), (client, Load::of(50)));
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    let own = run.cpu().current_priority().expect("it runs");
+    assert_eq!((run.user(), run.cpu().running.load()), (server, Load::of(own)));
+    assert!(own > 50);
 }
 
 /// What each of a run's users sees, step by step, as a text.
