@@ -180,6 +180,12 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `memory_copy(process [MAP], from, process [MAP], to, length) -> bytes`. Copies from one address
+    /// space to another, or inside one, what the first may read to where the second may write; in
+    /// ascending order, and not at once: others see it come. Fewer bytes than asked for mean that the
+    /// next is not mapped so, or that one of the processes is ending. Errors, if not one byte was
+    /// copied: `BadAddress`, `Gone`.
+    MemoryCopy = 36,
     /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Copies from `offset` on
     /// of the `index`-th file, at most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK) bytes; the caller calls
     /// again for the rest. 0 at the end of the file. Errors: `NotFound` past the last file.
