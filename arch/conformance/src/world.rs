@@ -4,9 +4,8 @@
 use crate::outcome::{Not, OrFail, Outcome, STATUS_FAILED};
 use crate::table::{Case, find};
 use crate::{ARENA, Announcement, Order, Os, Word};
-use abi::testing::{
-    Counter, FaultKind, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, NO_ADDRESS, Operation, Point,
-};
+use abi::exception::{FaultKind, NO_ADDRESS};
+use abi::testing::{Counter, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, Operation, Point};
 use abi::{
     Call, CpusThat, Ending, Error, ExitReport, Grant, Handle, ProcessInfo, Protection, Rights, SpawnRequest,
     initial,

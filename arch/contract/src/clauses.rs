@@ -129,6 +129,10 @@ clauses! {
     Ipc7 "IPC-7" 5 [Behaviour Model] "A server runs at least at its caller's priority until it replies, along chains of calls." ; by "real-time behaviour"
     Ipc8 "IPC-8" 5 [Behaviour Model] "A server runs on the budget of a caller that has one." ; by "isolation in time"
     Ipc9 "IPC-9" 7 [Behaviour Model] "A bit that is signalled stays until it is taken, and wakes whoever waits for it, at the notification or, bound to it, at an endpoint." ; by "drivers"
+    Ipc10 "IPC-10" 5 [Behaviour Model] "A fault of a thread with a handler arrives there as a call that says what happened and where; meanwhile the thread is stopped with its registers exact, and the answer resumes it once, for one instruction if that is asked for." ; by "debuggers and emulators"
+    Ipc11 "IPC-11" 5 [Behaviour Model] "Registers that are written through a capability are the thread's when it goes on, and give it nothing that user mode cannot give itself." ; by "isolation"
+    Ipc12 "IPC-12" 7 [Behaviour Model] "A fault whose handler is gone, or gives it up, ends the process." ; by "supervisors"
+    Ipc13 "IPC-13" 7 [Behaviour Model] "A page of a pager's is there, with what was supplied, before the instruction that touched it is executed again; a call that touched it is made again as if for the first time; without a pager it is an ordinary fault." ; by "user-level paging"
     Hv1 "HV-1" 9 [Behaviour] "Features are detected, never assumed; without the optional ones everything still works." ; by "portability"
     Hv2 "HV-2" 9 [Behaviour] "The hypervisor is asked as its specification says, and its refusals are handled." ; by "portability"
 }

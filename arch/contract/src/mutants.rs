@@ -405,6 +405,7 @@ mutants! {
         Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
+        Schedules("ret_2_the_caller_too"),
         Stream(X86_64, "code_2_cross_modifying_code"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
@@ -482,4 +483,22 @@ mutants! {
     LastSignalOnly "last-signal-only" Ipc9 "A signal takes the place of those before it." by [
         Case(Both, "ipc_9_bits_stay"),
         Host("kernel", "ipc_9_notifications")];
+    BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
+        Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
+        unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
+    NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_10_a_fault_is_a_call")];
+    FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_11_registers_of_a_stopped_thread")];
+    FaultsForgotten "faults-forgotten" Ipc12 "A fault whose handler is gone is forgotten, and its thread with it." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_12_a_handler_that_is_gone")];
+    CallsNotMadeAgain "calls-not-made-again" Ipc13 "A call that touches a page of a pager's goes on behind it when the page is there." by [
+        Row(Both, "pager"),
+        Host("kernel", "ipc_13_a_call_that_touches_an_absent_page")];
+    PagesOfNobody "pages-of-nobody" Ipc13 "A page that its pager has not supplied is an ordinary fault." by [
+        Row(Both, "pager"),
+        Host("kernel", "ipc_13_a_page_comes_before_its_instruction")];
 }

@@ -1,5 +1,6 @@
 //! The simulated machine: RAM, the clock, the console, and what all CPUs can see.
 
+use crate::code::Codes;
 use crate::context::Live;
 use crate::cpu::{Cpu, Loaded};
 use crate::events::{Event, Logged};
@@ -117,6 +118,7 @@ pub struct Machine {
     pub(crate) console: Mutex<Console>,
     events: Mutex<Vec<Logged>>,
     pub(crate) live: Mutex<Live>,
+    pub(crate) codes: Codes,
     shared: Vec<Shared>,
     cpus: OnceLock<Box<[Cpu]>>,
     pub(crate) halts: Mutex<Halts>,
@@ -151,6 +153,7 @@ impl Machine {
         let cpus = config.cpus;
         let machine: &'static Self = Box::leak(Box::new(Self {
             live: Mutex::default(),
+            codes: Codes::default(),
             ram,
             clock: AtomicU64::new(0),
             console: Mutex::default(),

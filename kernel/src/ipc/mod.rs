@@ -33,6 +33,7 @@
 //! object that has ended, is a kernel task's ([`Place`]).
 
 pub mod endpoint;
+pub mod exception;
 pub mod message;
 pub mod notification;
 pub mod quick;
@@ -42,6 +43,7 @@ pub use endpoint::Endpoint;
 pub use notification::Notification;
 pub use reply::{Caller, Reply};
 
+use self::exception::Stop;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::object::Ref;
@@ -50,9 +52,9 @@ use crate::sched::heap::{Heap, Member, Node};
 use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sched::set_result;
 use crate::sync::{AtomicU8, AtomicU64, Leaf, Ordering};
-use crate::thread::{Standing, Thread};
-use abi::Error;
+use crate::thread::{Extra, Standing, Thread};
 use abi::ipc::FOREVER;
+use abi::{Error, Handle};
 use arch_contract::mutant::{self, Mutant};
 use core::cell::Cell;
 
@@ -67,13 +69,18 @@ pub struct State {
     awaited: AtomicU64,
     /// Whose call it received last, and has not answered. For whoever has the thread, as its frame.
     caller: Cell<Option<Caller>>,
+    /// What has stopped it, while it has [`Extra::Stopped`](crate::thread::Extra). For whoever has the
+    /// thread, as its frame.
+    stopped: Cell<Option<Stop>>,
+    /// For its faults.
+    pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
-    bound: Leaf<Option<Ref<Notification>>>,
+    bound: Leaf<Option<Bound>>,
     /// On whose budget it runs, if not on its own. Changed by whoever has the thread.
     payer: Leaf<Option<Ref<Thread>>>,
 }
 
-// SAFETY: `caller` is touched only by whoever has the thread, as its frame; all else is `Sync`.
+// SAFETY: `caller` and `stopped` are touched only by whoever has the thread, as its frame; all else is `Sync`.
 unsafe impl Sync for State {}
 
 impl State {
@@ -84,6 +91,8 @@ impl State {
             badge: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
             caller: Cell::new(None),
+            stopped: Cell::new(None),
+            handler: Leaf::new(None),
             bound: Leaf::new(None),
             payer: Leaf::new(None),
         }
@@ -97,10 +106,23 @@ impl State {
         number
     }
 
+    /// Whether a fault has stopped it whose handler may touch the registers. For who holds the lock of its
+    /// standing, while it waits.
+    pub(crate) fn opens_registers(&self) -> bool {
+        self.stopped.get().is_some_and(|stop| stop.opens_registers())
+    }
+
     /// On whose budget it runs, if not on its own.
     pub(crate) fn payer(&self) -> Option<Ref<Thread>> {
         self.payer.lock().clone()
     }
+}
+
+/// What is bound to a thread, and the handle of its process by which it was: as long as that names it, it is.
+#[derive(Clone)]
+struct Bound {
+    notification: Ref<Notification>,
+    by: Handle,
 }
 
 /// A thread that waits at an endpoint or a notification.
@@ -332,6 +354,9 @@ pub(crate) fn replace(thread: &Thread, standing: &Standing) {
 
 /// Ends the wait of `thread`, which this CPU has, with an error or a number.
 fn wake(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) {
+    if thread.extras().has(Extra::Stopped) {
+        return exception::unanswered(cpu, thread);
+    }
     // SAFETY: whoever has a thread that waits has its frame.
     set_result(unsafe { thread.frame().as_mut() }, result);
     release(cpu, thread);
@@ -348,4 +373,5 @@ pub(crate) fn ended(cpu: &Cpu, thread: &Ref<Thread>) {
     Alarm::cancel(cpu, thread);
     reply::stop_serving(cpu, thread);
     notification::unbind(thread);
+    exception::set(&thread.ipc.handler, None);
 }

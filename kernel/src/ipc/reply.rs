@@ -6,14 +6,17 @@
 //! learns only then.
 
 use crate::cpu::{Cpu, Work};
-use crate::ipc::{self, Alarm, message};
+use crate::ipc::{self, Alarm, exception, message};
 use crate::object::Ref;
 use crate::sched::{self, ready::Runnable};
 use crate::sync::Leaf;
 use crate::thread::{Extra, Thread};
 use abi::Error;
+use abi::ipc::Tag;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
+use arch_contract::trap::Traps;
+use arch_current::Current;
 
 /// A thread that waits for a reply, if it still does: stale as soon as it waits no more.
 pub struct Caller {
@@ -39,14 +42,19 @@ impl Caller {
     }
 
     /// Ends the wait by the message of `server`, which runs here. `Gone` if it has ended before. The
-    /// caller of this lets the thread go.
-    fn answer(self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
+    /// caller of this lets the thread go, if it is to go on.
+    fn answer(self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Option<Ref<Thread>>, Error> {
         if !self.thread.claim(self.number) {
             return Err(Error::Gone);
         }
+        if self.thread.extras().has(Extra::Stopped) {
+            // SAFETY: the server runs here.
+            let tag = Tag(Current::syscall(unsafe { server.frame().as_ref() }).args[2]);
+            return Ok(exception::answered(cpu, self.thread, tag));
+        }
         Alarm::cancel(cpu, &self.thread);
         message::deliver(cpu, server, &self.thread, 0, 0, irq);
-        Ok(self.thread)
+        Ok(Some(self.thread))
     }
 
     /// There will be no reply.
@@ -75,7 +83,7 @@ impl Reply {
     /// has given up.
     pub fn answer(&self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
         let caller = self.0.lock().caller.take().ok_or(Error::Gone)?;
-        cpu.make_ready(Runnable::Thread(caller.answer(cpu, server, irq)?));
+        let_go(cpu, caller.answer(cpu, server, irq)?);
         Ok(())
     }
 
@@ -115,9 +123,9 @@ impl Default for Reply {
     }
 }
 
-/// `server`, which runs here, replies to its caller: who that was, to be let go. `Gone` if there is none
-/// that waits.
-pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
+/// `server`, which runs here, replies to its caller: who that was, to be let go, if it is to go on. `Gone`
+/// if there is none that waits.
+pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Option<Ref<Thread>>, Error> {
     let caller = server.ipc.caller.take().ok_or(Error::Gone)?;
     end_loan(cpu, server);
     caller.answer(cpu, server, irq)
@@ -125,8 +133,22 @@ pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, 
 
 /// As [`answer`], and lets it go.
 pub fn reply(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
-    cpu.make_ready(Runnable::Thread(answer(cpu, server, irq)?));
+    let_go(cpu, answer(cpu, server, irq)?);
     Ok(())
+}
+
+fn let_go(cpu: &Cpu, client: Option<Ref<Thread>>) {
+    if let Some(client) = client {
+        cpu.make_ready(Runnable::Thread(client));
+    }
+}
+
+/// The thread whose call `thread`, which runs here, received last and has not answered.
+pub fn caller_of(thread: &Thread) -> Option<Ref<Thread>> {
+    let caller = thread.ipc.caller.take();
+    let client = caller.as_ref().map(|caller| caller.thread.clone());
+    thread.ipc.caller.set(caller);
+    client
 }
 
 /// `server`, which this CPU has, has received the call of `client`, which it has too.

@@ -28,6 +28,7 @@ pub mod list;
 pub mod memory;
 pub mod object;
 pub mod page_table;
+pub mod paged;
 pub mod pins;
 pub mod space;
 pub mod tree;

@@ -4,7 +4,8 @@
 //! nothing refers to it: no capability, and no region of any space. It is no larger than
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
 //! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
-//! are charged to nobody, never cleared, and not given back.
+//! are charged to nobody, never cleared, and not given back. Or its pages come from a user program
+//! ([`super::paged`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -20,6 +21,7 @@ use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
 use super::page_table::Page;
+use super::paged::Paged;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -44,6 +46,8 @@ enum Backing {
     /// Frames of its own.
     Frames(List<PhysAddr>),
     Device(PhysRange),
+    /// Those that its pager has supplied.
+    Paged(Ref<Paged>),
 }
 
 impl MemoryObject {
@@ -58,6 +62,26 @@ impl MemoryObject {
     pub fn device(charged: Charged, range: PhysRange) -> Self {
         debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
         Self { memory: charged.memory, budget: charged.budget, backing: Backing::Device(range) }
+    }
+
+    /// One whose pages come from a pager.
+    pub fn of_pager(charged: Charged, paged: Paged) -> Result<Self, NoMemory> {
+        let Charged { memory, budget } = charged;
+        let backing = Backing::Paged(Ref::try_new(memory, Some(&budget), paged)?);
+        Ok(Self { memory, budget, backing })
+    }
+
+    /// What its pager has supplied, if it has one.
+    pub fn paged(&self) -> Option<&Paged> {
+        match &self.backing {
+            Backing::Paged(paged) => Some(paged),
+            Backing::Frames(_) | Backing::Device(_) => None,
+        }
+    }
+
+    /// Whether it has frames of its own.
+    pub fn has_frames(&self) -> bool {
+        matches!(self.backing, Backing::Frames(_))
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
@@ -85,10 +109,11 @@ impl MemoryObject {
         match &self.backing {
             Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
             Backing::Device(range) => range.len,
+            Backing::Paged(paged) => paged.length(),
         }
     }
 
-    /// The frame `offset` bytes from the start, if that lies in it. It stays the object's as long as
+    /// The frame `offset` bytes from the start, if that lies in it and is there. It stays the object's as long as
     /// that is referred to.
     pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
         match &self.backing {
@@ -96,6 +121,7 @@ impl MemoryObject {
             Backing::Device(range) => {
                 (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
             }
+            Backing::Paged(paged) => paged.frame(offset),
         }
     }
 

@@ -37,6 +37,7 @@ use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{MemoryType, Paging, Protection};
+use arch_contract::trap::Access;
 use arch_current::Current;
 use protocol::shared::Shared;
 
@@ -67,6 +68,26 @@ pub enum Progress {
     /// Call again.
     More,
     Done,
+}
+
+/// How a page stands that was touched.
+pub enum PageIn {
+    /// It is no pager's, or the access is not allowed.
+    NotPaged,
+    /// It is mapped: the access can be made again.
+    There,
+    /// The pager of the object has to supply the page at this offset.
+    Absent(Ref<MemoryObject>, u64),
+}
+
+/// Whether a page with this protection can be used so.
+const fn allows(protection: Protection, access: Access) -> bool {
+    matches!(
+        (protection, access),
+        (_, Access::Read)
+            | (Protection::ReadWrite, Access::Write)
+            | (Protection::ReadExecute, Access::Execute)
+    )
 }
 
 /// Whether the port's part still exists.
@@ -214,6 +235,34 @@ impl Space {
             }
         }
         Ok(count)
+    }
+
+    /// The page at `at`, which was touched: maps it if it is its object's pager's and is there. `NoMemory`
+    /// if there is none for a table.
+    pub fn page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Result<PageIn, NoMemory> {
+        let at = at.page();
+        let mut guard = self.inner.lock(cpu);
+        let inner = &mut *guard;
+        let granted = inner.regions.find(at).filter(|granted| allows(granted.region().protection, access));
+        let paged = granted.and_then(|granted| {
+            let source = granted.source()?;
+            Some((granted, source, source.object.paged()?))
+        });
+        let Some((granted, source, paged)) = paged else { return Ok(PageIn::NotPaged) };
+        let offset = at.0.wrapping_sub(source.origin);
+        let (Some(_), Some(table)) = (paged.frame(offset), &mut inner.table) else {
+            return Ok(PageIn::Absent(source.object.clone(), offset));
+        };
+        if table.lookup(at).is_none() {
+            self.fill(table, cpu, at, granted)?;
+        }
+        Ok(PageIn::There)
+    }
+
+    /// Whether a page is mapped at `at`.
+    #[cfg(test)]
+    pub fn is_mapped(&self, cpu: &Cpu, at: VirtAddr) -> bool {
+        self.inner.lock(cpu).table.as_ref().is_some_and(|table| table.lookup(at).is_some())
     }
 
     /// Maps the page at `at`, which lies in `granted`.

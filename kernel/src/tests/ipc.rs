@@ -15,10 +15,10 @@ const NONE: u64 = Handle::NONE.0 as u64;
 
 /// What a thread finds in its registers after a call with a message.
 #[derive(Debug, PartialEq)]
-struct Received {
-    tag: Tag,
-    badge: u64,
-    words: [u64; WORDS],
+pub(super) struct Received {
+    pub tag: Tag,
+    pub badge: u64,
+    pub words: [u64; WORDS],
 }
 
 /// `words`, and zeros.
@@ -29,39 +29,39 @@ fn words(some: &[u64]) -> [u64; WORDS] {
 }
 
 impl Run {
-    fn endpoint(&mut self) -> u64 {
+    pub(super) fn endpoint(&mut self) -> u64 {
         self.result(Call::EndpointCreate, &[]).expect("an endpoint")
     }
 
-    fn notification(&mut self) -> u64 {
+    pub(super) fn notification(&mut self) -> u64 {
         self.result(Call::NotificationCreate, &[]).expect("a notification")
     }
 
     /// The current thread makes a call with a message.
-    fn message(&mut self, call: Call, handle: u64, deadline: u64, tag: Tag, words: [u64; WORDS]) {
+    pub(super) fn message(&mut self, call: Call, handle: u64, deadline: u64, tag: Tag, words: [u64; WORDS]) {
         // SAFETY: the kernel has answered with it, and nothing runs.
         unsafe { self.frame().as_mut() }.words = words;
         self.call(call, &[handle, deadline, tag.0]);
     }
 
     /// A call that sends `some` words, all of them.
-    fn send(&mut self, call: Call, handle: u64, label: u64, some: &[u64]) {
+    pub(super) fn send(&mut self, call: Call, handle: u64, label: u64, some: &[u64]) {
         self.message(call, handle, FOREVER, Tag::new(label, some.len()), words(some));
     }
 
-    fn receive(&mut self, endpoint: u64) {
+    pub(super) fn receive(&mut self, endpoint: u64) {
         self.call(Call::EndpointReceive, &[endpoint, FOREVER]);
     }
 
     /// What the current thread has received.
-    fn received(&self) -> Result<Received, Error> {
+    pub(super) fn received(&self) -> Result<Received, Error> {
         let frame = self.registers();
         let value = self.returned()?;
         Ok(Received { tag: Tag(value), badge: frame.badge, words: frame.words })
     }
 
     /// A call after which others may run before its caller does again; what it returned.
-    fn eventually(&mut self, call: Call, args: &[u64]) -> Result<u64, Error> {
+    pub(super) fn eventually(&mut self, call: Call, args: &[u64]) -> Result<u64, Error> {
         let caller = self.user();
         self.call(call, args);
         self.to(caller);
@@ -69,11 +69,11 @@ impl Run {
     }
 
     /// A thread of the current process, which has run up to its first instruction; so has the caller.
-    fn thread(&mut self) -> User {
+    pub(super) fn thread(&mut self) -> User {
         self.thread_with_handle().0
     }
 
-    fn thread_with_handle(&mut self) -> (User, u64) {
+    pub(super) fn thread_with_handle(&mut self) -> (User, u64) {
         let maker = self.user();
         let args = [PROCESS, ENTRY, STACK_TOP.0 - 8192, 0];
         let handle = self.result(Call::ThreadStart, &args).expect("a thread");
@@ -89,7 +89,7 @@ impl Run {
     }
 
     /// The turn goes on to `user`, by yields of others.
-    fn to(&mut self, user: User) {
+    pub(super) fn to(&mut self, user: User) {
         for _ in 0..100 {
             if self.user() == user {
                 return;
@@ -100,7 +100,7 @@ impl Run {
     }
 
     /// A process with `grants`, whose thread is returned, and its handle.
-    fn process(&mut self, grants: &[(u64, Rights)]) -> (User, u64) {
+    pub(super) fn process(&mut self, grants: &[(u64, Rights)]) -> (User, u64) {
         let (maker, page) = (self.user(), self.page());
         let grants: std::vec::Vec<Grant> = grants
             .iter()
@@ -119,12 +119,12 @@ impl Run {
     }
 
     /// Time passes, and the timer's interrupt with it.
-    fn sleep(&mut self, nanoseconds: u64) {
+    pub(super) fn sleep(&mut self, nanoseconds: u64) {
         self.machine.advance(nanoseconds);
         self.interrupt(Interrupt::Timer);
     }
 
-    fn clock(&mut self) -> u64 {
+    pub(super) fn clock(&mut self) -> u64 {
         self.result(Call::ClockRead, &[TIMER]).expect("a clock")
     }
 }
@@ -576,6 +576,39 @@ fn ipc_9_notifications() {
     run.call(Call::ThreadExit, &[]);
     assert_eq!(run.user(), main);
     assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
+}
+
+/// What is signalled goes to a bound thread as long as its process has the handle by which it was bound:
+/// whether it receives already or begins to, and another can have the notification afterwards.
+#[test]
+fn ipc_9_a_binding_ends_with_its_handle() {
+    for receives in [false, true] {
+        let mut run = Run::boot(Profile::Minimal);
+        let main = run.user();
+        let (endpoint, notification) = (run.endpoint(), run.notification());
+        let copy = [notification, Rights::READ.bits().into(), 0];
+        let lent = run.result(Call::HandleCopy, &copy).expect("a slot");
+        let other = run.thread();
+        run.to(other);
+        assert_eq!(run.result(Call::NotificationBind, &[lent]), Ok(0));
+        if receives {
+            run.receive(endpoint);
+        }
+        run.to(main);
+        assert_eq!(run.eventually(Call::HandleRevoke, &[notification]), Ok(0));
+        assert_eq!(run.result(Call::NotificationSignal, &[notification, 1]), Ok(0));
+        if !receives {
+            run.to(other);
+            run.receive(endpoint);
+        }
+        for _ in 0..5 {
+            run.call(Call::Yield, &[]);
+            assert_eq!(run.user(), main, "it heard of the signal");
+        }
+        assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
+        run.receive(endpoint);
+        assert_eq!(run.received().map(|received| received.badge), Ok(1));
+    }
 }
 
 /// When nobody can signal any more, those who wait hear it.

@@ -14,17 +14,20 @@
 //! | 7 | a call to a server in another process, and its reply, without words |
 //! | 8 | the same to a server in this process |
 //! | 9 | as 7, where client and server have vector registers |
+//! | 10 | the first touch of a page that a pager in this process supplies: fault, message, supply, reply |
 #![no_std]
 #![no_main]
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use user_programs::watch::Window;
 use user_rt::abi::ipc::{FOREVER, Tag, WORDS};
-use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Rights, initial};
+use user_rt::abi::{Call, Error, Handle, MAX_MEMORY, PAGE_BYTES, Protection, Rights, initial};
 use user_rt::alloc::boxed::Box;
 use user_rt::alloc::format;
 use user_rt::ipc::Endpoint;
 use user_rt::membarrier::{Command as Barrier, membarrier};
+use user_rt::shared::Memory;
 use user_rt::thread::JoinHandle;
 use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, thread, yield_now};
 
@@ -78,6 +81,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
     }
     tasks(count).map_err(as_name("task"))?;
     calls(count).map_err(as_name("call"))?;
+    faults(count).map_err(as_name("fault"))?;
     let child = Command::new("costs")
         .arg("yield")
         .arg(&format!("{count}"))
@@ -182,6 +186,37 @@ fn calls(count: u64) -> Result<(), Error> {
     server.join()?;
     calls_to_other::<7>(count, Vectors::Untouched)?;
     calls_to_other::<9>(count, Vectors::Used)
+}
+
+/// First touches of the pages of a paged memory object. The pager has filled them before, and supplies each
+/// when it is asked.
+fn faults(count: u64) -> Result<(), Error> {
+    let pages = count.min(MAX_MEMORY / PAGE_BYTES);
+    let endpoint = Endpoint::new()?;
+    let receives = endpoint.copy(Rights::READ)?;
+    let memory = Memory::paged((pages * PAGE_BYTES) as usize, &endpoint)?;
+    let source = Memory::new((pages * PAGE_BYTES) as usize)?;
+    let mapped = memory.attach(Protection::Read)?;
+    let mut words = Box::new([0; WORDS]);
+    let pager = thread::spawn(move || {
+        let mut call = Call::EndpointReceive;
+        // SAFETY: a message touches no memory.
+        while unsafe { call::exchange(call, receives.handle(), FOREVER, Tag::new(0, 0), &mut words) }.0 == 0 {
+            if memory.supply(words[0], &source).is_err() {
+                return;
+            }
+            call = Call::ReplyReceive;
+        }
+    })?;
+    let client = thread::spawn(move || {
+        yield_now();
+        for page in mapped.words().chunks(PAGE_BYTES as usize / 8) {
+            Window::<10>::on_this_cpu(|| page[0].load(Ordering::Relaxed));
+        }
+    })?;
+    client.join()?;
+    drop(endpoint);
+    pager.join()
 }
 
 fn calls_to_other<const WINDOW: u32>(count: u64, vectors: Vectors) -> Result<(), Error> {
