@@ -134,10 +134,12 @@ fn cap_7_a_copy_ends_with_either_process() {
             assert_eq!(local, Ok(HERE));
             map(&mut run, child, HERE, PAGES, Protection::ReadWrite);
             let [from, to] = if from_child { [child, PROCESS] } else { [PROCESS, child] };
-            // After each step of the copy the child is next; after the first it ends.
-            run.cpu().task_slice_left.set(0);
+            // The child is next, then a step of the copy, then the child again, which ends.
             run.call(Call::MemoryCopy, &[from, HERE, to, HERE, PAGES * PAGE]);
             assert_ne!(run.user(), init, "it is not done at once");
+            run.cpu().task_slice_left.set(0);
+            run.call(Call::Yield, &[]);
+            assert_ne!(run.user(), init, "it is not done in one step");
             run.call(Call::Exit, &[0]);
             while run.user() != init {
                 run.call(Call::Yield, &[]);
