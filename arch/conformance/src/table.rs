@@ -119,6 +119,7 @@ rows! {
     cap::cap_4_copies_do_not_outrun_a_revocation level 7 cpus 2 Every;
     cap::cap_6_a_mapping_is_never_more level 7 cpus 1 Every;
     cap::cap_6_a_revocation_unmaps role uses_what_it_was_lent level 7 cpus 1 Every;
+    cap::cap_7_a_copy_writes_what_could_be_written level 5 cpus 1 Every;
     ipc::ipc_1_messages_arrive_as_they_were_sent level 5 cpus 1 Every;
     ipc::ipc_2_the_best_first level 5 cpus 1 Every;
     ipc::ipc_3_a_call_that_is_not_answered_in_time level 5 cpus 1 Every;

@@ -119,6 +119,7 @@ clauses! {
     Cap4 "CAP-4" 7 [Model] "A revocation ends, whatever is derived from what it has not reached yet." ; by "whoever revokes"
     Cap5 "CAP-5" 7 [Model] "A revocation keeps interrupts off, and any lock, for no longer than a few deletions take." ; by "latency of every CPU"
     Cap6 "CAP-6" 7 [Behaviour Model] "A mapping of a memory object allows no more than the capability it was made by, and when that is revoked no CPU uses it any more." ; by "shared memory"
+    Cap7 "CAP-7" 5 [Behaviour Model] "A copy between address spaces reads what the one could read and writes what the other could write, and nothing of either when it is gone." ; by "isolation"
     Ipc1 "IPC-1" 5 [Behaviour Model] "A message arrives as it was sent: its words, its label and the badge it was sent by, and nothing else of the sender's registers." ; by "every server; isolation"
     Ipc2 "IPC-2" 5 [Behaviour Model] "Those who wait at an object are served in the order of their priorities, and of their coming inside one." ; by "real-time behaviour"
     Ipc3 "IPC-3" 5 [Behaviour Model] "A deadline ends a wait, never early, and no other wait." ; by "whoever cannot wait for ever"

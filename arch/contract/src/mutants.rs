@@ -451,6 +451,9 @@ mutants! {
     NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
         Case(Both, "cap_6_a_revocation_unmaps"),
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
+    CopiedAnywhere "copied-anywhere" Cap7 "A copy between address spaces writes to whatever is mapped." by [
+        Case(Both, "cap_7_a_copy_writes_what_could_be_written"),
+        Host("kernel", "cap_7_copies_keep_to_what_is_mapped")];
     DeviceMemoryCached "device-memory-cached" Pte6 "A device's registers are mapped like RAM." by [
         Host("kernel", "pte_6_a_devices_registers_are_mapped_as_such")];
     AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [

@@ -182,6 +182,12 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `memory_copy(process [MAP], from, process [MAP], to, length) -> bytes`. Copies from one address
+    /// space to another, or inside one, what the first may read to where the second may write; in
+    /// ascending order, and not at once: others see it come. Fewer bytes than asked for mean that the
+    /// next is not mapped so, or that one of the processes is ending. Errors, if not one byte was
+    /// copied: `BadAddress`, `Gone`.
+    MemoryCopy = 36,
     /// `thread_exceptions(thread or process [MANAGE], endpoint [WRITE] or `[`Handle::NONE`]`) -> handler`.
     /// From now on faults of the thread, or of those of the process that have no handler of their own, are
     /// calls to the endpoint: see [`exception`]. That lasts as long as the handle on the handler, which is

@@ -5,6 +5,7 @@
 //! made again; a call whose work is long hands the thread to a kernel task.
 
 mod console;
+mod copy;
 mod handle;
 mod ipc;
 mod memory;
@@ -14,6 +15,7 @@ mod testing;
 mod thread;
 mod time;
 
+pub use copy::Copy;
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
 pub use object::{Attach, Create};
 use process::process;
@@ -159,6 +161,7 @@ fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -
         Call::MemoryUnmap => return memory::unmap(&caller, args),
         Call::MemoryCreate => return object::create(&caller, args),
         Call::MemoryAttach => return object::attach(&caller, args),
+        Call::MemoryCopy => return copy::copy(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),

@@ -10,6 +10,7 @@ mod calls;
 mod caps;
 mod conformance;
 mod context;
+mod copy;
 mod exceptions;
 mod explore;
 mod fuzz;

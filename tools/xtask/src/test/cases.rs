@@ -205,6 +205,11 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),
         case("threads").program(&["threads"]).machine(|machine| machine.cpus = 4).prints(&["on 4 CPUs"]),
         case("threads-1").program(&["threads"]).prints(&["on 1 CPUs"]),
+        // The clock counts instructions: no timer may wait for more of them than that.
+        case("revoke")
+            .program(&["revoke", "100000", "100000"])
+            .machine(|machine| machine.extra.extend(["-icount".into(), "shift=0".into()]))
+            .limit(120),
         case("crowd")
             // Asked for are 2048; the vector registers of ppc64le alone take 1152.
             .program(&["crowd", "10000", if arch == Arch::X86_64 { "2048" } else { "2560" }])
