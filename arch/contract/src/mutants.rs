@@ -483,6 +483,9 @@ mutants! {
     BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
         Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
         unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
+    LoansKept "loans-kept" Ipc7 "What a caller has lent stays lent though it has given up." by [
+        Host("kernel", "ipc_7_a_loan_ends_with_its_call")]
+        unseen "on a machine that is shared, at which priority a program runs says little";
     NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_10_a_fault_is_a_call")];

@@ -34,6 +34,7 @@
 
 pub mod endpoint;
 pub mod exception;
+mod loan;
 pub mod message;
 pub mod notification;
 pub mod quick;
@@ -76,8 +77,8 @@ pub struct State {
     pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
     bound: Leaf<Option<Bound>>,
-    /// On whose budget it runs, if not on its own. Changed by whoever has the thread.
-    payer: Leaf<Option<Ref<Thread>>>,
+    /// What it was lent, and who has its call.
+    sides: loan::Sides,
 }
 
 // SAFETY: `caller` and `stopped` are touched only by whoever has the thread, as its frame; all else is `Sync`.
@@ -94,7 +95,7 @@ impl State {
             stopped: Cell::new(None),
             handler: Leaf::new(None),
             bound: Leaf::new(None),
-            payer: Leaf::new(None),
+            sides: loan::Sides::new(),
         }
     }
 
@@ -114,7 +115,7 @@ impl State {
 
     /// On whose budget it runs, if not on its own.
     pub(crate) fn payer(&self) -> Option<Ref<Thread>> {
-        self.payer.lock().clone()
+        self.sides.payer()
     }
 }
 
@@ -322,7 +323,10 @@ pub fn timed_out(cpu: &Cpu, thread: &Ref<Thread>) {
                 return;
             }
             // The number first: a later wait, with a later deadline, has another.
-            (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| thread.clone())
+            (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| {
+                loan::given_up(cpu, thread);
+                thread.clone()
+            })
         }
         _ => None,
     };
@@ -371,6 +375,7 @@ fn release(cpu: &Cpu, thread: Ref<Thread>) {
 /// `thread`, which this CPU has, has ended: nobody waits for it any more, nor it for anything.
 pub(crate) fn ended(cpu: &Cpu, thread: &Ref<Thread>) {
     Alarm::cancel(cpu, thread);
+    loan::given_up(cpu, thread);
     reply::stop_serving(cpu, thread);
     notification::unbind(thread);
     exception::set(&thread.ipc.handler, None);
