@@ -25,7 +25,7 @@ use abi::Error;
 use abi::trace::Kind;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant;
-use arch_contract::ret::{Owed, Reload, Resume};
+use arch_contract::ret::{Owed, Reload, Resume, Return};
 use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
 use core::task::Poll;
@@ -137,5 +137,8 @@ fn run(cpu: &'static Cpu, thread: Ref<Thread>, irq: IrqsOff) -> Resume<Frame> {
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. its
     // address space was just entered. 3. a full reload is always right.
-    unsafe { cpu.return_to_user(frame, owed, Reload::Full, &irq) }
+    let resume = unsafe { cpu.return_to_user(frame, owed, Reload::Full, &irq) };
+    // SAFETY: 1. just made. 2. the thread was all there was, on the way from the upcall to here, and is the
+    // CPU's now.
+    unsafe { Current::go(cpu.arch(), resume) }
 }

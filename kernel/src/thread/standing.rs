@@ -282,11 +282,19 @@ impl Thread {
 
     /// As [`stand`](Self::stand), for what the word says alone.
     #[inline(always)]
-    fn stand_plainly(&self, to: Word, standing: Standing) -> Fate {
+    fn stand_plainly(&self, to: Word) -> Fate {
         // SAFETY: the caller has the thread.
         if unsafe { self.whereabouts.stored() }.is_plain() {
             return self.whereabouts.pass(to);
         }
+        self.stand_over(to)
+    }
+
+    /// As [`stand_plainly`](Self::stand_plainly), where what is stored must be dropped.
+    #[cold]
+    #[inline(never)]
+    fn stand_over(&self, to: Word) -> Fate {
+        let Some(standing) = to.standing() else { unreachable!("the word does not say it alone") };
         self.stand(standing)
     }
 
@@ -303,7 +311,7 @@ impl Thread {
     /// As [`stand`](Self::stand), on `cpu`.
     #[inline(always)]
     pub(crate) fn stand_again(&self, cpu: CpuId) -> Fate {
-        self.stand_plainly(Word::on(cpu), Standing::On(cpu))
+        self.stand_plainly(Word::on(cpu))
     }
 
     /// As [`stand`](Self::stand), for the CPU whose current thread it is: it waits for a reply.
@@ -360,7 +368,7 @@ impl Thread {
     /// Says that a kernel task works for it, doomed or not: the task will learn it in the end.
     #[inline]
     pub(crate) fn stand_in_task(&self) {
-        if self.stand_plainly(Word::IN_TASK, Standing::InTask) == Fate::Doomed {
+        if self.stand_plainly(Word::IN_TASK) == Fate::Doomed {
             drop(self.stand_anyway(Standing::InTask));
         }
     }

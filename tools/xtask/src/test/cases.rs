@@ -205,6 +205,12 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),
         case("threads").program(&["threads"]).machine(|machine| machine.cpus = 4).prints(&["on 4 CPUs"]),
         case("threads-1").program(&["threads"]).prints(&["on 1 CPUs"]),
+        case("crowd")
+            // Asked for are 2048; the vector registers of ppc64le alone take 1152.
+            .program(&["crowd", "10000", if arch == Arch::X86_64 { "2048" } else { "2560" }])
+            .machine(|machine| machine.memory = 512)
+            .prints(&["10000 threads"])
+            .limit(60),
         case("pingpong").program(&["pingpong"]).prints(&["1000 rounds"]),
         case("pingpong-4").program(&["pingpong"]).machine(|machine| machine.cpus = 4),
         case("debugger").program(&["debugger"]).prints(&[
