@@ -496,9 +496,11 @@ mutants! {
         Row(Both, "debugger"),
         Host("kernel", "ipc_12_a_handler_that_is_gone")];
     CallsNotMadeAgain "calls-not-made-again" Ipc13 "A call that touches a page of a pager's goes on behind it when the page is there." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
         Row(Both, "pager"),
         Host("kernel", "ipc_13_a_call_that_touches_an_absent_page")];
     PagesOfNobody "pages-of-nobody" Ipc13 "A page that its pager has not supplied is an ordinary fault." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
         Row(Both, "pager"),
         Host("kernel", "ipc_13_a_page_comes_before_its_instruction")];
 }

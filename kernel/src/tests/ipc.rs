@@ -613,6 +613,86 @@ fn ipc_6_a_saved_reply_keeps_no_dead_caller() {
     }
 }
 
+/// Deadlines where both sides are there already, so that a short way could be gone: a call that is not
+/// answered, a wait for the next message, and a wait of a caller that was answered in time.
+#[test]
+fn ipc_3_deadlines_of_those_who_meet() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let (server, client) = (run.thread(), run.thread());
+    run.to(server);
+    run.receive(endpoint);
+    run.to(client);
+    let due = run.clock() + 1_000_000;
+    run.message(Call::EndpointCall, endpoint, due, Tag::new(1, 0), [0; WORDS]);
+    assert_eq!(run.user(), server);
+    let due = run.clock() + 1_000_000;
+    run.message(Call::ReplyReceive, endpoint, due, Tag::new(2, 0), [0; WORDS]);
+    assert_eq!(run.user(), client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(2));
+    run.to(main);
+    run.sleep(1_100_000);
+    run.to(server);
+    assert_eq!(run.returned(), Err(Error::TimedOut), "the server's");
+    run.receive(endpoint);
+    // The client's deadline was that of its first call.
+    run.to(client);
+    run.send(Call::EndpointCall, endpoint, 3, &[]);
+    assert_eq!(run.user(), server);
+    run.sleep(2_000_000);
+    run.send(Call::ReplyReceive, endpoint, 4, &[]);
+    run.to(client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(4));
+    let due = run.clock() + 1_000_000;
+    run.message(Call::EndpointCall, endpoint, due, Tag::new(5, 0), [0; WORDS]);
+    assert_eq!(run.user(), server);
+    run.to(main);
+    run.sleep(1_100_000);
+    run.to(client);
+    assert_eq!(run.returned(), Err(Error::TimedOut), "the client's");
+}
+
+/// A server that replies when nobody can send any more: the reply arrives, and it hears that.
+#[test]
+fn ipc_4_the_last_reply() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let receives = run.result(Call::HandleCopy, &[endpoint, Rights::READ.bits().into(), 0]).expect("a slot");
+    let (server, client) = (run.thread(), run.thread());
+    run.to(server);
+    run.receive(receives);
+    run.to(client);
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    assert_eq!(run.user(), server);
+    run.to(main);
+    assert_eq!(run.result(Call::HandleClose, &[endpoint]), Ok(0));
+    run.to(server);
+    run.send(Call::ReplyReceive, receives, 2, &[]);
+    run.to(server);
+    assert_eq!(run.returned(), Err(Error::Gone));
+    run.to(client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(2));
+}
+
+/// A caller that is doomed when it is answered does not go on, and its server does.
+#[test]
+fn ipc_6_a_doomed_caller_is_answered() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let (server, client) = (run.thread(), run.thread());
+    run.to(server);
+    run.receive(endpoint);
+    run.to(client);
+    let thread = run.cpu().current().expect("the client");
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    assert_eq!(run.user(), server);
+    // As its killer does, who comes no further for now.
+    assert!(matches!(thread.doom(), crate::thread::Standing::Awaiting(_)));
+    run.send(Call::ReplyReceive, endpoint, 2, &[]);
+    assert_eq!(run.user(), main);
+    assert!(matches!(thread.standing(), crate::thread::Standing::Ended));
+}
+
 /// Bits stay until they are taken, all of them at once; a waiter gets them, and a bound thread that
 /// receives.
 #[test]
