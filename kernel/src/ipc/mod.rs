@@ -21,6 +21,10 @@
 //! do, if its deadline has really passed; who ends the wait takes the alarm out ([`Alarm::cancel`])
 //! before it lets the thread go. Locks: a queue's, then that of timers or of a thread, all leaves.
 //!
+//! # Faults
+//! A fault whose thread has a handler, and a page that comes from a pager, are calls that the thread makes
+//! without having asked for it ([`exception`]).
+//!
 //! # The short way
 //! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
 //! long way would.
@@ -28,7 +32,7 @@
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a
 //! thread goes in and out in a number of steps logarithmic in those who wait. A call lends to one
-//! thread, the receiver, what the caller has by then, what it was lent included: so a chain of calls
+//! thread, the receiver, what the caller has by then, what it was lent included ([`loan`]): so a chain of calls
 //! costs each link the same, and nobody walks along it. What is not bounded, waking all who wait at an
 //! object that has ended, is a kernel task's ([`Place`]).
 
