@@ -486,6 +486,9 @@ mutants! {
     BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
         Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
         unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
+    LoansKept "loans-kept" Ipc7 "What a caller has lent stays lent though it has given up." by [
+        Host("kernel", "ipc_7_a_loan_ends_with_its_call")]
+        unseen "on a machine that is shared, at which priority a program runs says little";
     NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_10_a_fault_is_a_call")];
@@ -496,9 +499,11 @@ mutants! {
         Row(Both, "debugger"),
         Host("kernel", "ipc_12_a_handler_that_is_gone")];
     CallsNotMadeAgain "calls-not-made-again" Ipc13 "A call that touches a page of a pager's goes on behind it when the page is there." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
         Row(Both, "pager"),
         Host("kernel", "ipc_13_a_call_that_touches_an_absent_page")];
     PagesOfNobody "pages-of-nobody" Ipc13 "A page that its pager has not supplied is an ordinary fault." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
         Row(Both, "pager"),
         Host("kernel", "ipc_13_a_page_comes_before_its_instruction")];
 }

@@ -156,7 +156,7 @@ pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
     let capability = Capability::new(Object::Reply(reply.clone()), MADE);
     // Its handle first: what cannot be named could not be met.
     let handle = process.table.insert(caller.cpu, capability)?;
-    match reply.save(caller.cpu, &caller.thread) {
+    match Reply::save(&reply, caller.cpu, &caller.thread) {
         Ok(()) => Ok(handle.0.into()),
         Err(error) => {
             let it = |object: &Object| matches!(object, Object::Reply(there) if Ref::ptr_eq(there, &reply));
