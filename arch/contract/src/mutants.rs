@@ -440,6 +440,8 @@ mutants! {
     NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
         Case(Both, "cap_6_a_revocation_unmaps"),
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
+    DeviceMemoryCached "device-memory-cached" Pte6 "A device's registers are mapped like RAM." by [
+        Host("kernel", "pte_6_a_devices_registers_are_mapped_as_such")];
     AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [
         Case(Both, "ipc_1_messages_arrive_as_they_were_sent"),
         Host("kernel", "ipc_1_a_call_and_its_reply")];

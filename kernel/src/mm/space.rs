@@ -24,7 +24,7 @@ use super::ids::HardwareIds;
 use super::list::List;
 use super::memory::Memory;
 use super::object::MemoryObject;
-use super::page_table::{MapError, PageTable, Removed, is_user};
+use super::page_table::{MapError, Page, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -37,7 +37,7 @@ use arch_contract::barrier::Barriers;
 use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::pte::{Paging, Protection};
+use arch_contract::pte::{MemoryType, Paging, Protection};
 use arch_current::Current;
 use protocol::shared::Shared;
 
@@ -220,10 +220,11 @@ impl Space {
                     None => self.map_zeroed(table, cpu, at, now.protection)?,
                     Some(id) => {
                         let of = inner.attached.iter().find(|attached| attached.id == id);
-                        let frame = of.and_then(|of| of.object.frame(at.0.wrapping_sub(of.origin)));
-                        let Some(frame) = frame else { continue };
-                        self.publish(cpu, frame, PAGE_SIZE as usize, now.protection);
-                        table.map_page(at, frame, now.protection).map_err(|_| NoMemory)?;
+                        let page =
+                            of.and_then(|of| of.object.page(at.0.wrapping_sub(of.origin), now.protection));
+                        let Some(page) = page else { continue };
+                        self.publish(cpu, page, PAGE_SIZE as usize);
+                        table.map_page(at, page).map_err(|_| NoMemory)?;
                     }
                 }
             }
@@ -241,8 +242,9 @@ impl Space {
         let late = mutant::is(Mutant::ClearedAfterItsEntry);
         let frame =
             if late { self.memory.take_block(Order::FRAME) } else { self.memory.take_zeroed(Order::FRAME) }?;
-        self.publish(cpu, frame.at(), PAGE_SIZE as usize, protection);
-        match table.map_page(at, frame.at(), protection) {
+        let page = Page::ram(frame.at(), protection);
+        self.publish(cpu, page, PAGE_SIZE as usize);
+        match table.map_page(at, page) {
             // The tree owns the frame now.
             Ok(()) => {
                 rendezvous::point(cpu, Point::PageMapped);
@@ -258,11 +260,13 @@ impl Space {
         }
     }
 
-    /// Makes what was written to a frame visible as instructions, where it can be executed: what
-    /// was fetched from the frame in its earlier use is stale. `CODE-2`
-    fn publish(&self, cpu: &Cpu, at: PhysAddr, len: usize, protection: Protection) {
-        if protection == Protection::ReadExecute && !mutant::is(Mutant::CodeUnpublished) {
-            let start = Current::phys(self.memory.machine(), at);
+    /// Makes what was written to a page, or to the first `len` bytes from its `frame` on, visible as
+    /// instructions, where it can be executed: what was fetched from there in its earlier use is stale.
+    /// A device's registers are not in the physical map, and hold no instructions. `CODE-2`
+    fn publish(&self, cpu: &Cpu, page: Page, len: usize) {
+        let code = page.protection == Protection::ReadExecute && page.memory == MemoryType::Normal;
+        if code && !mutant::is(Mutant::CodeUnpublished) {
+            let start = Current::phys(self.memory.machine(), page.frame);
             // SAFETY: RAM of a frame that is held, in the physical map.
             unsafe { Current::publish_code(cpu.arch(), start, len) };
         }
@@ -364,14 +368,15 @@ impl Space {
             let inside = at.0 - at.page().0;
             let piece = (bytes.len() - done).min((PAGE_SIZE - inside) as usize);
             let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
-            let (frame, protection) = mapped.ok_or(SpaceError::NotMapped)?;
-            let frame = PhysAddr(frame.0 + inside);
-            let to = Current::phys(self.memory.machine(), frame);
+            let page = mapped.filter(|page| page.memory == MemoryType::Normal);
+            let page = page.ok_or(SpaceError::NotMapped)?;
+            let page = Page { frame: PhysAddr(page.frame.0 + inside), ..page };
+            let to = Current::phys(self.memory.machine(), page.frame);
             let from = &bytes[done..done + piece];
             // SAFETY: the bytes lie in one frame, which the mapping holds while the space is
             // locked; user programs are no Rust code, so nothing here refers to it.
             unsafe { to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), piece) };
-            self.publish(cpu, frame, piece, protection);
+            self.publish(cpu, page, piece);
             done += piece;
         }
         Ok(())
@@ -387,7 +392,7 @@ impl Space {
             return Err(SpaceError::NotMapped);
         }
         match inner.table.as_ref().and_then(|table| table.lookup(at)) {
-            Some((frame, Protection::ReadWrite)) => {
+            Some(Page { frame, protection: Protection::ReadWrite, .. }) => {
                 inner.pins.pin(frame)?;
                 Ok(PhysAddr(frame.0 + (at.0 - at.page().0)))
             }
@@ -414,11 +419,12 @@ impl Space {
         let inner = self.inner.lock(cpu);
         while at < end {
             let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
-            let (frame, _) = mapped.ok_or(SpaceError::NotMapped)?;
+            let page = mapped.ok_or(SpaceError::NotMapped)?;
             let inside = at.0 - at.page().0;
             let piece = (end.0 - at.0).min(PAGE_SIZE - inside);
             // Whatever the page allows: it may be mapped for execution elsewhere.
-            self.publish(cpu, PhysAddr(frame.0 + inside), piece as usize, Protection::ReadExecute);
+            let frame = PhysAddr(page.frame.0 + inside);
+            self.publish(cpu, Page { frame, protection: Protection::ReadExecute, ..page }, piece as usize);
             at = VirtAddr(at.0 + piece);
         }
         Ok(())
@@ -428,6 +434,12 @@ impl Space {
     /// about faults.
     pub fn protection_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Protection> {
         self.inner.lock(cpu).regions.find(at).map(|region| region.protection)
+    }
+
+    /// The page that is mapped at `at`.
+    #[cfg(test)]
+    pub(super) fn page_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Page> {
+        self.inner.lock(cpu).table.as_ref().and_then(|table| table.lookup(at))
     }
 
     /// One slice of taking the space apart: the port's part, then up to `max_pages` pages and the

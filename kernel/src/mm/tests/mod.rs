@@ -6,5 +6,6 @@ mod frames;
 mod heap;
 mod list;
 mod memory;
+mod object;
 mod page_table;
 mod space;

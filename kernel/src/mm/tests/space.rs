@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::mm::budget::Budget;
-use crate::mm::space::{Progress, Region, Space, SpaceError, UserRange};
+use crate::mm::space::{AttachmentId, Progress, Region, Space, SpaceError, UserRange};
 use crate::mm::testing::{irqs_off, kernel_cpu};
 use crate::object::Ref;
 use crate::sched::context;
@@ -27,13 +27,13 @@ fn at(page: u64) -> VirtAddr {
 }
 
 /// A kernel with an address space and a budget for it.
-struct World {
-    cpu: &'static Cpu,
-    budget: Ref<Budget>,
-    space: Space,
+pub(super) struct World {
+    pub(super) cpu: &'static Cpu,
+    pub(super) budget: Ref<Budget>,
+    pub(super) space: Space,
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     world_with(u64::MAX)
 }
 
@@ -67,7 +67,11 @@ impl World {
         self.space.release(self.cpu, UserRange::new(start, pages * PAGE_SIZE)?, step, &irqs_off())
     }
 
-    fn teardown(&self) {
+    pub(super) fn detach(&self, id: AttachmentId, region: &Region) -> Progress {
+        self.space.detach(self.cpu, id, (*region).into(), 3, &irqs_off())
+    }
+
+    pub(super) fn teardown(&self) {
         context::leave(self.cpu, &irqs_off());
         context::drop_when_lazy(self.cpu, &irqs_off());
         while self.space.teardown_step(self.cpu, 5) == Progress::More {}
@@ -84,7 +88,7 @@ impl World {
     }
 }
 
-fn populate(space: &Space, cpu: &Cpu, region: &Region) -> Result<(), crate::mm::NoMemory> {
+pub(super) fn populate(space: &Space, cpu: &Cpu, region: &Region) -> Result<(), crate::mm::NoMemory> {
     let mut done = 0;
     while done * PAGE_SIZE < region.len() {
         done += space.populate(cpu, region, done, 4, &irqs_off())?;

@@ -1,0 +1,52 @@
+//! Memory objects below the calls on them: what a device's registers are mapped as, and whose they are.
+
+use super::space::{World, populate, world};
+use crate::mm::heap::Charged;
+use crate::mm::object::MemoryObject;
+use crate::mm::space::{AttachmentId, Progress};
+use crate::object::Ref;
+use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::boot::PhysRange;
+use arch_contract::pte::{MemoryType, Protection};
+
+/// Where tests map.
+const HERE: VirtAddr = VirtAddr(1 << 40);
+/// A device, far above the RAM of the model.
+const REGISTERS: PhysRange = PhysRange { start: PhysAddr(0xfe00_0000_0000), len: 4 * PAGE_SIZE };
+
+fn charged(world: &World) -> Charged {
+    Charged { memory: world.cpu.kernel.memory, budget: world.budget.clone() }
+}
+
+/// A device's registers are mapped as such, in the order in which they lie; neither mapping nor ending
+/// charges, clears or frees what is no RAM. `PTE-6`
+#[test]
+fn pte_6_a_devices_registers_are_mapped_as_such() {
+    let world = world();
+    let used = || world.cpu.kernel.root.used();
+    // What was charged after the first round: lists are as large as they get.
+    let mut before = None;
+    for round in 1..=2 {
+        let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
+        assert_eq!((object.length(), object.frame(REGISTERS.len)), (REGISTERS.len, None));
+        let id = AttachmentId::new(round).unwrap();
+        let (len, what) = (3 * PAGE_SIZE, (id, object.clone(), PAGE_SIZE));
+        let region = world.space.attach(world.cpu, Some(HERE), len, Protection::ReadWrite, what).unwrap();
+        populate(&world.space, world.cpu, &region).unwrap();
+        for page in 0..3 {
+            let at = page * PAGE_SIZE;
+            let found = world.space.page_at(world.cpu, VirtAddr(HERE.0 + at)).expect("a page");
+            assert_eq!(found.frame, PhysAddr(REGISTERS.start.0 + PAGE_SIZE + at));
+            assert_eq!((found.memory, found.protection), (MemoryType::Device, Protection::ReadWrite));
+        }
+        // Neither the loader's bytes nor fetched instructions are in there.
+        assert!(world.space.write_bytes(world.cpu, HERE, b"no RAM").is_err());
+        assert_eq!(world.space.publish_range(world.cpu, HERE, PAGE_SIZE), Ok(()));
+        while world.detach(id, &region) == Progress::More {}
+        assert_eq!(world.space.page_at(world.cpu, HERE), None);
+        assert_eq!(Ref::count(&object), 1);
+        drop(object);
+        assert_eq!(*before.get_or_insert(used()), used());
+    }
+    world.teardown();
+}
