@@ -81,6 +81,8 @@ pub(crate) struct Pci {
     line: Level,
     /// What is to interrupt the boot CPU.
     raised: VecDeque<Source>,
+    /// How often a function has interrupted.
+    sent: u64,
 }
 
 /// The line of the second function.
@@ -176,6 +178,7 @@ impl Pci {
             claimed: [None; Model::SOURCES],
             line: Level { asserted: false, masked: true },
             raised: VecDeque::new(),
+            sent: 0,
         }
     }
 
@@ -206,6 +209,7 @@ impl Pci {
             entry[0] as u64 == MESSAGE_ADDRESS && usize::from(source.0) < Model::SOURCES,
             "a message to nowhere"
         );
+        self.sent += 1;
         if !self.raised.contains(&source) {
             self.raised.push_back(source);
         }
@@ -264,6 +268,11 @@ impl Machine {
         // SAFETY: a byte of RAM, which the kernel gave to the function.
         unsafe { self.at(PhysAddr(frame), 1).write(value) };
         Ok(())
+    }
+
+    /// How often functions have interrupted by messages.
+    pub fn messages_sent(&self) -> u64 {
+        self.pci().sent
     }
 
     /// How often a function, by its device number, was reset.

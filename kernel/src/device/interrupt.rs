@@ -54,6 +54,8 @@ enum Turn {
     Device,
     /// It has come, and was not acknowledged.
     Driver,
+    /// And has come again since: it could not be masked.
+    DriverTwice,
 }
 
 /// Who listens to a source.
@@ -176,25 +178,28 @@ impl Interrupt {
             // News of what was taken away meanwhile.
             return;
         }
-        let mut state = self.state.lock();
-        let told = state.bound.as_ref().map(|bound| (bound.notification.clone(), bound.bits));
         if !mutant::is(Mutant::ComesUnasked) {
             function.found.signals.mask(function.config(cpu.machine()), self.vector);
         }
-        if told.is_some() && state.turn == Turn::Device {
-            state.turn = Turn::Driver;
-            if let Signals::Line { .. } = function.found.signals {
-                cpu.kernel.devices.wires.wire(source).lock().unanswered += 1;
+        let mut state = self.state.lock();
+        let Some(Binding { notification, bits }) = &state.bound else { return };
+        if state.turn != Turn::Device {
+            if !mutant::is(Mutant::MergedAway) {
+                state.turn = Turn::DriverTwice;
             }
+            return;
+        }
+        let (notification, bits) = (notification.clone(), *bits);
+        state.turn = Turn::Driver;
+        if let Signals::Line { .. } = function.found.signals {
+            cpu.kernel.devices.wires.wire(source).lock().unanswered += 1;
         }
         drop(state);
         drop(hardware);
-        if let Some((notification, bits)) = told {
-            notification.signal(cpu, bits);
-        }
+        notification.signal(cpu, bits);
     }
 
-    /// It may come again, if it has come.
+    /// It may come again, if it has come; at once if it has twice.
     pub fn acknowledge(&self, cpu: &Cpu) -> Result<(), Error> {
         let function = self.function(cpu.kernel);
         let hardware = function.lock(cpu);
@@ -202,8 +207,17 @@ impl Interrupt {
             return Err(Error::Gone);
         }
         let mut state = self.state.lock();
-        if state.bound.is_some() && state.turn == Turn::Driver {
-            self.give_back_turn(cpu, function, &hardware, &mut state);
+        let Some(Binding { notification, bits }) = &state.bound else { return Ok(()) };
+        match state.turn {
+            Turn::Device => {}
+            Turn::Driver => self.give_back_turn(cpu, function, &hardware, &mut state),
+            Turn::DriverTwice => {
+                let (notification, bits) = (notification.clone(), *bits);
+                state.turn = Turn::Driver;
+                drop(state);
+                drop(hardware);
+                notification.signal(cpu, bits);
+            }
         }
         Ok(())
     }
@@ -220,7 +234,7 @@ impl Interrupt {
         };
         let answered = {
             let mut wire = cpu.kernel.devices.wires.wire(source).lock();
-            wire.unanswered -= u32::from(was == Turn::Driver);
+            wire.unanswered -= u32::from(was != Turn::Device);
             wire.unanswered == 0
         };
         if answered {
@@ -256,7 +270,7 @@ impl Interrupt {
         let bound = state.bound.take()?;
         match function.found.signals {
             // Others that share it go on.
-            Signals::Line { .. } if state.turn == Turn::Driver => {
+            Signals::Line { .. } if state.turn != Turn::Device => {
                 self.give_back_turn(cpu, function, hardware, &mut state);
             }
             Signals::Line { .. } => {}

@@ -281,6 +281,7 @@ fn dev_5_one_interrupt_for_each_acknowledgement() {
         run.machine.send_message(0);
         assert_eq!(signalled(&mut run, bits), 0, "before it was acknowledged");
     }
+    assert_eq!(run.machine.messages_sent(), 1, "it was not masked");
     run.machine.send_message(1);
     assert_eq!(signalled(&mut run, bits), 2, "the other is not masked");
     assert_eq!(run.result(Call::InterruptAcknowledge, &[interrupts[0]]), Ok(0));
