@@ -7,8 +7,10 @@
 use crate::controller::{ControllerError, Pending, accepted};
 use crate::cpu::Cpu;
 use crate::hcall::{self, Call, Status};
+use crate::spr;
 use arch_contract::boot::HardwareCpu;
 use arch_contract::irq::Interrupt;
+use arch_contract::mutant::{self, Mutant};
 
 /// Priority given to every source.
 const PRIORITY: u64 = 5;
@@ -49,6 +51,7 @@ pub fn accept(cpu: &Cpu) -> Pending {
     })
 }
 
+#[inline(always)]
 fn request(server: HardwareCpu, priority: u64) {
     // SAFETY: asks the controller of a CPU for an interrupt, or takes the request back.
     let _ = unsafe { hcall::call(Call::Ipi, [server.0.into(), priority]) };
@@ -56,6 +59,10 @@ fn request(server: HardwareCpu, priority: u64) {
 
 /// Interrupts `server`.
 pub fn send(server: HardwareCpu) {
+    if !mutant::is(Mutant::InterruptUnordered) {
+        // PAPR promises no order between what is written here and the handler (`SMP-1`).
+        spr::sync();
+    }
     request(server, PRIORITY - 1);
 }
 

@@ -101,12 +101,12 @@ impl Removed {
         self.pages.len() + self.borrowed < self.limit && self.tables.remaining_capacity() >= LEVELS.len()
     }
 
-    /// Takes the page in `frame` out, if it is among them: somebody else owns the frame now.
-    pub fn keep(&mut self, frame: PhysAddr) -> bool {
-        let Some(index) = self.pages.iter().position(|page| page.at() == frame) else { return false };
-        // The same block, by an address that the caller keeps.
-        let _kept = self.pages.swap_remove(index);
-        true
+    /// Takes those out that `keeps` says somebody else owns now, who keeps the address for the block.
+    /// Says how many.
+    pub fn keep(&mut self, mut keeps: impl FnMut(PhysAddr) -> bool) -> u64 {
+        let before = self.pages.len();
+        self.pages.retain(|page| !keeps(page.at()));
+        (before - self.pages.len()) as u64
     }
 
     /// The flush that must come before it is given back; `None` if nothing was removed.

@@ -9,3 +9,4 @@ mod memory;
 mod object;
 mod page_table;
 mod space;
+mod tree;

@@ -1,13 +1,16 @@
 //! Memory objects below the calls on them: what a device's registers are mapped as, and whose they are.
 
-use super::space::{World, populate, world};
+use super::space::{World, populate, world, world_with_ram};
 use crate::mm::heap::Charged;
 use crate::mm::object::MemoryObject;
-use crate::mm::space::{AttachmentId, Progress};
+use crate::mm::space::{AttachmentId, Progress, UserRange};
+use crate::mm::testing::irqs_off;
+use crate::mm::tree::testing::visits;
 use crate::object::Ref;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::boot::PhysRange;
 use arch_contract::pte::{MemoryType, Protection};
+use std::vec::Vec;
 
 /// Where tests map.
 const HERE: VirtAddr = VirtAddr(1 << 40);
@@ -48,5 +51,47 @@ fn pte_6_a_devices_registers_are_mapped_as_such() {
         drop(object);
         assert_eq!(*before.get_or_insert(used()), used());
     }
+    world.teardown();
+}
+
+/// What one more attachment costs in visits of regions: to choose its place, to map it, to unmap it
+/// and to forget it.
+fn cost_of_one_more(world: &World, id: u64) -> u64 {
+    let object = MemoryObject::device(charged(world), REGISTERS).shared().unwrap();
+    let before = visits();
+    let (id, len) = (AttachmentId::new(id).unwrap(), 2 * PAGE_SIZE);
+    let what = (id, object, 0);
+    let region = world.space.attach(world.cpu, None, len, Protection::Read, what).unwrap();
+    populate(&world.space, world.cpu, &region).unwrap();
+    assert_eq!(world.space.protection_at(world.cpu, region.start()), Some(Protection::Read));
+    while world.detach(id, &region) == Progress::More {}
+    visits() - before
+}
+
+/// Work under the lock of a space does not grow with what is attached there: with ten thousand
+/// attachments in the way, one more visits a few regions more than with ten.
+#[test]
+fn ten_thousand_attachments_cost_as_ten() {
+    let world = world_with_ram(32 << 20);
+    let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
+    let mut costs = Vec::new();
+    for number in 1..=10_000 {
+        // A page between two is too little for another one.
+        let at = VirtAddr((1 << 32) + number * 2 * PAGE_SIZE);
+        let what = (AttachmentId::new(number).unwrap(), object.clone(), 0);
+        world.space.attach(world.cpu, Some(at), PAGE_SIZE, Protection::Read, what).unwrap();
+        if [10, 100, 1_000, 10_000].contains(&number) {
+            costs.push(cost_of_one_more(&world, number + 100_000));
+        }
+    }
+    assert!(costs[3] < 4 * costs[0] && costs[3] < 250, "{costs:?} visits");
+    // What is the space's own is found among them as fast.
+    let before = visits();
+    let own = VirtAddr((1 << 32) + 9_999 * 2 * PAGE_SIZE + PAGE_SIZE);
+    world.space.reserve(world.cpu, Some(own), PAGE_SIZE, Protection::Read).unwrap();
+    let all = UserRange::new(VirtAddr(1 << 32), 1 << 32).unwrap();
+    while world.space.release(world.cpu, all, 16, &irqs_off()) == Ok(Progress::More) {}
+    assert!(visits() - before < 200, "{} visits", visits() - before);
+    assert_eq!(world.space.protection_at(world.cpu, own), None);
     world.teardown();
 }
