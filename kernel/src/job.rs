@@ -9,7 +9,7 @@ use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::syscall::{Attach, Copy, Create, Map, Unmap};
+use crate::syscall::{Attach, Copy, Create, DmaCreate, Map, Unmap};
 use crate::thread::Thread;
 use abi::{Error, Handle};
 use arch_contract::irq::IrqsOff;
@@ -31,6 +31,7 @@ pub enum Work {
     Create(Create),
     Attach(Attach),
     Copy(Copy),
+    DmaCreate(DmaCreate),
 }
 
 // Short jobs are moved about as well: what is larger belongs into memory of its own.
@@ -77,6 +78,7 @@ impl Job {
             Work::Create(create) => create.slice(&self.process.table, cpu),
             Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
             Work::Copy(copy) => copy.slice(&self.process, cpu, irq),
+            Work::DmaCreate(create) => create.slice(&self.process, cpu, irq),
         }
     }
 

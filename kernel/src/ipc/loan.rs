@@ -118,7 +118,7 @@ fn hold(client: &Thread, number: u64, holder: Holder) {
 /// What `server`, which this CPU has, was lent ends. Says whether it was something.
 pub(super) fn end(cpu: &Cpu, server: &Thread) {
     let extras = server.extras();
-    if !extras.has(Extra::Payer) && !(extras.has(Extra::Priority) && server.lent() != 0) {
+    if !(extras.has(Extra::Payer) || extras.has(Extra::Priority) && server.lent() != 0) {
         return;
     }
     if extras.has(Extra::Payer) {
