@@ -10,6 +10,7 @@
 
 #[cfg(any(test, spandrel_arch = "ppc64le"))]
 mod boot_memory;
+pub mod bridge;
 pub mod covers;
 pub mod entry_bits;
 pub mod rpt_invalidate;
