@@ -295,7 +295,7 @@ impl Cpu {
                 trace::count(self, Counter::Interrupts);
                 self.serve();
             }
-            Interrupt::Spurious => {}
+            Interrupt::Device(_) | Interrupt::Spurious => {}
         }
     }
 }

@@ -23,6 +23,7 @@
 //! One file per trait of the contract, plus the [`profile`], the [`events`] and the [`cpu`].
 
 pub mod cpu;
+pub mod device;
 pub mod events;
 pub mod host;
 pub mod profile;

@@ -182,6 +182,17 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::NotificationSignal => ipc::signal(&caller, args),
         Call::NotificationWait => return ipc::wait(&caller, args),
         Call::NotificationBind => ipc::bind(&caller, args),
+        Call::PciFunction
+        | Call::PciInfo
+        | Call::PciRead
+        | Call::PciWrite
+        | Call::PciBar
+        | Call::PciCommand
+        | Call::PciInterrupt
+        | Call::InterruptBind
+        | Call::InterruptAcknowledge
+        | Call::DmaCreate
+        | Call::DmaAddress => Err(Error::NotSupported),
         Call::Test if trace::ENABLED => return testing::call(&caller, args),
         Call::Test => Err(Error::BadCall),
     };
