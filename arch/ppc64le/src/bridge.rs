@@ -186,7 +186,9 @@ mod tests {
     /// `BOOT-5`: windows that wrap, are empty, or are not made of pages.
     #[test]
     fn boot_5_unusable_windows() {
-        for (index, value) in [(1, 1), (2, 0xffff_f000), (2, 0x8000_0800), (3, 0xffff_ffff), (6, 0), (6, 0x8000_0001)] {
+        for (index, value) in
+            [(1, 1), (2, 0xffff_f000), (2, 0x8000_0800), (3, 0xffff_ffff), (6, 0), (6, 0x8000_0001)]
+        {
             let mut range = MEMORY;
             range[index] = value;
             assert_eq!(memory_window(&bytes(&range), 2), Err(BridgeError::BadWindow), "{index} {value:#x}");
@@ -206,9 +208,14 @@ mod tests {
     /// `BOOT-1`: pins by device; entries that name no pin are left out.
     #[test]
     fn boot_1_the_wires_of_a_host_bridge() {
-        let map = [[0, 0, 0, 1, 0x1111, 0x1200, 1], [0x800, 0, 0, 2, 0x1111, 0x1202, 1], [0x800, 0, 0, 9, 0x1111, 7, 1]];
+        let map = [
+            [0, 0, 0, 1, 0x1111, 0x1200, 1],
+            [0x800, 0, 0, 2, 0x1111, 0x1202, 1],
+            [0x800, 0, 0, 9, 0x1111, 7, 1],
+        ];
         let wires = wires(&bytes(&map.concat()));
-        let expected = [Wire { device: 0, pin: 1, source: 0x1200 }, Wire { device: 1, pin: 2, source: 0x1202 }];
+        let expected =
+            [Wire { device: 0, pin: 1, source: 0x1200 }, Wire { device: 1, pin: 2, source: 0x1202 }];
         assert_eq!(wires[..], expected);
         assert!(super::wires(&bytes(&map.concat())[4..]).is_empty());
     }

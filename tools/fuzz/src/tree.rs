@@ -126,7 +126,9 @@ pub fn run(bytes: &[u8]) {
                 let window = bridge.window;
                 assert!(window.start.0.checked_add(window.len).is_some_and(|end| end <= 1 << 52));
                 assert!(found.memory.iter().all(|range| !range.overlaps(&window)), "registers are not RAM");
-                assert!(bridge.window_bus + window.len <= 1 << 32 && bridge.dma.start + bridge.dma.len <= 1 << 32);
+                assert!(
+                    bridge.window_bus + window.len <= 1 << 32 && bridge.dma.start + bridge.dma.len <= 1 << 32
+                );
                 assert!((0..=255).all(|pin| bridge.source(0, pin).is_none() || (1..=4).contains(&pin)));
             }
             if let Some(Err(error)) = &found.bridge {
