@@ -22,7 +22,8 @@ use arch_contract::tlb::Tlb;
 use arch_current::Current;
 use protocol::offline;
 
-/// Whether a CPU has answered that it cannot go off.
+/// Whether a CPU has answered that it cannot go off. Relaxed: it stands for itself, and the request that
+/// it answers comes after it was cleared.
 pub struct Refused(AtomicBool);
 
 impl Refused {
@@ -80,8 +81,7 @@ fn find(cpu: &Cpu, number: u64) -> Option<(CpuId, &'static Cpu)> {
 /// Whether `number` has gone off, or has refused.
 pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
     let other = cpu.kernel.any_cpu(number)?;
-    // Acquire: pairs with the release in `go_off`.
-    if other.refused.0.load(Ordering::Acquire) {
+    if other.refused.0.load(Ordering::Relaxed) {
         return Some(Err(Error::BadArgument));
     }
     let off = offline::is_off(&cpu.kernel.online, number)
@@ -92,8 +92,7 @@ pub fn look_off(cpu: &Cpu, number: CpuId) -> Option<Result<u64, Error>> {
 /// This CPU was asked to go off, and has no current thread. Returns if it cannot.
 pub fn go_off(cpu: &'static Cpu, irq: IrqsOff) -> IrqsOff {
     if !sched::evacuate(cpu) {
-        // Release: pairs with the acquire in `look_off`.
-        cpu.refused.0.store(true, Ordering::Release);
+        cpu.refused.0.store(true, Ordering::Relaxed);
         return irq;
     }
     if mutant::is(Mutant::M32) {

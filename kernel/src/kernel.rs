@@ -41,6 +41,7 @@ use arch_current::Current;
 use boot_image::archive::Archive;
 use boot_image::command_line::{self, Broadcast, Log, Tracing};
 use core::fmt::Write;
+use protocol::inbox::Numbers;
 
 /// The kernel.
 pub struct Kernel {
@@ -80,7 +81,8 @@ pub struct Kernel {
     processes: AtomicU64,
     contexts: AtomicU64,
     attachments: AtomicU64,
-    requests: AtomicU64,
+    /// The numbers of requests that are waited for.
+    pub(crate) requests: Numbers,
     /// Address spaces that are being taken apart.
     teardowns: AtomicU64,
     teardown_interrupts: AtomicU64,
@@ -105,12 +107,6 @@ impl Kernel {
         ContextId::new(self.contexts.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The next number of a request that is waited for. Acquire and release: who gets a larger
-    /// number comes after what the CPU that got this one did before.
-    pub(crate) fn next_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
     /// The CPUs that are on.
     #[inline]
     pub fn online(&self) -> CpuSet {
@@ -119,8 +115,8 @@ impl Kernel {
 
     /// The CPU with this number, on or off, if the machine has one.
     pub fn any_cpu(&self, number: CpuId) -> Option<&'static Cpu> {
-        // Acquire: pairs with the release in `add_cpu`.
-        let cpu = self.cpus[number.index()].load(Ordering::Acquire);
+        // Relaxed: it was written before the start that every other CPU begins with, which brings it.
+        let cpu = self.cpus[number.index()].load(Ordering::Relaxed);
         // SAFETY: null, or a CPU's value, which lives for ever.
         unsafe { cpu.as_ref() }
     }
@@ -134,8 +130,8 @@ impl Kernel {
 
     fn add_cpu(&self, cpu: &'static Cpu) {
         let at = &self.cpus[cpu.number.index()];
-        // Release: the value is complete. Pairs with the acquire in `any_cpu`.
-        at.store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Release);
+        // Relaxed: this CPU is alone.
+        at.store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Relaxed);
     }
 
     /// This CPU is on, from now on: others may ask it and put work into its queue.
@@ -369,7 +365,7 @@ pub(crate) fn place(
         affinities: Affinities::new(),
         starting: Lock::new(()),
         complete: AtomicBool::new(false),
-        requests: AtomicU64::new(0),
+        requests: Numbers::new(),
         teardowns: AtomicU64::new(0),
         teardown_interrupts: AtomicU64::new(0),
         hurries: AtomicU64::new(0),

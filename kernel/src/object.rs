@@ -7,7 +7,7 @@ use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
-use crate::sync::{AtomicUsize, Ordering, atomic};
+use crate::sync::{self, AtomicUsize, Ordering, atomic};
 use core::alloc::Layout;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -17,6 +17,9 @@ use core::ptr::NonNull;
 /// References to one object, at most: so far from wrapping that counting on after the check on
 /// every CPU cannot reach it.
 const MAX_COUNT: usize = isize::MAX as usize;
+
+/// What an object is in runs under schedules.
+const OBJECT: &str = "the object at";
 
 struct Inner<T> {
     count: AtomicUsize,
@@ -114,6 +117,7 @@ impl<T> Deref for Ref<T> {
 impl<T> Drop for Ref<T> {
     #[inline]
     fn drop(&mut self) {
+        sync::touch(OBJECT, self.inner.as_ptr());
         // Release: what this holder did with the object comes before it lets go. Pairs with the
         // acquire fence of whoever is last.
         if self.inner().count.fetch_sub(1, Ordering::Release) == 1 {
@@ -132,6 +136,7 @@ impl<T> Ref<T> {
         // Acquire: what every other holder did comes before the object is destroyed.
         atomic::fence(Ordering::Acquire);
         let inner = self.inner.as_ptr();
+        sync::own(OBJECT, inner);
         // SAFETY: nobody refers to it any more. The payer is moved out, since it has to outlive the
         // memory it pays for; the value is destroyed in place; nothing looks at either again.
         let (memory, payer) = unsafe {

@@ -65,7 +65,7 @@ impl Cpu {
         // Once: a CPU that is off now and on later was never asked, and would not answer.
         let targets = targets.and(kernel.online());
         let cpus = || targets.iter().filter_map(|target| kernel.any_cpu(target));
-        let number = inbox::post(cpus().map(|target| &target.inbox), kinds, || kernel.next_request());
+        let number = inbox::post(cpus().map(|target| &target.inbox), kinds, || kernel.requests.next());
         for target in cpus() {
             if target.number == self.number {
                 self.serve();

@@ -21,6 +21,23 @@ use arch_contract::mutant::{self, Mutant};
 use arch_contract::smp::Smp;
 use arch_current::Current;
 
+/// This CPU uses what is at `at`, as others may at the same time. Runs under schedules ask whether a
+/// barrier orders that after the last [`own`]; elsewhere it is nothing.
+#[inline(always)]
+pub(crate) fn touch<T>(kind: &'static str, at: *const T) {
+    #[cfg(spandrel_schedule)]
+    schedule::plain::touch(schedule::plain::Thing { kind, number: at.addr() });
+    let _ = (kind, at);
+}
+
+/// This CPU alone has what is at `at`: as [`touch`], and after all that others did with it.
+#[inline(always)]
+pub(crate) fn own<T>(kind: &'static str, at: *const T) {
+    #[cfg(spandrel_schedule)]
+    schedule::plain::own(schedule::plain::Thing { kind, number: at.addr() });
+    let _ = (kind, at);
+}
+
 /// A lock whose waiters serve.
 pub struct Lock<T>(SpinMutex<T>);
 

@@ -3,34 +3,19 @@
 //! There is no kernel stack per thread. A trap saves the registers straight into [`Thread::frame`];
 //! a call that must wait leaves the program counter at the call instruction and is made again when
 //! the thread wakes, so nothing of a call is kept while it waits.
-//!
-//! # Where it stands, and how it is ended from elsewhere
-//! A thread is moved by whoever has it: the CPU that runs it, or who took it out of a queue. A
-//! killer, or who changes its affinity or its priority, does not have it. The protocol:
-//! 1. Every move says where the thread stands from now on ([`Thread::stand`]), under the thread's
-//!    leaf lock, *inside* the lock of the queue it is then put into. A move between a CPU and its
-//!    own run queue needs to say nothing: it looks at what is wanted, inside the queue's lock.
-//! 2. Who wants something writes it into the thread first (doomed, a set of CPUs, a priority), then
-//!    reads the standing under the leaf lock, then takes the lock of the queue which that names.
-//! 3. `stand` answers with what was wanted by then, and is `#[must_use]`.
-//!
-//! A wait for a reply has no queue: there the standing itself is what is taken, in one step under the
-//! leaf lock, so that point 2's killer takes it in place of a queue's lock.
-//!
-//! So either the mover's `stand` comes after the reader's look, and then it sees what was written; or
-//! it comes before, and then the look finds the new standing; the queue's lock is free only once the
-//! thread is in it, so it is found there, unless somebody took it out since, whose `stand` comes
-//! after. A thread that is running is reached by an interrupt: its CPU looks on its way out.
+
+mod standing;
+
+pub use standing::{Fate, Standing};
 
 use crate::cpu::Cpu;
-use crate::cpuset::{CpuId, CpuSet};
-use crate::ipc::{self, Endpoint, Notification};
+use crate::cpuset::CpuSet;
+use crate::ipc;
 use crate::job::Job;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::object::Ref;
-use crate::pending::Pending;
 use crate::process::Process;
 use crate::rseq;
 use crate::sched::limit::Limit;
@@ -44,61 +29,10 @@ use arch_contract::vector::Vector;
 use arch_current::Current;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
+use standing::Whereabouts;
 
 /// The register frame.
 pub type Frame = <Current as Traps>::Frame;
-
-/// Where a thread stands. See the module's text for who writes it when.
-#[derive(Clone)]
-pub enum Standing {
-    /// Made, not yet ready.
-    New,
-    /// Has a CPU: it is the current thread there, or in its run queue, or on its way from the one
-    /// to the other. Which of them changes at every switch and is asked of the CPU, not said here.
-    On(CpuId),
-    /// Waits for console input; makes its call again.
-    Reading,
-    /// Waits for a process to end; makes its call again.
-    WaitingFor(Ref<Process>),
-    /// Waits for a thread to end; makes its call again.
-    Joining(Ref<Thread>),
-    /// In the timer queue of a CPU: sleeps, and makes its call again, or is out of budget.
-    Timed(CpuId),
-    /// In the timer queue of a CPU, again and again, until what its call waits for has happened.
-    Pending(CpuId, Pending),
-    /// Among those who wait at an endpoint, to send or to receive; the result of its call is stored there.
-    Sending(Ref<Endpoint>),
-    Receiving(Ref<Endpoint>),
-    /// Among those who wait at a notification; as above.
-    Notified(Ref<Notification>),
-    /// In no queue: waits for the reply to its call. The number is this wait's alone, and whoever
-    /// [claims](Thread::claim) it has the thread.
-    Awaiting(u64),
-    /// A kernel task works for it and stores the result of the call.
-    InTask,
-    /// Never runs again.
-    Ended,
-}
-
-impl Standing {
-    /// Whether there is nothing to drop in it.
-    #[inline]
-    fn is_plain(&self) -> bool {
-        matches!(self, Self::On(_) | Self::New | Self::Timed(_) | Self::InTask | Self::Awaiting(_))
-    }
-}
-
-/// Stores where a thread stands, and gives back what stood there if that must be dropped, which is
-/// done after the lock: it may be the last reference to a process.
-#[inline]
-fn put(now: &mut Standing, standing: Standing) -> Option<Standing> {
-    if now.is_plain() {
-        // Nothing to drop, so nothing is moved out.
-        core::mem::forget(core::mem::replace(now, standing));
-        return None;
-    }
-    Some(core::mem::replace(now, standing))
-}
 
 /// What is unusual about a thread and concerns a switch. Most have nothing, and one load says so.
 /// Changed by the CPU that has the thread, or by others, who then look whether it is in a queue and
@@ -107,7 +41,7 @@ fn put(now: &mut Standing, standing: Standing) -> Option<Standing> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Extra {
-    /// It is to end. Set under `standing`'s lock, and never taken off.
+    /// It is to end. Set before its standing says so, and never taken off.
     Doomed = 1,
     /// A budget of CPU time.
     Limit = 2,
@@ -148,16 +82,6 @@ impl Extras {
     }
 }
 
-/// What [`Thread::stand`] says back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Fate {
-    /// It stands there now.
-    Lives,
-    /// It was doomed before, and stands where it stood: whoever has it ends it.
-    Doomed,
-}
-
 /// It has no priority of its own, but its process's.
 const OF_PROCESS: u16 = 1 << 8;
 
@@ -179,7 +103,7 @@ pub struct Thread {
     vector_at: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
     pub(crate) ipc: ipc::State,
-    standing: Leaf<Standing>,
+    whereabouts: Whereabouts,
     process: Ref<Process>,
     /// Threads in `thread_wait`.
     pub(crate) joiners: Leaf<Queue<Runnable>>,
@@ -199,7 +123,7 @@ pub struct Thread {
 }
 
 // SAFETY: `frame` and `job` are touched by the CPU that runs the thread, or, while no CPU does, by
-// whoever took it off its queue; `standing` decides which.
+// whoever took it off its queue; `whereabouts` decides which.
 unsafe impl Sync for Thread {}
 // SAFETY: the frame is plain registers; all else is `Send`.
 unsafe impl Send for Thread {}
@@ -220,7 +144,7 @@ impl Thread {
             vector_at: AtomicPtr::new(core::ptr::null_mut()),
             rseq: rseq::Registration::new(),
             ipc: ipc::State::new(),
-            standing: Leaf::new(Standing::New),
+            whereabouts: Whereabouts::new(),
             process,
             joiners: Leaf::new(Queue::new()),
             priority: AtomicU16::new(OF_PROCESS),
@@ -285,139 +209,6 @@ impl Thread {
             _ => self.add_extra(Extra::Affinity),
         }
         CpuSet(before)
-    }
-
-    /// Where it stands.
-    pub fn standing(&self) -> Standing {
-        self.standing.lock().clone()
-    }
-
-    /// Says where it stands now, if it is to live. For whoever has it, inside the lock of the queue
-    /// it is put into.
-    #[inline]
-    pub fn stand(&self, standing: Standing) -> Fate {
-        let mut now = self.standing.lock();
-        if self.is_doomed() {
-            return Fate::Doomed;
-        }
-        let before = put(&mut now, standing);
-        drop(now);
-        drop(before);
-        Fate::Lives
-    }
-
-    /// As [`stand`](Self::stand) for the run queue of `cpu`, in which it was not. Says at which
-    /// priority, read under the lock.
-    #[inline]
-    pub fn stand_ready(&self, cpu: CpuId) -> Result<Priority, Fate> {
-        let mut now = self.standing.lock();
-        if self.is_doomed() {
-            return Err(Fate::Doomed);
-        }
-        let priority = self.priority();
-        let before = put(&mut now, Standing::On(cpu));
-        drop(now);
-        drop(before);
-        Ok(priority)
-    }
-
-    /// As [`stand`](Self::stand), for the CPU whose current thread it is.
-    #[inline(always)]
-    pub(crate) fn stand_from_cpu(&self, standing: Standing) -> Fate {
-        let mut now = self.standing.lock();
-        if self.is_doomed() {
-            return Fate::Doomed;
-        }
-        // It stood on the CPU: nothing to drop.
-        core::mem::forget(core::mem::replace(&mut *now, standing));
-        Fate::Lives
-    }
-
-    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint.
-    #[inline(always)]
-    pub(crate) fn stand_from_receiving(&self, cpu: CpuId) -> Fate {
-        let mut now = self.standing.lock();
-        if self.is_doomed() {
-            return Fate::Doomed;
-        }
-        let before = core::mem::replace(&mut *now, Standing::On(cpu));
-        drop(now);
-        match before {
-            Standing::Receiving(endpoint) => drop(endpoint),
-            other => drop(other),
-        }
-        Fate::Lives
-    }
-
-    /// Ends its wait for a reply, if it still is the one with this number: then the caller has it, and it
-    /// stands as if a kernel task worked for it.
-    pub(crate) fn claim(&self, number: u64) -> bool {
-        self.claim_as(number, Standing::InTask, |_| true)
-    }
-
-    /// As [`claim`](Self::claim), to run on `cpu` at once, which one that is doomed does not: who dooms
-    /// it finds it waiting.
-    #[inline(always)]
-    pub(crate) fn claim_to_run(&self, number: u64, cpu: CpuId) -> bool {
-        self.claim_as(number, Standing::On(cpu), |thread| !thread.is_doomed())
-    }
-
-    #[inline(always)]
-    fn claim_as(&self, number: u64, standing: Standing, may: impl FnOnce(&Self) -> bool) -> bool {
-        let mut now = self.standing.lock();
-        let any = mutant::is(Mutant::AnyWaitAnswered);
-        let is_it = matches!(*now, Standing::Awaiting(at) if at == number || any) && may(self);
-        if is_it {
-            // Nothing to drop in what stood there.
-            core::mem::forget(core::mem::replace(&mut *now, standing));
-        }
-        is_it
-    }
-
-    /// As [`stand`](Self::stand), where a kernel task worked for it on `cpu`, which has it now.
-    #[inline(always)]
-    pub(crate) fn stand_again(&self, cpu: CpuId) -> Fate {
-        let mut now = self.standing.lock();
-        if self.is_doomed() {
-            return Fate::Doomed;
-        }
-        // There was nothing in it to drop.
-        core::mem::forget(core::mem::replace(&mut *now, Standing::On(cpu)));
-        Fate::Lives
-    }
-
-    /// Says that a kernel task works for it, doomed or not: the task will learn it in the end.
-    #[inline]
-    pub(crate) fn stand_in_task(&self) {
-        let mut now = self.standing.lock();
-        let before = put(&mut now, Standing::InTask);
-        drop(now);
-        drop(before);
-    }
-
-    /// Says that a kernel task works for it, or that it has ended, doomed or not. Says where it stood.
-    pub(crate) fn stand_anyway(&self, standing: Standing) -> Standing {
-        core::mem::replace(&mut *self.standing.lock(), standing)
-    }
-
-    /// Its timer is that of `cpu` from now on. As [`stand`](Self::stand).
-    pub fn stand_timed_on(&self, cpu: CpuId) -> Fate {
-        let mut now = self.standing.lock();
-        if self.is_doomed() {
-            return Fate::Doomed;
-        }
-        if let Standing::Timed(at) | Standing::Pending(at, _) = &mut *now {
-            *at = cpu;
-        }
-        Fate::Lives
-    }
-
-    /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
-    /// it knows.
-    pub fn doom(&self) -> Standing {
-        let standing = self.standing.lock();
-        self.add_extra(Extra::Doomed);
-        standing.clone()
     }
 
     /// Whether it is to end. For its own CPU, which was interrupted after it was doomed.

@@ -89,8 +89,7 @@ rows! {
     "T-41" AsItIs => "ctx_6_kernel_tasks_in_a_row" "ctx_7_kernel_tasks_reload_nothing";
     "T-42" Translated("for the first exec, the first entry of the first process") => "ctx_7_first_entry";
     "T-43" AsItIs => "an_unlisted_one_a_second_one_and_one_elsewhere_are_found" "a_declared_one_that_is_missing_is_found" "ret_1_an_undeclared_way";
-    "T-44" NotExpressible("no page that user mode can write is ever executed: there is no call that changes a protection, and memory is not mapped twice; what is left of the law is that each part of the sequence is executed")
-        => "code_2_what_can_be_executed_is_published" "ret_2_a_writer_that_moves" "code-unpublished" "m41" "core-sync-empty";
+    "T-44" Translated("the code is written by one address and executed by another, since no page allows both; a core that fetches what is stale is the simulated machine's, and that each CPU serialized, the watcher's") => "code_2_cross_modifying_code" "code_2_what_can_be_executed_is_published" "ret_2_a_writer_that_moves" "code-unpublished" "m41" "core-sync-empty";
     "T-45" AsItIs => "ret_2_a_writer_that_moves" "ret_2_entered_after_the_sample" "ret_2_a_request_before_the_store";
     "T-46" Translated("loading an mm is always put off until user mode or a task wants it; a window opens only after that") => "usr_1_no_window_no_access" "ret_1_every_call_passes_the_return_hook" "ctx_5_bar_4_bar_5_the_words_at_every_hook";
     "T-47" NotExpressible("there is no template of a port yet; a hook that is missing says so by its clause, as a value that callers must look at")

@@ -20,6 +20,7 @@ mod bar;
 mod boot;
 mod cap;
 pub mod catalogue;
+mod code;
 mod ctx;
 mod fpu;
 mod hv;
@@ -29,6 +30,7 @@ mod outcome;
 mod probe;
 mod pte;
 mod ret;
+pub mod signature;
 mod smp;
 mod table;
 mod time;
@@ -96,6 +98,10 @@ pub enum Announcement {
     AsksForBarrier,
     /// That was done.
     WasToldOfBarrier,
+    /// It is about to unmap what other threads of its process use.
+    AsksForUnmapping,
+    /// That was done.
+    WasToldOfUnmapping,
 }
 
 /// What a case stands on.
@@ -149,6 +155,21 @@ pub trait Os: Probe + Clone + Send + Sized + 'static {
     /// Tells whoever watches the machine's instructions from outside what the program is about; nobody
     /// watching, it does nothing.
     fn announce(&self, _: Announcement) {}
+
+    /// A word of code that returns this number, if user mode executes instructions of the machine: a
+    /// function of its calling convention.
+    fn code_returning(&self, _number: u16) -> Option<u64> {
+        None
+    }
+
+    /// Calls the function at `at`.
+    ///
+    /// # Safety
+    /// There is one of [`code_returning`](Self::code_returning) there, in memory for execution, or there
+    /// was a moment ago.
+    unsafe fn execute(&self, _at: Word) -> u64 {
+        0
+    }
 
     /// Adds 1 to `turns` for ever, in a restartable sequence of the registered `area`; returns when
     /// the kernel has started it over.

@@ -1,7 +1,7 @@
 //! All cases, one row each.
 
 use crate::{
-    Os, Outcome, World, bar, boot, cap, ctx, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap, usr,
+    Os, Outcome, World, bar, boot, cap, code, ctx, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap, usr,
 };
 use core::marker::PhantomData;
 
@@ -158,6 +158,7 @@ rows! {
     ret::ret_2_entered_after_the_sample level 7 cpus 3 Every;
     ret::ret_2_a_caller_that_is_moved level 7 cpus 3 Every;
     ret::ret_2_a_writer_that_moves level 7 cpus 3 Every;
+    code::code_2_cross_modifying_code level 7 cpus 2 Every;
     ctx::ctx_7_an_episode_ends_in_another_process role short level 6 cpus 2 Every;
     ctx::ctx_7_kernel_tasks_reload_nothing level 6 cpus 3 Every;
     ctx::ctx_7_the_same_steps_everywhere role sleeps_there level 6 cpus 3 Every;

@@ -4,7 +4,7 @@ pub use crate::ctx::sleeps_there;
 use crate::ctx::two;
 use crate::outcome::{Outcome, ensure, ensure_eq};
 use crate::world::{Loaded, Stop, Uses, World};
-use crate::{ARENA, Not, Os, Word};
+use crate::{ARENA, Announcement, Not, Os, Word};
 use abi::testing::{Counter, Point};
 use abi::{Ending, PAGE_BYTES};
 
@@ -52,7 +52,9 @@ pub fn reads_what_is_unmapped<O: Os>(world: &World<O>, cpu: u64) -> u8 {
             }
         })?;
         world.wait_for(world.flag(1), 1);
+        world.os.announce(Announcement::AsksForUnmapping);
         world.unmap(PAGES, 1)?;
+        world.os.announce(Announcement::WasToldOfUnmapping);
         world.store(world.flag(0), 1);
         loop {
             world.os.pause();

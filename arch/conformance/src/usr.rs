@@ -47,6 +47,9 @@ fn pointers<O: Os>() -> Vec<Pointer<O>> {
     add("archive_entry", Writes, |world, at| {
         world.call(Call::ArchiveEntry, [initial::ARCHIVE.0.into(), 0, at, 64])
     });
+    add("archive_read", Writes, |world, at| {
+        world.call(Call::ArchiveRead, [initial::ARCHIVE.0.into(), 0, 0, at, 64])
+    });
     add("process_info", Writes, |world, at| world.call(Call::ProcessInfo, [initial::PROCESS.0.into(), at]));
     add("spawn", Reads, |world, at| world.call(Call::Spawn, [initial::ARCHIVE.0.into(), at]));
     add("spawn, name", Reads, |world, at| spawn(world, 0, at));

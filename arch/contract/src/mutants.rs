@@ -102,9 +102,11 @@ mutants! {
         Host("kernel", "ctx_12_ids_roll_over")];
     M37 "m37" Tlb3 "A flush invalidates on its own CPU only." by [
         Case(Both, "tlb_3_a_remote_unmap_faults"),
+        Stream(X86_64, "tlb_3_a_remote_unmap_faults"),
         Host("kernel", "tlb_3_a_flush_returns_when_every_cpu_has_forgotten")];
     M38 "m38" Tlb2 "A flush invalidates on other CPUs only." by [
         Case(Both, "tlb_2_the_cpu_that_unmaps"),
+        Stream(X86_64, "tlb_3_a_remote_unmap_faults"),
         Host("kernel", "tlb_2_the_cpu_that_unmaps")];
     HintIsBelieved "hint-is-believed" Ctx2 "A switch loads nothing if the caller says that it is loaded already." by [
         Host("arch_model", "ctx_2_what_is_loaded_is_compared")]
@@ -117,6 +119,7 @@ mutants! {
         unseen "no port looks up what was left: it is broken in the simulated machine's";
     LocalFlushDoesNothing "local-flush-does-nothing" Tlb2 "A port's flush of some pages does nothing." by [
         Case(Both, "tlb_2_the_cpu_that_unmaps"),
+        Stream(X86_64, "tlb_3_a_remote_unmap_faults"),
         Host("kernel", "tlb_2_the_cpu_that_unmaps")];
     LocalFlushOnePageFewer "local-flush-one-page-fewer" Tlb2 "A port's flush of some pages leaves one out." by [
         Case(Both, "tlb_2_the_cpu_that_unmaps"),
@@ -258,7 +261,7 @@ mutants! {
         Host("arch_x86_64", "pte_5_usage_survives"), Host("arch_ppc64le", "pte_1_round_trip")]
         unseen "no call tells a program which pages were written";
     WindowLeftOpen "window-left-open" Usr1 "A window on user memory is not closed." by [
-        Stream(X86_64, "bar_4_bar_5_a_round_trip_between_sample_and_start"),
+        Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start"),
         Host("kernel", "usr_2_pages_that_are_not_there")];
     FaultInAWindowIgnored "fault-in-a-window-ignored" Usr2 "A copy that faulted counts as done." by [
         Case(Both, "usr_2_pages_that_are_not_there"), Host("kernel", "usr_2_pages_that_are_not_there"),
@@ -342,7 +345,10 @@ mutants! {
         Case(Both, "bar_2_errors_are_those_of_linux"),
         Host("kernel", "bar_3_commands_reach_the_cpus_that_run_the_process")];
     M41 "m41" Code2 "Code is written back to memory, and the instruction caches keep what they have." by [
-        Stream(Ppc64le, "bar_2_a_new_process_starts_unregistered")];
+        Stream(Ppc64le, "bar_2_a_new_process_starts_unregistered"),
+        Stream(Ppc64le, "code_2_cross_modifying_code")];
+    WrongBlockPublished "wrong-block-published" Code2 "The instruction caches forget the line behind what was stored." by [
+        Stream(Ppc64le, "code_2_cross_modifying_code")];
     M42 "m42" Ret2 "The end of a lazy episode takes the core for serialized." by [
         Host("kernel", "ret_2_no_order_of_steps_runs_old_code_on_x86"),
         Case(X86_64, "ret_2_an_adopted_mm_hides_no_request"),
@@ -399,8 +405,10 @@ mutants! {
         Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
+        Stream(X86_64, "code_2_cross_modifying_code"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
+        Stream(Ppc64le, "code_2_cross_modifying_code"),
         Host("kernel", "code_2_what_can_be_executed_is_published")];
     SeenRelaxed "seen-relaxed" Tlb3 "What a CPU did with old translations is not ordered before it says it forgot them." by [
         Schedules("tlb_3_a_remote_unmap_faults"),
@@ -415,6 +423,8 @@ mutants! {
         unseen "an order of two accesses: TCG's CPUs load in order on this host";
     SyncGenerationRelaxed "sync-generation-relaxed" Ret2 "Who reads a sync generation need not find the new code." by [
         Loom("ret_2_sync_core_against_a_switch")];
+    InterruptUnordered "interrupt-unordered" Smp1 "An interrupt to another CPU is sent without what orders the stores before it." by [
+        Stream(Ppc64le, "tlb_3_tables_are_freed_while_lazy")];
     AckRelaxed "ack-relaxed" Smp1 "What a CPU did for a request is not ordered before its acknowledgement." by [
         Schedules("ctx_4_ids_are_reused"),
         Loom("smp_1_a_request_lies_between_what_the_asker_did_before_and_after")]
@@ -440,6 +450,8 @@ mutants! {
     NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
         Case(Both, "cap_6_a_revocation_unmaps"),
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
+    DeviceMemoryCached "device-memory-cached" Pte6 "A device's registers are mapped like RAM." by [
+        Host("kernel", "pte_6_a_devices_registers_are_mapped_as_such")];
     AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [
         Case(Both, "ipc_1_messages_arrive_as_they_were_sent"),
         Host("kernel", "ipc_1_a_call_and_its_reply")];

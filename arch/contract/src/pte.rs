@@ -15,6 +15,17 @@ pub enum Protection {
     ReadExecute,
 }
 
+/// What is behind a page, and so how accesses reach it (`PTE-6`). A page of one type is mapped as that
+/// type everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryType {
+    /// RAM: cached, and read ahead of time.
+    Normal,
+    /// Registers of a device: each access happens once, as wide as it was written, in order, and none
+    /// that was not written (SDM vol. 3 §12.3 *UC*; Power ISA 3.0B Book III §5.7.10 *non-idempotent I/O*).
+    Device,
+}
+
 /// One level of a radix tree, root first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Level {
@@ -61,7 +72,7 @@ pub enum Entry {
     /// The next table.
     Table(PhysAddr),
     /// A user page.
-    Leaf { at: PhysAddr, protection: Protection, usage: Usage },
+    Leaf { at: PhysAddr, protection: Protection, memory: MemoryType, usage: Usage },
 }
 
 /// The hooks.

@@ -6,13 +6,14 @@
 //! | 1 | the next table, else a page |
 //! | 2, 3 | writable, executable |
 //! | 4, 5 | accessed, dirty |
+//! | 6 | a device's registers, not RAM |
 //! | 12–51 | the address |
 
 use crate::host::atomic::{AtomicU64, Ordering};
 use crate::{Machine, Model};
 use arch_contract::addr::{PhysAddr, VirtAddr};
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::pte::{Entry, Leaf, Level, Paging, Protection, Usage};
+use arch_contract::pte::{Entry, Leaf, Level, MemoryType, Paging, Protection, Usage};
 use core::ptr::NonNull;
 
 const PRESENT: u64 = 1;
@@ -21,6 +22,7 @@ const WRITE: u64 = 1 << 2;
 const EXECUTE: u64 = 1 << 3;
 const ACCESSED: u64 = 1 << 4;
 const DIRTY: u64 = 1 << 5;
+const DEVICE: u64 = 1 << 6;
 const ADDRESS: u64 = ((1 << 52) - 1) & !0xfff;
 
 /// What [`Paging::init_root`] puts into the last slot of a root: the kernel's own mappings. A
@@ -46,7 +48,7 @@ impl Paging for Model {
                 debug_assert!(leaf != Leaf::Always && at.is_aligned(4096) && at.0 & !ADDRESS == 0);
                 PRESENT | TABLE | at.0
             }
-            Entry::Leaf { at, protection, usage } => {
+            Entry::Leaf { at, protection, memory, usage } => {
                 debug_assert!(leaf != Leaf::Never && at.is_aligned(1 << shift) && at.0 & !ADDRESS == 0);
                 let allows = match protection {
                     Protection::Read if mutant::is(Mutant::ReadOnlyIsWritable) => WRITE,
@@ -56,7 +58,8 @@ impl Paging for Model {
                 };
                 let accessed = if usage.accessed { ACCESSED } else { 0 };
                 let dirty = if usage.dirty { DIRTY } else { 0 };
-                PRESENT | allows | accessed | dirty | at.0
+                let device = if memory == MemoryType::Device { DEVICE } else { 0 };
+                PRESENT | allows | accessed | dirty | device | at.0
             }
         }
     }
@@ -75,7 +78,8 @@ impl Paging for Model {
             (false, false) => Protection::Read,
         };
         let usage = Usage { accessed: bits & ACCESSED != 0, dirty: bits & DIRTY != 0 };
-        Entry::Leaf { at, protection, usage }
+        let memory = if bits & DEVICE != 0 { MemoryType::Device } else { MemoryType::Normal };
+        Entry::Leaf { at, protection, memory, usage }
     }
 
     unsafe fn write_entry(slot: NonNull<u64>, bits: u64) {

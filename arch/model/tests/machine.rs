@@ -11,7 +11,7 @@ use arch_contract::context::{
 };
 use arch_contract::irq::{Interrupt, Interrupts, IrqsOff};
 use arch_contract::machine::{Power, Verdict};
-use arch_contract::pte::{Entry, Paging, Protection, Usage};
+use arch_contract::pte::{Entry, MemoryType, Paging, Protection, Usage};
 use arch_contract::ret::Resume;
 use arch_contract::smp::{PowerState, Smp};
 use arch_contract::time::{Ticks, Time};
@@ -84,7 +84,7 @@ fn set(machine: &Machine, table: u64, level: usize, entry: Entry) {
 }
 
 fn leaf(n: u64, protection: Protection) -> Entry {
-    Entry::Leaf { at: frame(n), protection, usage: Usage::default() }
+    Entry::Leaf { at: frame(n), protection, memory: MemoryType::Normal, usage: Usage::default() }
 }
 
 fn space(machine: &Machine, id: u64) -> (Mm, ContextId) {

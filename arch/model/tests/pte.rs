@@ -1,7 +1,7 @@
 //! The laws of page-table entries, for the model's encoding.
 
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
-use arch_contract::pte::{Entry, Leaf, Paging, Protection, Usage};
+use arch_contract::pte::{Entry, Leaf, MemoryType, Paging, Protection, Usage};
 use arch_model::Model;
 use proptest::prelude::*;
 
@@ -16,11 +16,13 @@ fn entry(level: usize) -> BoxedStrategy<Entry> {
     let address = 0u64..1 << 40;
     let table = address.clone().prop_map(|frame| Entry::Table(PhysAddr(frame * PAGE_SIZE)));
     let shift = Model::LEVELS[level].shift;
-    let leaf =
-        (address, protection(), any::<bool>(), any::<bool>()).prop_map(move |(frame, protection, a, d)| {
+    let memory = prop::sample::select(vec![MemoryType::Normal, MemoryType::Device]);
+    let leaf = (address, protection(), memory, any::<bool>(), any::<bool>()).prop_map(
+        move |(frame, protection, memory, a, d)| {
             let at = PhysAddr((frame * PAGE_SIZE) & !((1 << shift) - 1));
-            Entry::Leaf { at, protection, usage: Usage { accessed: a, dirty: d } }
-        });
+            Entry::Leaf { at, protection, memory, usage: Usage { accessed: a, dirty: d } }
+        },
+    );
     match Model::LEVELS[level].leaf {
         Leaf::Never => prop_oneof![Just(Entry::Absent), table].boxed(),
         Leaf::Allowed => prop_oneof![Just(Entry::Absent), table, leaf].boxed(),

@@ -56,6 +56,7 @@ impl Barriers for Ppc64le {
         if mutant::is(Mutant::M41) {
             return;
         }
+        let start = if mutant::is(Mutant::WrongBlockPublished) { start + 128 } else { start };
         each_block(start, len, |block| {
             // SAFETY: as above.
             unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };

@@ -7,7 +7,7 @@
 
 use arch_contract::addr::PhysAddr;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::pte::{Entry, Leaf, Level, Protection, Usage};
+use arch_contract::pte::{Entry, Leaf, Level, MemoryType, Protection, Usage};
 
 /// The levels, root first.
 pub const LEVELS: &[Level] = &[
@@ -72,7 +72,7 @@ pub fn encode(entry: Entry, level: usize) -> u64 {
             debug_assert!(at.is_aligned(LEVELS[level + 1].table_bytes()));
             (VALID | (at.0 & NLB) | LEVELS[level + 1].index_bits as u64).to_be()
         }
-        Entry::Leaf { at, protection, usage } => {
+        Entry::Leaf { at, protection, memory, usage } => {
             debug_assert!(!matches!(LEVELS[level].leaf, Leaf::Never));
             debug_assert!(at.is_aligned(1 << LEVELS[level].shift));
             let access = match protection {
@@ -86,7 +86,8 @@ pub fn encode(entry: Entry, level: usize) -> u64 {
             };
             let changed = usage.dirty || matches!(protection, Protection::ReadWrite);
             let used = REFERENCED | if changed { CHANGED } else { 0 };
-            (VALID | LEAF | (at.0 & RPN) | used | access).to_be()
+            let attribute = if memory == MemoryType::Device { NON_IDEMPOTENT } else { 0 };
+            (VALID | LEAF | (at.0 & RPN) | used | attribute | access).to_be()
         }
     }
 }
@@ -111,7 +112,8 @@ pub fn decode(bits: u64, level: usize) -> Entry {
         accessed: bits & REFERENCED != 0,
         dirty: bits & CHANGED != 0 && !mutant::is(Mutant::DirtyLost),
     };
-    Entry::Leaf { at: PhysAddr(bits & RPN), protection, usage }
+    let memory = if bits & NON_IDEMPOTENT != 0 { MemoryType::Device } else { MemoryType::Normal };
+    Entry::Leaf { at: PhysAddr(bits & RPN), protection, memory, usage }
 }
 
 /// First doubleword of a process-table entry for the tree at `root` (§5.7.6.2): size of the tree
@@ -140,14 +142,17 @@ mod tests {
             if shape.leaf == Leaf::Never {
                 continue;
             }
+            let at = PhysAddr(5 << shape.shift);
             for protection in [Protection::Read, Protection::ReadWrite, Protection::ReadExecute] {
-                for (accessed, dirty) in [(false, false), (true, false), (true, true)] {
-                    let at = PhysAddr(5 << shape.shift);
-                    let entry = Entry::Leaf { at, protection, usage: Usage { accessed, dirty } };
-                    // No use of the page may be left for the processor to record.
-                    let dirty = dirty || protection == Protection::ReadWrite;
-                    let usage = Usage { accessed: true, dirty };
-                    assert_eq!(decode(encode(entry, level), level), Entry::Leaf { at, protection, usage });
+                for memory in [MemoryType::Normal, MemoryType::Device] {
+                    for (accessed, dirty) in [(false, false), (true, false), (true, true)] {
+                        let leaf = |usage| Entry::Leaf { at, protection, memory, usage };
+                        let entry = leaf(Usage { accessed, dirty });
+                        // No use of the page may be left for the processor to record.
+                        let dirty = dirty || protection == Protection::ReadWrite;
+                        let found = leaf(Usage { accessed: true, dirty });
+                        assert_eq!(decode(encode(entry, level), level), found);
+                    }
                 }
             }
         }

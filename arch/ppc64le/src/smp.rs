@@ -55,8 +55,6 @@ impl Smp for Ppc64le {
     }
 
     fn send_ipi(cpu: &Cpu, target: &Cpu, _irq: &IrqsOff) -> Result<(), NotImplemented> {
-        // PAPR promises no order between what is written here and the handler (`SMP-1`).
-        spr::sync();
         cpu.machine.controller.send(target);
         Ok(())
     }

@@ -9,9 +9,11 @@ use crate::cpu::Cpu;
 use crate::hcall::{self, Call, Status};
 use crate::rtas::{self, RtasError};
 use crate::sources::{Sources, Wiring};
+use crate::spr;
 use crate::tree::RtasTokens;
 use arch_contract::boot::HardwareCpu;
 use arch_contract::irq::Interrupt;
+use arch_contract::mutant::{self, Mutant};
 
 /// Priority given to every source.
 const PRIORITY: u64 = 5;
@@ -53,6 +55,7 @@ pub fn accept(cpu: &Cpu) -> Pending {
     Pending::Delivered(interrupt)
 }
 
+#[inline(always)]
 fn request(server: HardwareCpu, priority: u64) {
     // SAFETY: asks the controller of a CPU for an interrupt, or takes the request back.
     let _ = unsafe { hcall::call(Call::Ipi, [server.0.into(), priority]) };
@@ -60,6 +63,10 @@ fn request(server: HardwareCpu, priority: u64) {
 
 /// Interrupts `server`.
 pub fn send(server: HardwareCpu) {
+    if !mutant::is(Mutant::InterruptUnordered) {
+        // PAPR promises no order between what is written here and the handler (`SMP-1`).
+        spr::sync();
+    }
     request(server, PRIORITY - 1);
 }
 

@@ -19,6 +19,7 @@ use arch_contract::addr::PhysAddr;
 use arch_contract::boot::{HardwareCpu, MAX_CPUS, MAX_RANGES, PhysRange};
 use arch_contract::device;
 use arch_contract::irq::Interrupt;
+use arch_contract::mutant::{self, Mutant};
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -273,7 +274,7 @@ impl Xive {
                 device.map_or(Interrupt::Spurious, Interrupt::Device)
             }
         };
-        // The entry before what its handler reads. Pairs with the `sync` of `send_ipi`.
+        // The entry before what its handler reads. Pairs with the `sync` of `trigger`.
         fence(Ordering::Acquire);
         Pending::Delivered(interrupt)
     }
@@ -397,8 +398,10 @@ impl Source {
 
     fn trigger(&self) {
         if let Some(page) = self.trigger {
-            // The store after everything before it, device loads included.
-            spr::sync();
+            if !mutant::is(Mutant::InterruptUnordered) {
+                // The store after everything before it, device loads included (`SMP-1`).
+                spr::sync();
+            }
             // SAFETY: the page is mapped; any store to it triggers.
             unsafe { (page as *mut u64).write_volatile(0) };
         }

@@ -4,6 +4,7 @@
 //! where CPUID has x2APIC, MSRs. The register numbers below are the MSRs' offsets; times 16 they
 //! are offsets in the page.
 
+use arch_contract::mutant::{self, Mutant};
 use core::fmt;
 use core::ptr::NonNull;
 use volatile::VolatilePtr;
@@ -210,8 +211,10 @@ impl LocalApic {
             // SAFETY: x2APIC mode is on; the command register is one 64-bit MSR there, and is never
             // pending.
             Self::Msr => unsafe {
-                x86::fence::mfence();
-                x86::fence::lfence();
+                if !mutant::is(Mutant::InterruptUnordered) {
+                    x86::fence::mfence();
+                    x86::fence::lfence();
+                }
                 msr::wrmsr(
                     X2APIC_BASE + Register::CommandLow as u32,
                     u64::from(target) << 32 | u64::from(low),

@@ -5,7 +5,7 @@
 
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::pte::{Entry, Leaf, Level, Protection, Usage};
+use arch_contract::pte::{Entry, Leaf, Level, MemoryType, Protection, Usage};
 
 bitflags::bitflags! {
     /// Bits of an entry (SDM vol. 3 tables 4-15 to 4-20).
@@ -27,6 +27,10 @@ bitflags::bitflags! {
 
 /// Bits 51:12: the physical address, for every page size once the low bits are known to be zero.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Entry 3 of the PAT: strong uncacheable, as it is after reset and as nobody changes it (SDM vol. 3
+/// table 12-12).
+const UNCACHED: Bits = Bits::WRITE_THROUGH.union(Bits::CACHE_DISABLE);
 
 /// Root first.
 pub const LEVELS: &[Level] = &[
@@ -55,7 +59,7 @@ pub fn encode(entry: Entry, level: usize) -> u64 {
             debug_assert!(at.is_aligned(PAGE_SIZE) && level + 1 < LEVELS.len());
             (at, Bits::PRESENT | Bits::WRITE | Bits::USER)
         }
-        Entry::Leaf { at, protection, usage } => {
+        Entry::Leaf { at, protection, memory, usage } => {
             debug_assert!(LEVELS[level].leaf != Leaf::Never && at.is_aligned(1 << LEVELS[level].shift));
             let mut bits = Bits::PRESENT | Bits::USER;
             bits |= match protection {
@@ -68,6 +72,7 @@ pub fn encode(entry: Entry, level: usize) -> u64 {
             bits.set(Bits::ACCESSED, usage.accessed);
             bits.set(Bits::DIRTY, usage.dirty);
             bits.set(Bits::LARGE, LEVELS[level].leaf == Leaf::Allowed);
+            bits.set(UNCACHED, memory == MemoryType::Device);
             (at, bits)
         }
     };
@@ -104,7 +109,8 @@ pub fn decode(entry: u64, level: usize) -> Entry {
         accessed: bits.contains(Bits::ACCESSED),
         dirty: bits.contains(Bits::DIRTY) && !mutant::is(Mutant::DirtyLost),
     };
-    Entry::Leaf { at, protection, usage }
+    let memory = if bits.contains(UNCACHED) { MemoryType::Device } else { MemoryType::Normal };
+    Entry::Leaf { at, protection, memory, usage }
 }
 
 #[cfg(target_os = "none")]
@@ -162,9 +168,10 @@ mod tests {
             .into_iter()
             .flat_map(move |protection| {
                 [0, page, 0x000f_ffff_ffff_f000 & !(page - 1)].into_iter().flat_map(move |at| {
-                    (0..4).map(move |n| Entry::Leaf {
+                    (0..8).map(move |n| Entry::Leaf {
                         at: PhysAddr(at),
                         protection,
+                        memory: if n & 4 != 0 { MemoryType::Device } else { MemoryType::Normal },
                         usage: Usage { accessed: n & 1 != 0, dirty: n & 2 != 0 },
                     })
                 })
@@ -211,9 +218,10 @@ mod tests {
     #[test]
     fn pte_5_usage_survives() {
         let usage = Usage { accessed: true, dirty: true };
-        let bits = encode(Entry::Leaf { at: PhysAddr(0x5000), protection: Protection::ReadWrite, usage }, 3);
+        let (at, memory) = (PhysAddr(0x5000), MemoryType::Normal);
+        let bits = encode(Entry::Leaf { at, protection: Protection::ReadWrite, memory, usage }, 3);
         let Entry::Leaf { at, usage, .. } = decode(bits, 3) else { panic!("not a leaf") };
-        let bits = encode(Entry::Leaf { at, protection: Protection::Read, usage }, 3);
+        let bits = encode(Entry::Leaf { at, protection: Protection::Read, memory, usage }, 3);
         assert!(Bits::from_bits_truncate(bits).contains(Bits::ACCESSED | Bits::DIRTY));
     }
 }

@@ -49,7 +49,7 @@ impl Machine {
 /// Whether files must be programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Contents {
-    /// Every file is a program for this machine.
+    /// Every file is a program for this machine, but those that have a dot in their names.
     Programs(Machine),
     /// Anything goes, for tests of bad input.
     Raw,
@@ -84,7 +84,7 @@ impl fmt::Display for PackError {
 
 impl std::error::Error for PackError {}
 
-/// Packs programs for `machine`, in the order given.
+/// Packs programs for `machine`, and data under names with a dot, in the order given.
 pub fn pack(files: &[(&str, &[u8])], machine: Machine) -> Result<Vec<u8>, PackError> {
     pack_as(files, Contents::Programs(machine))
 }
@@ -106,7 +106,9 @@ pub fn pack_as(files: &[(&str, &[u8])], contents: Contents) -> Result<Vec<u8>, P
         let Ok(len) = u32::try_from(file.len()) else {
             return Err(PackError::TooLarge { name: name.into() });
         };
-        if let Contents::Programs(machine) = contents {
+        if let Contents::Programs(machine) = contents
+            && !name.contains('.')
+        {
             Program::parse(file, &machine.target())
                 .map_err(|why| PackError::BadProgram { name: name.into(), why })?;
         }

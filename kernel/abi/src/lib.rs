@@ -86,7 +86,7 @@ numbers! {
     /// the range that are not mapped are skipped. Errors: `BadArgument`, `BadAddress`.
     MemoryUnmap = 10,
     /// `archive_entry(archive [READ], index, address, length) -> name length`. The name of the
-    /// `index`-th program, not terminated; cut off at `length`, the value is the full length.
+    /// `index`-th file, not terminated; cut off at `length`, the value is the full length.
     /// Errors: `NotFound` past the last.
     ArchiveEntry = 11,
     /// `spawn(archive [EXECUTE], address of a `[`SpawnRequest`](crate::SpawnRequest)`) -> process`.
@@ -181,6 +181,10 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Copies from `offset` on
+    /// of the `index`-th file, at most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK) bytes; the caller calls
+    /// again for the rest. 0 at the end of the file. Errors: `NotFound` past the last file.
+    ArchiveRead = 45,
     /// `endpoint_create() -> endpoint`, charged to the process's budget. The handle has the rights
     /// `READ`, `WRITE` and `MANAGE`. See [`ipc`] for what the following calls have in common. Errors:
     /// `NoMemory`, `TableFull`.
@@ -382,6 +386,8 @@ pub mod initial {
 
 /// Most bytes one `console_write` takes.
 pub const CONSOLE_CHUNK: usize = 256;
+/// Most bytes one `archive_read` copies.
+pub const ARCHIVE_CHUNK: usize = 4096;
 /// Most bytes of arguments a process can be started with.
 pub const MAX_ARGS: usize = 4096;
 /// Most grants in a [`SpawnRequest`].

@@ -113,14 +113,15 @@ impl FlushLog {
         note.start.store(range.start.0, Ordering::Relaxed);
         let tables = if range.freed == Freed::Tables { TABLES } else { 0 };
         note.extent.store(range.pages | tables, Ordering::Relaxed);
-        // Release: the contents come before the number. Pairs with the acquire load in `note`.
-        note.generation.store(next, Ordering::Release);
+        // Relaxed: who looks for this note has acquired the generation, after which all of it is there.
+        note.generation.store(next, Ordering::Relaxed);
+        // Release: the entries and the note come before. Pairs with the acquire in `generation`.
         self.generation.store(next, unless(Mutant::GenerationRelaxed, Ordering::Release));
         next
     }
 
-    /// What changed after generation `seen` up to `now`; everything, if that is more than `ceiling`
-    /// pages.
+    /// What changed after generation `seen` up to `now`, which [`generation`](Self::generation) has said;
+    /// everything, if that is more than `ceiling` pages.
     pub fn since(&self, seen: u64, now: u64, ceiling: u64) -> Missed {
         if seen >= now {
             return Missed::Nothing;
@@ -141,8 +142,11 @@ impl FlushLog {
 
     fn note(&self, generation: u64) -> Option<Range> {
         let note = &self.notes[generation as usize % DEPTH];
-        let named = |order| note.generation.load(order) == generation || mutant::is(Mutant::RewrittenNotes);
-        if !named(Ordering::Acquire) {
+        // Relaxed: that it was written comes with the generation that the caller has read; that it is
+        // rewritten shows in the second look.
+        let named =
+            || note.generation.load(Ordering::Relaxed) == generation || mutant::is(Mutant::RewrittenNotes);
+        if !named() {
             return None;
         }
         let start = VirtAddr(note.start.load(Ordering::Relaxed));
@@ -151,7 +155,7 @@ impl FlushLog {
         // fence in `raise`.
         atomic::fence(Ordering::Acquire);
         let freed = if extent & TABLES != 0 { Freed::Tables } else { Freed::PagesOnly };
-        named(Ordering::Relaxed).then_some(Range { start, pages: extent & !TABLES, freed })
+        named().then_some(Range { start, pages: extent & !TABLES, freed })
     }
 }
 

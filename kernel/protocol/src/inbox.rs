@@ -65,7 +65,7 @@ impl Inbox {
     pub fn ask(&self, kinds: Kinds) -> Pending {
         // Release: what this CPU wrote comes before the request. Pairs with the acquire in
         // `serve_up_to`.
-        match self.kinds.fetch_or(kinds.0, Ordering::AcqRel) {
+        match self.kinds.fetch_or(kinds.0, Ordering::Release) {
             _ if mutant::is(Mutant::InterruptStorm) => Pending::No,
             0 => Pending::No,
             _ => Pending::Yes,
@@ -75,7 +75,7 @@ impl Inbox {
     /// Up to which number there is something to serve, if there is. For its own CPU.
     #[inline(always)]
     pub fn pending(&self) -> Option<u64> {
-        // Acquire: pairs with the releases of the askers; the number before the kinds.
+        // Acquire: the number before the kinds are taken. Pairs with the release in `post`.
         let number = self.asked.load(Ordering::Acquire);
         let any = self.kinds.load(Ordering::Relaxed) != 0 || self.served.load(Ordering::Relaxed) != number;
         any.then_some(number)
@@ -88,7 +88,8 @@ impl Inbox {
         if mutant::is(Mutant::AcknowledgesFirst) {
             self.served.store(number, Ordering::Release);
         }
-        act(Kinds(self.kinds.swap(0, Ordering::AcqRel)));
+        // Acquire: what the askers wrote. Pairs with the releases in `ask` and `post`.
+        act(Kinds(self.kinds.swap(0, Ordering::Acquire)));
         // Release: all of the above comes before the asker goes on. Pairs with the acquire in
         // `has_served`. Only this CPU writes it, and `number` never falls.
         self.served.store(number, unless(Mutant::AckRelaxed, Ordering::Release));
@@ -110,8 +111,23 @@ pub enum Pending {
     Yes,
 }
 
-/// Puts `kinds` into all `inboxes` and then a number, for which `next` is asked in between: never
-/// the same one, and later calls get larger ones.
+/// Gives the requests that are waited for their numbers.
+pub struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// The next, never 0. Acquire and release: who gets a larger number comes after what the CPU that
+    /// got this one did before; it has put its kinds there.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::AcqRel) + 1
+    }
+}
+
+/// Puts `kinds` into all `inboxes` and then a number, for which `next` is asked in between: that of
+/// [`Numbers::next`], one for all inboxes.
 ///
 /// In this order: other requests are under way, and whoever serves a larger number serves this one
 /// with it. So before the number exists the kinds must be there.
@@ -123,12 +139,14 @@ pub fn post<'a>(
 ) -> u64 {
     let early = mutant::is(Mutant::NumberBeforeKinds).then(&mut next);
     for inbox in inboxes.clone() {
-        inbox.kinds.fetch_or(kinds.0, Ordering::AcqRel);
+        // Release: as in `ask`.
+        inbox.kinds.fetch_or(kinds.0, Ordering::Release);
     }
     let number = early.unwrap_or_else(next);
     for inbox in inboxes {
-        // Release: who reads this number, or a larger one, also reads the kinds.
-        inbox.asked.fetch_max(number, Ordering::AcqRel);
+        // Release: who reads this number, or a larger one, takes the kinds after they were put there.
+        // Pairs with the acquire in `pending`.
+        inbox.asked.fetch_max(number, Ordering::Release);
     }
     number
 }

@@ -6,11 +6,12 @@
 //! CPU passes on at the same priority: what other CPUs read of this one, the timer and the rest of the
 //! slice stay as they are. Where anything is different nothing is done, and the long way does it all.
 //!
-//! No count of references is touched but that of the endpoint: the client's reference goes from the CPU
-//! to the server, as its caller, and back; the server's from the queue to the CPU, and back.
+//! No count of references is touched: the client's reference goes from the CPU to the server, as its
+//! caller, and back; the server's from the queue to the CPU, and back; and the server keeps that of the
+//! endpoint. Where it last received elsewhere, its reply goes the long way.
 //!
-//! Locks: the table's, then the endpoint's, then a thread's. The first two are only tried: a leaf is
-//! nothing to wait for here.
+//! Locks: the table's, then the endpoint's. Both are only tried: they are nothing to wait for here. A
+//! thread's is not needed: where it stands changes in one step.
 
 use super::Endpoint;
 use super::endpoint::{Life, Side};
@@ -23,7 +24,7 @@ use crate::sched::ready::{Priority, Runnable};
 use crate::sched::{self, complete_user_accesses, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
-use crate::thread::{Extra, Extras, Fate, Frame, Standing, Thread};
+use crate::thread::{Extra, Extras, Fate, Frame, Thread};
 use abi::ipc::{FOREVER, Tag};
 use abi::{Handle, Rights};
 use arch_contract::irq::IrqsOff;
@@ -208,7 +209,7 @@ fn try_call(
         count_time(cpu, &client, Current::now(cpu.arch()));
         save(&client);
         let number = client.ipc.next_wait();
-        if client.stand_from_cpu(Standing::Awaiting(number)) == Fate::Doomed {
+        if client.stand_awaiting(number) == Fate::Doomed {
             Some(Err(()))
         } else {
             if of_server < priority {
@@ -225,7 +226,7 @@ fn try_call(
         }
         Some(Ok((server, number))) => {
             server.ipc.caller.set(Some(Caller::new(client, number)));
-            if server.stand_from_receiving(cpu.number) == Fate::Doomed {
+            if server.stand_called(cpu.number) == Fate::Doomed {
                 // Its caller hears of that.
                 ending::end_thread(cpu, &server);
                 return Ok(Turn::Leave);
@@ -246,39 +247,33 @@ fn try_reply(
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
     let Some(caller) = server.ipc.caller.take() else { return Err(server) };
-    let undone = |server: Ref<Thread>, caller: Caller| {
+    let taken = 'taken: {
+        let client = caller.thread();
+        let Some([priority, of_client]) = may_follow(cpu, &server, client, easy) else { break 'taken None };
+        if of_client != priority {
+            break 'taken None;
+        }
+        let Some(slots) = server.process().table.try_lock() else { break 'taken None };
+        let Some((endpoint, _)) = endpoint(&slots, handle, Rights::READ) else { break 'taken None };
+        let Some(held) = server.received_at().filter(|held| Ref::ptr_eq(held, endpoint)) else {
+            break 'taken None;
+        };
+        // SAFETY: that reference of the server's stays until the server is out of the endpoint's queue
+        // again, which nobody takes it out of before the endpoint is let go.
+        let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(held) };
+        let Some(state) = held.state.try_lock() else { break 'taken None };
+        if state.life == Life::Ended
+            || state.first(Side::Senders).is_some()
+            || !client.claim_to_run(caller.number(), cpu.number)
+        {
+            break 'taken None;
+        }
+        Some((state, priority))
+    };
+    let Some((mut state, priority)) = taken else {
         server.ipc.caller.set(Some(caller));
-        Err(server)
+        return Err(server);
     };
-    let client = caller.thread();
-    let Some([priority, of_client]) = may_follow(cpu, &server, client, easy) else {
-        return undone(server, caller);
-    };
-    if of_client != priority {
-        return undone(server, caller);
-    }
-    let Some(slots) = server.process().table.try_lock() else { return undone(server, caller) };
-    let Some((endpoint, _)) = endpoint(&slots, handle, Rights::READ) else {
-        drop(slots);
-        return undone(server, caller);
-    };
-    // SAFETY: the table's reference keeps it alive while the table is held, and after that the one that
-    // the server's standing has: until the endpoint is let go it is in its queue, and stays there.
-    let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(endpoint) };
-    let Some(mut state) = held.state.try_lock() else {
-        drop(slots);
-        return undone(server, caller);
-    };
-    let standing = Standing::Receiving(endpoint.clone());
-    drop(slots);
-    if state.life == Life::Ended
-        || state.first(Side::Senders).is_some()
-        || !client.claim_to_run(caller.number(), cpu.number)
-    {
-        drop(state);
-        drop(standing);
-        return undone(server, caller);
-    }
     let client = caller.into_thread();
     copy(&server, &client, tag, 0, 0);
     complete_user_accesses(cpu);
@@ -290,7 +285,7 @@ fn try_reply(
     } else {
         priority
     };
-    if server.stand_from_cpu(standing) == Fate::Doomed {
+    if server.stand_receiving_again() == Fate::Doomed {
         drop(state);
         // The reply was made; the server is ended on the way out.
         cpu.make_ready(Runnable::Thread(client));

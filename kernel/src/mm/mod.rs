@@ -14,6 +14,7 @@
 //! | [`object`] | memory that several address spaces map |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
+//! | [`tree`] | what is kept in order, and can be as long as a user wants |
 //! | [`space`] | one user address space: regions, pages and tables; its TLB shootdown |
 //!
 //! Work on an address space is proportional to its size, so it comes in slices: each function that
@@ -29,6 +30,7 @@ pub mod object;
 pub mod page_table;
 pub mod pins;
 pub mod space;
+pub mod tree;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -3,7 +3,8 @@
 //! A *memory object* is a fixed number of zeroed frames, charged to the budget of its maker until
 //! nothing refers to it: no capability, and no region of any space. It is no larger than
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
-//! needs more has several.
+//! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
+//! are charged to nobody, never cleared, and not given back.
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -18,6 +19,7 @@ use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
+use super::page_table::Page;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -25,31 +27,49 @@ use crate::process::Process;
 use crate::sync::{AtomicBool, Ordering};
 use crate::syscall::SLICE_PAGES;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
+use arch_contract::boot::PhysRange;
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
+use arch_contract::pte::{MemoryType, Protection};
 
 /// See the module.
 pub struct MemoryObject {
     memory: &'static Memory,
     budget: Ref<Budget>,
-    frames: List<PhysAddr>,
+    backing: Backing,
+}
+
+/// What its pages are.
+enum Backing {
+    /// Frames of its own.
+    Frames(List<PhysAddr>),
+    Device(PhysRange),
 }
 
 impl MemoryObject {
     /// One without a page.
     pub fn new(charged: Charged) -> Self {
         let (memory, budget) = (charged.memory, charged.budget.clone());
-        Self { memory, budget, frames: List::new(charged) }
+        Self { memory, budget, backing: Backing::Frames(List::new(charged)) }
+    }
+
+    /// The registers of a device: whole pages outside RAM, which are the holder's to give out. `charged`
+    /// pays for the object, not for the range.
+    pub fn device(charged: Charged, range: PhysRange) -> Self {
+        debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
+        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Device(range) }
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
-    /// anybody else knows of it.
+    /// anybody else knows of it. One of a device is complete.
     pub fn grow(&mut self, pages: u64, max_pages: u64) -> Result<Progress, NoMemory> {
-        let missing = (pages as usize).saturating_sub(self.frames.len());
-        self.frames.reserve(missing)?;
+        let Backing::Frames(frames) = &mut self.backing else { return Ok(Progress::Done) };
+        let missing = (pages as usize).saturating_sub(frames.len());
+        frames.reserve(missing)?;
         for _ in 0..missing.min(max_pages as usize) {
             let frame = self.memory.alloc_zeroed(&self.budget, Order::FRAME)?;
             // There is room: cannot fail.
-            self.frames.push(frame.at())?;
+            frames.push(frame.at())?;
         }
         Ok(if missing as u64 > max_pages { Progress::More } else { Progress::Done })
     }
@@ -62,18 +82,37 @@ impl MemoryObject {
 
     /// In bytes.
     pub fn length(&self) -> u64 {
-        self.frames.len() as u64 * PAGE_SIZE
+        match &self.backing {
+            Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
+            Backing::Device(range) => range.len,
+        }
     }
 
-    /// The frame `offset` bytes from the start, which lies in it.
-    pub(super) fn frame(&self, offset: u64) -> Option<PhysAddr> {
-        self.frames.get((offset / PAGE_SIZE) as usize).copied()
+    /// The frame `offset` bytes from the start, if that lies in it. It stays the object's as long as
+    /// that is referred to.
+    pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
+        match &self.backing {
+            Backing::Frames(frames) => frames.get((offset / PAGE_SIZE) as usize).copied(),
+            Backing::Device(range) => {
+                (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
+            }
+        }
+    }
+
+    /// As [`frame`](Self::frame), as it is mapped with `protection`.
+    pub(super) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
+        let memory = match &self.backing {
+            Backing::Device(_) if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
+            _ => MemoryType::Normal,
+        };
+        self.frame(offset).map(|frame| Page { frame, protection, memory })
     }
 }
 
 impl Drop for MemoryObject {
     fn drop(&mut self) {
-        while let Some(frame) = self.frames.pop() {
+        let Backing::Frames(frames) = &mut self.backing else { return };
+        while let Some(frame) = frames.pop() {
             // SAFETY: `grow` took it, and gave up the block for the address.
             let block = unsafe { Block::from_owned(frame, Order::FRAME) };
             self.memory.free_block(&self.budget, block);

@@ -16,7 +16,7 @@ use super::memory::Memory;
 use crate::object::Ref;
 use crate::sync::{AtomicU64, Ordering};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
-use arch_contract::pte::{Entry, Level, Paging, Protection, Usage};
+use arch_contract::pte::{Entry, Level, MemoryType, Paging, Protection, Usage};
 use arch_contract::tlb::Freed;
 use arch_current::Current;
 use arrayvec::ArrayVec;
@@ -40,6 +40,21 @@ pub const BATCH: usize = 64;
 const TABLES: usize = 16;
 /// Slots looked at in one step, at most: what bounds a walk through a hole.
 const VISITS: u32 = 512;
+
+/// A page that is mapped, or is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    pub frame: PhysAddr,
+    pub protection: Protection,
+    pub memory: MemoryType,
+}
+
+impl Page {
+    /// One in RAM.
+    pub fn ram(frame: PhysAddr, protection: Protection) -> Self {
+        Self { frame, protection, memory: MemoryType::Normal }
+    }
+}
 
 /// Why a page was not mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,12 +101,12 @@ impl Removed {
         self.pages.len() + self.borrowed < self.limit && self.tables.remaining_capacity() >= LEVELS.len()
     }
 
-    /// Takes the page in `frame` out, if it is among them: somebody else owns the frame now.
-    pub fn keep(&mut self, frame: PhysAddr) -> bool {
-        let Some(index) = self.pages.iter().position(|page| page.at() == frame) else { return false };
-        // The same block, by an address that the caller keeps.
-        let _kept = self.pages.swap_remove(index);
-        true
+    /// Takes those out that `keeps` says somebody else owns now, who keeps the address for the block.
+    /// Says how many.
+    pub fn keep(&mut self, mut keeps: impl FnMut(PhysAddr) -> bool) -> u64 {
+        let before = self.pages.len();
+        self.pages.retain(|page| !keeps(page.at()));
+        (before - self.pages.len()) as u64
     }
 
     /// The flush that must come before it is given back; `None` if nothing was removed.
@@ -165,14 +180,14 @@ impl PageTable {
         }
     }
 
-    /// The page that `at` lies in: its frame and what it allows.
-    pub fn lookup(&self, at: VirtAddr) -> Option<(PhysAddr, Protection)> {
+    /// The page that `at` lies in.
+    pub fn lookup(&self, at: VirtAddr) -> Option<Page> {
         debug_assert!(is_user(at));
         let found = self.walk(at);
         match found.entry {
-            Entry::Leaf { at: frame, protection, .. } => {
+            Entry::Leaf { at: frame, protection, memory, .. } => {
                 let inside = at.page().0 & ((1 << LEVELS[found.level].shift) - 1);
-                Some((PhysAddr(frame.0 + inside), protection))
+                Some(Page { frame: PhysAddr(frame.0 + inside), protection, memory })
             }
             _ => None,
         }
@@ -180,12 +195,8 @@ impl PageTable {
 
     /// Maps one page. New tables stay if a later one is refused; [`clear`](Self::clear) takes empty
     /// ones along.
-    pub fn map_page(
-        &mut self,
-        at: VirtAddr,
-        frame: PhysAddr,
-        protection: Protection,
-    ) -> Result<(), MapError> {
+    pub fn map_page(&mut self, at: VirtAddr, page: Page) -> Result<(), MapError> {
+        let Page { frame, protection, memory } = page;
         debug_assert!(is_user(at) && at.is_aligned(PAGE_SIZE) && frame.is_aligned(PAGE_SIZE));
         let mut found = self.walk(at);
         while found.level < LAST {
@@ -208,7 +219,7 @@ impl PageTable {
         if found.entry != Entry::Absent {
             return Err(MapError::Taken);
         }
-        let entry = Entry::Leaf { at: frame, protection, usage: Usage::default() };
+        let entry = Entry::Leaf { at: frame, protection, memory, usage: Usage::default() };
         // SAFETY: as above. The slot was absent, so nothing needs a flush.
         unsafe { Current::write_entry(found.slot, Current::encode(entry, LAST)) };
         Ok(())

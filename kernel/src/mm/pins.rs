@@ -2,23 +2,23 @@
 //! when user mode unmaps them.
 //!
 //! A pinned frame is an ordinary frame of the tree with a count here. If its page is unmapped, the
-//! frame goes over from the tree to this list, still charged, and is free when the last pin goes. A
-//! process pins one frame per thread at most, so a list is enough.
+//! frame goes over from the page tables to here, still charged, and is free when the last pin goes.
+//! They lie in a tree by their frames.
 
 use super::NoMemory;
 use super::frames::{Block, Order};
 use super::heap::Charged;
-use super::list::List;
 use super::page_table::Removed;
+use super::tree::{Item, Tree};
 use arch_contract::addr::PhysAddr;
 
 /// Whose a pinned frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Owner {
-    /// The tree: it is mapped.
-    Tree,
-    /// This list.
-    List,
+    /// The page tables: it is mapped.
+    Tables,
+    /// The pins.
+    Pins,
 }
 
 struct Pin {
@@ -28,49 +28,62 @@ struct Pin {
     owner: Owner,
 }
 
+impl Item for Pin {
+    type Summary = ();
+
+    fn key(&self) -> u64 {
+        self.frame.0
+    }
+
+    fn summarize(&self, _: [Option<&()>; 2]) {}
+}
+
 /// The pinned frames of one address space.
-pub struct Pins(List<Pin>);
+pub struct Pins(Tree<Pin>);
 
 impl Pins {
     pub const fn new(charged: Charged) -> Self {
-        Self(List::new(charged))
+        Self(Tree::new(charged))
     }
 
-    /// Pins a frame that is in the tree.
+    /// Pins a frame that is mapped.
     pub fn pin(&mut self, frame: PhysAddr) -> Result<(), NoMemory> {
-        match self.0.iter_mut().find(|pin| pin.frame == frame) {
-            Some(pin) => {
-                pin.count += 1;
+        match self.0.change(frame.0, |pin| pin.count += 1) {
+            Some(()) => Ok(()),
+            None => {
+                let pin = self.0.make(Pin { frame, count: 1, owner: Owner::Tables })?;
+                self.0.insert(pin);
                 Ok(())
             }
-            None => self.0.push(Pin { frame, count: 1, owner: Owner::Tree }),
         }
     }
 
     /// Takes one pin off. The block, if nobody has the frame any more.
     pub fn unpin(&mut self, frame: PhysAddr) -> Option<Block> {
-        let index = self.0.iter().position(|pin| pin.frame == frame)?;
-        self.0[index].count -= 1;
-        match self.0[index].count {
-            0 => match self.0.remove(index).owner {
-                Owner::Tree => None,
-                // SAFETY: `take_over` took the block out of what was removed; this was the only pin.
-                Owner::List => Some(unsafe { Block::from_owned(frame, Order::FRAME) }),
-            },
-            _ => None,
+        let count = self.0.change(frame.0, |pin| {
+            pin.count -= 1;
+            pin.count
+        });
+        if count? > 0 {
+            return None;
+        }
+        match self.0.remove(frame.0)?.owner {
+            Owner::Tables => None,
+            // SAFETY: `take_over` took the block out of what was removed; this was the only pin.
+            Owner::Pins => Some(unsafe { Block::from_owned(frame, Order::FRAME) }),
         }
     }
 
-    /// Takes over what is pinned of the pages that were removed from the tree, and says how many.
+    /// Takes over what is pinned of the pages that were removed from the page tables, and says how
+    /// many.
     pub fn take_over(&mut self, removed: &mut Removed) -> u64 {
-        let mut taken = 0;
-        for pin in self.0.iter_mut().filter(|pin| pin.owner == Owner::Tree) {
-            if removed.keep(pin.frame) {
-                pin.owner = Owner::List;
-                taken += 1;
-            }
+        if self.0.is_empty() {
+            return 0;
         }
-        taken
+        removed.keep(|frame| {
+            let mapped = |pin: &mut Pin| core::mem::replace(&mut pin.owner, Owner::Pins) == Owner::Tables;
+            self.0.change(frame.0, mapped).unwrap_or(false)
+        })
     }
 
     /// Whether nothing is pinned.

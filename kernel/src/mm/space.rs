@@ -15,16 +15,15 @@ mod shootdown;
 
 pub use regions::{AttachmentId, Region};
 
-use self::regions::Regions;
+use self::regions::{Granted, Owner, Regions, Source};
 use super::NoMemory;
 use super::budget::Budget;
 use super::frames::Order;
 use super::heap::Charged;
 use super::ids::HardwareIds;
-use super::list::List;
 use super::memory::Memory;
 use super::object::MemoryObject;
-use super::page_table::{MapError, PageTable, Removed, is_user};
+use super::page_table::{MapError, Page, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -37,7 +36,7 @@ use arch_contract::barrier::Barriers;
 use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::pte::{Paging, Protection};
+use arch_contract::pte::{MemoryType, Paging, Protection};
 use arch_current::Current;
 use protocol::shared::Shared;
 
@@ -84,18 +83,9 @@ struct Inner {
     table: Option<PageTable>,
     regions: Regions,
     pins: Pins,
-    attached: List<Attached>,
     /// Charged for all regions and for pinned frames that were unmapped, together, in bytes.
     charged: u64,
     life: Life,
-}
-
-/// A memory object that regions of the space map.
-struct Attached {
-    id: AttachmentId,
-    object: Ref<MemoryObject>,
-    /// Where its first byte would be; wraps if that would be below 0.
-    origin: u64,
 }
 
 /// An address space.
@@ -132,9 +122,8 @@ impl Space {
         }
         let mm = Current::new_mm(memory.machine(), table.root(), id, hardware);
         let charged = Charged { memory, budget: budget.clone() };
-        let (regions, pins) = (Regions::new(charged.clone()), Pins::new(charged.clone()));
-        let attached = List::new(charged);
-        let inner = Inner { table: Some(table), regions, pins, attached, charged: 0, life: Life::Usable };
+        let (regions, pins) = (Regions::new(charged.clone()), Pins::new(charged));
+        let inner = Inner { table: Some(table), regions, pins, charged: 0, life: Life::Usable };
         let shared = Shared::new();
         let ids = &cpu.kernel.ids;
         Ok(Self { memory, budget, id, hardware, ids, mm, shared, inner: Lock::new(inner) })
@@ -167,12 +156,12 @@ impl Space {
             return Err(SpaceError::Misaligned);
         }
         let mut inner = self.inner.lock(cpu);
-        let (start, index) = inner.find_room(at, len)?;
+        let start = inner.find_room(at, len)?;
+        let region = Region { start, len, protection, attachment: None };
+        let granted = inner.regions.make(Granted::new(region, None))?;
         self.budget.charge(len)?;
         inner.charged += len;
-        let region = Region { start, len, protection, attachment: None };
-        // There is room: cannot fail.
-        inner.regions.insert(index, region)?;
+        inner.regions.insert(granted);
         Ok(region)
     }
 
@@ -187,11 +176,11 @@ impl Space {
         (id, object, offset): (AttachmentId, Ref<MemoryObject>, u64),
     ) -> Result<Region, SpaceError> {
         let mut inner = self.inner.lock(cpu);
-        let (start, index) = inner.find_room(at, len)?;
-        inner.attached.push(Attached { id, object, origin: start.0.wrapping_sub(offset) })?;
+        let start = inner.find_room(at, len)?;
         let region = Region { start, len, protection, attachment: Some(id) };
-        // There is room: cannot fail.
-        inner.regions.insert(index, region)?;
+        let source = Source { object, origin: start.0.wrapping_sub(offset) };
+        let granted = inner.regions.make(Granted::new(region, Some(source)))?;
+        inner.regions.insert(granted);
         Ok(region)
     }
 
@@ -210,25 +199,40 @@ impl Space {
         let count = (region.len / PAGE_SIZE).saturating_sub(from_page).min(max_pages);
         let mut guard = self.inner.lock(cpu);
         let inner = &mut *guard;
-        for page in from_page..from_page + count {
-            let at = VirtAddr(region.start.0 + page * PAGE_SIZE);
-            if let Some(now) = inner.regions.find(at)
-                && let Some(table) = &mut inner.table
-                && table.lookup(at).is_none()
-            {
-                match now.attachment {
-                    None => self.map_zeroed(table, cpu, at, now.protection)?,
-                    Some(id) => {
-                        let of = inner.attached.iter().find(|attached| attached.id == id);
-                        let frame = of.and_then(|of| of.object.frame(at.0.wrapping_sub(of.origin)));
-                        let Some(frame) = frame else { continue };
-                        self.publish(cpu, frame, PAGE_SIZE as usize, now.protection);
-                        table.map_page(at, frame, now.protection).map_err(|_| NoMemory)?;
-                    }
+        let Some(table) = &mut inner.table else { return Ok(count) };
+        let mut at = VirtAddr(region.start.0 + from_page * PAGE_SIZE);
+        let end = VirtAddr(at.0 + count * PAGE_SIZE);
+        while at < end {
+            let Some(now) = inner.regions.first_from(at) else { break };
+            at = at.max(now.region().start());
+            let to = now.region().end().min(end);
+            while at < to {
+                if table.lookup(at).is_none() {
+                    self.fill(table, cpu, at, now)?;
                 }
+                at = VirtAddr(at.0 + PAGE_SIZE);
             }
         }
         Ok(count)
+    }
+
+    /// Maps the page at `at`, which lies in `granted`.
+    fn fill(
+        &self,
+        table: &mut PageTable,
+        cpu: &Cpu,
+        at: VirtAddr,
+        granted: &Granted,
+    ) -> Result<(), NoMemory> {
+        let protection = granted.region().protection;
+        let Some(source) = granted.source() else {
+            return self.map_zeroed(table, cpu, at, protection);
+        };
+        let Some(page) = source.object.page(at.0.wrapping_sub(source.origin), protection) else {
+            return Ok(());
+        };
+        self.publish(cpu, page, PAGE_SIZE as usize);
+        table.map_page(at, page).map_err(|_| NoMemory)
     }
 
     fn map_zeroed(
@@ -241,8 +245,9 @@ impl Space {
         let late = mutant::is(Mutant::ClearedAfterItsEntry);
         let frame =
             if late { self.memory.take_block(Order::FRAME) } else { self.memory.take_zeroed(Order::FRAME) }?;
-        self.publish(cpu, frame.at(), PAGE_SIZE as usize, protection);
-        match table.map_page(at, frame.at(), protection) {
+        let page = Page::ram(frame.at(), protection);
+        self.publish(cpu, page, PAGE_SIZE as usize);
+        match table.map_page(at, page) {
             // The tree owns the frame now.
             Ok(()) => {
                 rendezvous::point(cpu, Point::PageMapped);
@@ -258,11 +263,13 @@ impl Space {
         }
     }
 
-    /// Makes what was written to a frame visible as instructions, where it can be executed: what
-    /// was fetched from the frame in its earlier use is stale. `CODE-2`
-    fn publish(&self, cpu: &Cpu, at: PhysAddr, len: usize, protection: Protection) {
-        if protection == Protection::ReadExecute && !mutant::is(Mutant::CodeUnpublished) {
-            let start = Current::phys(self.memory.machine(), at);
+    /// Makes what was written to a page, or to the first `len` bytes from its `frame` on, visible as
+    /// instructions, where it can be executed: what was fetched from there in its earlier use is stale.
+    /// A device's registers are not in the physical map, and hold no instructions. `CODE-2`
+    fn publish(&self, cpu: &Cpu, page: Page, len: usize) {
+        let code = page.protection == Protection::ReadExecute && page.memory == MemoryType::Normal;
+        if code && !mutant::is(Mutant::CodeUnpublished) {
+            let start = Current::phys(self.memory.machine(), page.frame);
             // SAFETY: RAM of a frame that is held, in the physical map.
             unsafe { Current::publish_code(cpu.arch(), start, len) };
         }
@@ -281,9 +288,9 @@ impl Space {
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
         let inner = self.inner.lock(cpu);
-        match inner.regions.first_in(range.start, range.end, None) {
+        match inner.regions.first_of(Owner::Space, range.start, range.end) {
             None => Ok(Progress::Done),
-            Some(index) => self.release_from(cpu, inner, index, range, max_pages, irq),
+            Some(region) => self.release_from(cpu, inner, region, range, max_pages, irq),
         }
     }
 
@@ -297,46 +304,36 @@ impl Space {
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Progress {
-        let mut inner = self.inner.lock(cpu);
-        if let Some(index) = inner.regions.first_in(range.start, range.end, Some(id)) {
-            let progress = self.release_from(cpu, inner, index, range, max_pages, irq);
-            if progress == Ok(Progress::More) {
-                return Progress::More;
-            }
-            inner = self.inner.lock(cpu);
-        }
-        let index = inner.attached.iter().position(|attached| attached.id == id);
-        let attached = index.map(|index| inner.attached.remove(index));
-        drop(inner);
-        drop(attached);
-        Progress::Done
+        let inner = self.inner.lock(cpu);
+        let Some(region) = inner.regions.attachment(id, range.end) else { return Progress::Done };
+        // It begins inside the range, so there is nothing to split, and this cannot fail.
+        self.release_from(cpu, inner, region, range, max_pages, irq).unwrap_or(Progress::Done)
     }
 
-    /// As [`release`](Self::release) for `range`; `index` is the first region with a page in it, and
-    /// what is attached there, or nothing, is what goes. Out of line: what it keeps on the stack is paid
-    /// for where there is something to release.
+    /// As [`release`](Self::release) for `range`; `region`, which has a page in it, is what goes. Out of
+    /// line: what it keeps on the stack is paid for where there is something to release.
     #[inline(never)]
     fn release_from(
         &self,
         cpu: &Cpu,
         mut guard: Guard<'_, Inner>,
-        index: usize,
+        region: Region,
         range: UserRange,
         max_pages: u64,
         irq: &IrqsOff,
     ) -> Result<Progress, SpaceError> {
         let UserRange { start, end } = range;
         let inner = &mut *guard;
-        let of = inner.regions[index].attachment;
-        let index = inner.regions.split(index, start)?;
-        let region = inner.regions[index];
+        let of = region.attachment;
+        let region = inner.regions.split(region, start)?;
         let (from, to) = (region.start, region.end().min(end));
 
         let Some(table) = &mut inner.table else { return Ok(Progress::Done) };
         let mut removed = Removed::of(of, max_pages);
         let reached = table.clear(from, to, &mut removed);
         let bytes = reached.0 - from.0;
-        inner.regions.cut_below(index, reached);
+        // What it refers to goes after the flush, and outside the lock.
+        let gone = inner.regions.cut_below(region, reached);
         self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
         let kept = inner.pins.take_over(&mut removed) * PAGE_SIZE;
         table.give_back(removed);
@@ -344,10 +341,13 @@ impl Space {
             inner.charged -= bytes - kept;
             self.budget.refund(bytes - kept);
         }
-        match inner.regions.first_in(start, end, of) {
-            Some(_) => Ok(Progress::More),
-            None => Ok(Progress::Done),
-        }
+        let more = match of {
+            None => inner.regions.first_of(Owner::Space, start, end).is_some(),
+            Some(_) => gone.is_none(),
+        };
+        drop(guard);
+        drop(gone);
+        Ok(if more { Progress::More } else { Progress::Done })
     }
 
     /// Fills pages that are mapped, through the physical map and whatever they allow: for the
@@ -364,14 +364,15 @@ impl Space {
             let inside = at.0 - at.page().0;
             let piece = (bytes.len() - done).min((PAGE_SIZE - inside) as usize);
             let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
-            let (frame, protection) = mapped.ok_or(SpaceError::NotMapped)?;
-            let frame = PhysAddr(frame.0 + inside);
-            let to = Current::phys(self.memory.machine(), frame);
+            let page = mapped.filter(|page| page.memory == MemoryType::Normal);
+            let page = page.ok_or(SpaceError::NotMapped)?;
+            let page = Page { frame: PhysAddr(page.frame.0 + inside), ..page };
+            let to = Current::phys(self.memory.machine(), page.frame);
             let from = &bytes[done..done + piece];
             // SAFETY: the bytes lie in one frame, which the mapping holds while the space is
             // locked; user programs are no Rust code, so nothing here refers to it.
             unsafe { to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), piece) };
-            self.publish(cpu, frame, piece, protection);
+            self.publish(cpu, page, piece);
             done += piece;
         }
         Ok(())
@@ -382,12 +383,12 @@ impl Space {
     /// user mode cannot write there, or if it is attached: its frame is the object's.
     pub fn pin(&self, cpu: &Cpu, at: VirtAddr) -> Result<PhysAddr, SpaceError> {
         let mut inner = self.inner.lock(cpu);
-        let own = inner.regions.find(at).is_some_and(|region| region.attachment.is_none());
+        let own = inner.regions.find(at).is_some_and(|granted| granted.source().is_none());
         if !is_user(at) || inner.life != Life::Usable || !own {
             return Err(SpaceError::NotMapped);
         }
         match inner.table.as_ref().and_then(|table| table.lookup(at)) {
-            Some((frame, Protection::ReadWrite)) => {
+            Some(Page { frame, protection: Protection::ReadWrite, .. }) => {
                 inner.pins.pin(frame)?;
                 Ok(PhysAddr(frame.0 + (at.0 - at.page().0)))
             }
@@ -414,11 +415,12 @@ impl Space {
         let inner = self.inner.lock(cpu);
         while at < end {
             let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
-            let (frame, _) = mapped.ok_or(SpaceError::NotMapped)?;
+            let page = mapped.ok_or(SpaceError::NotMapped)?;
             let inside = at.0 - at.page().0;
             let piece = (end.0 - at.0).min(PAGE_SIZE - inside);
             // Whatever the page allows: it may be mapped for execution elsewhere.
-            self.publish(cpu, PhysAddr(frame.0 + inside), piece as usize, Protection::ReadExecute);
+            let frame = PhysAddr(page.frame.0 + inside);
+            self.publish(cpu, Page { frame, protection: Protection::ReadExecute, ..page }, piece as usize);
             at = VirtAddr(at.0 + piece);
         }
         Ok(())
@@ -427,7 +429,13 @@ impl Space {
     /// What the region around `at` allows; `None` where nothing was ever granted. For messages
     /// about faults.
     pub fn protection_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Protection> {
-        self.inner.lock(cpu).regions.find(at).map(|region| region.protection)
+        self.inner.lock(cpu).regions.find(at).map(|granted| granted.region().protection)
+    }
+
+    /// The page that is mapped at `at`.
+    #[cfg(test)]
+    pub(super) fn page_at(&self, cpu: &Cpu, at: VirtAddr) -> Option<Page> {
+        self.inner.lock(cpu).table.as_ref().and_then(|table| table.lookup(at))
     }
 
     /// One slice of taking the space apart: the port's part, then up to `max_pages` pages and the
@@ -452,15 +460,14 @@ impl Space {
 }
 
 impl Inner {
-    /// Where a region of `len` bytes goes, and that there is room for it in the list.
-    fn find_room(&mut self, at: Option<VirtAddr>, len: u64) -> Result<(VirtAddr, usize), SpaceError> {
-        let found = match at {
-            Some(at) => (at, self.regions.place(user_range(at, len)?)?),
-            None if len == 0 => return Err(SpaceError::BadRange),
-            None => self.regions.choose(len).ok_or(SpaceError::NoMemory)?,
-        };
-        self.regions.make_room()?;
-        Ok(found)
+    /// Where a region of `len` bytes goes.
+    fn find_room(&self, at: Option<VirtAddr>, len: u64) -> Result<VirtAddr, SpaceError> {
+        match at {
+            Some(at) if self.regions.is_free(user_range(at, len)?) => Ok(at),
+            Some(_) => Err(SpaceError::Taken),
+            None if len == 0 => Err(SpaceError::BadRange),
+            None => self.regions.choose(len).ok_or(SpaceError::NoMemory),
+        }
     }
 
     /// Frees up to `max_pages` pages of a space that is retired.
@@ -468,8 +475,9 @@ impl Inner {
         let Life::Retired(from) = self.life else { return Progress::Done };
         let Some(table) = &mut self.table else { return Progress::Done };
         // Up to the next region whose frames are others', or through it.
-        let (to, of) = match self.regions.first_attached(from) {
-            None => (Current::USER_END, None),
+        let end = Current::USER_END;
+        let (to, of) = match self.regions.first_of(Owner::Object, from, end) {
+            None => (end, None),
             Some(region) if region.start > from => (region.start, None),
             Some(region) => (region.end(), region.attachment),
         };
@@ -480,13 +488,19 @@ impl Inner {
         if reached < Current::USER_END {
             return Progress::More;
         }
-        // One at a time: it may be the last reference.
-        if self.attached.pop().is_some() {
+        for _ in 0..max_pages {
+            match self.regions.pop() {
+                None => break,
+                // One at a time: it may be the last reference to an object.
+                Some(granted) if granted.source().is_some() => return Progress::More,
+                Some(_) => {}
+            }
+        }
+        if !self.regions.is_empty() {
             return Progress::More;
         }
         debug_assert!(self.pins.is_empty(), "a thread ended with its pin");
         self.table = None;
-        self.regions.clear();
         budget.refund(core::mem::take(&mut self.charged));
         Progress::Done
     }

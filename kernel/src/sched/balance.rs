@@ -16,7 +16,7 @@ use crate::cpuset::{CpuId, CpuSet};
 use crate::request::{Kinds, wait_until};
 use crate::sched::ready::{Entry, Gate, Load, Place, Runnable};
 use crate::sched::{ending, place};
-use crate::thread::{Fate, Standing};
+use crate::thread::Fate;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 
@@ -54,7 +54,7 @@ pub(super) fn pull(cpu: &Cpu) -> Option<Runnable> {
         }
         let item = victim.ready.lock().pop_for(cpu.number);
         if let Some(Runnable::Thread(thread)) = &item
-            && thread.stand(Standing::On(cpu.number)) == Fate::Doomed
+            && thread.stand_again(cpu.number) == Fate::Doomed
         {
             // Who doomed it looks for it on the victim, where it is no more.
             ending::end_thread(cpu, thread);

@@ -8,7 +8,7 @@
 //! Two things are kept so: what becomes ready at a time ([`super::timers`]), and threads that wait for
 //! a partner, the highest priority first ([`crate::ipc`]).
 
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{self, AtomicPtr, Ordering};
 use core::cell::Cell;
 use core::ptr;
 
@@ -20,6 +20,9 @@ use core::ptr;
 pub unsafe trait Member: Sized {
     fn node(&self) -> &Node<Self>;
 }
+
+/// What a node is in runs under schedules.
+const NODE: &str = "the node at";
 
 /// What makes a thing a member of one [`Heap`] at a time.
 pub struct Node<T> {
@@ -55,6 +58,7 @@ impl<T: Member> Node<T> {
 
     /// Its heap is through with it.
     fn give_up(&self) {
+        sync::own(NODE, self);
         // Release: pairs with the acquire in `push`.
         self.heap.store(ptr::null_mut(), Ordering::Release);
     }
@@ -105,6 +109,7 @@ impl<T: Member> Heap<T> {
         let was =
             node.heap.compare_exchange(ptr::null_mut(), self.mark(), Ordering::Acquire, Ordering::Relaxed);
         assert!(was.is_ok(), "it is in a heap already");
+        sync::own(NODE, node);
         node.key.set(key);
         node.rank.set(1);
         node.up.set(ptr::null());
@@ -299,6 +304,31 @@ mod tests {
                 check(&first, ptr::null(), 0);
                 heap.first = first.take();
             }
+        }
+    }
+
+    /// What one heap has given up another may take, on another CPU, though nothing else orders the two.
+    #[cfg(spandrel_schedule)]
+    #[test]
+    fn what_was_given_up_may_be_taken() {
+        for seed in 0..20 {
+            schedule::run(schedule::Setting::seed(seed), || {
+                let thing: &'static Balance = Box::leak(Box::new(Balance::new(CpuId::BOOT)));
+                let mut heap = Heap::new();
+                heap.push(Runnable::Balance(thing), 1);
+                // It knows that it was put in, and no more.
+                let known = schedule::memory::knowledge();
+                let other = schedule::thread::spawn(move || {
+                    schedule::act_as(1);
+                    schedule::memory::learn(&known);
+                    while !thing.entry.node().heap.load(Ordering::Relaxed).is_null() {
+                        schedule::yield_now();
+                    }
+                    Heap::new().push(Runnable::Balance(thing), 1);
+                });
+                assert!(heap.pop().is_some());
+                other.join().expect("it does not panic");
+            });
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn leave_to(cpu: &'static Cpu, thread: Ref<Thread>, irq: IrqsOff) -> Resume<
         cpu.make_ready(Runnable::Thread(thread));
         return leave(cpu, irq);
     }
-    if thread.stand(Standing::On(cpu.number)) == Fate::Doomed {
+    if thread.stand_again(cpu.number) == Fate::Doomed {
         ending::end_thread(cpu, &thread);
         return leave(cpu, irq);
     }

@@ -4,9 +4,12 @@
 //! one queue per link, which owns a reference to it and is named in the link, so taking it out from
 //! the middle is constant time and is refused by every queue but its own.
 
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{self, AtomicPtr, Ordering};
 use core::cell::Cell;
 use core::ptr;
+
+/// What a link is in runs under schedules.
+const LINK: &str = "the link at";
 
 /// What makes a thing a member of one [`Queue`] at a time.
 pub struct Link<T> {
@@ -43,6 +46,7 @@ impl<T> Link<T> {
 
     /// Its queue is through with it.
     fn give_up(&self) {
+        sync::own(LINK, self);
         // Release: pairs with the acquire in `claim`.
         self.queue.store(ptr::null_mut(), Ordering::Release);
     }
@@ -134,6 +138,7 @@ impl<T: Linked> Queue<T> {
         }
         let (link, left): (*const Link<T>, *const Link<T>) = (item.link(), first.link());
         item.link().queue.store(self.mark(), Ordering::Relaxed);
+        sync::own(LINK, link);
         // SAFETY: the link of `first`, which is still here.
         let left = unsafe { &*left };
         let none = match left.next.take() {
@@ -190,6 +195,7 @@ impl<T: Linked> Queue<T> {
         let was =
             link.queue.compare_exchange(ptr::null_mut(), self.mark(), Ordering::Acquire, Ordering::Relaxed);
         assert!(was.is_ok(), "it is in a queue already");
+        sync::own(LINK, link);
         link
     }
 }
@@ -217,6 +223,10 @@ impl<'a, T: Linked> Iterator for Iter<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(spandrel_schedule)]
+    use crate::{cpuset::CpuId, sched::balance::Balance, sched::ready::Runnable};
+    #[cfg(spandrel_schedule)]
+    use std::boxed::Box;
     use std::rc::Rc;
     use std::vec::Vec;
 
@@ -290,6 +300,31 @@ mod tests {
             assert_eq!(numbers(&queue), [rest, std::vec![out as u32]].concat());
             while queue.pop().is_some() {}
             assert!(queue.is_empty() && things.iter().all(|thing| Rc::strong_count(thing) == 1));
+        }
+    }
+
+    /// What one queue has given up another may take, on another CPU, though nothing else orders the two.
+    #[cfg(spandrel_schedule)]
+    #[test]
+    fn what_was_given_up_may_be_taken() {
+        for seed in 0..20 {
+            schedule::run(schedule::Setting::seed(seed), || {
+                let thing: &'static Balance = Box::leak(Box::new(Balance::new(CpuId::BOOT)));
+                let mut queue = Queue::new();
+                queue.push(Runnable::Balance(thing));
+                // It knows that it was put in, and no more.
+                let known = schedule::memory::knowledge();
+                let other = schedule::thread::spawn(move || {
+                    schedule::act_as(1);
+                    schedule::memory::learn(&known);
+                    while !thing.entry.link().queue.load(Ordering::Relaxed).is_null() {
+                        schedule::yield_now();
+                    }
+                    Queue::new().push(Runnable::Balance(thing));
+                });
+                assert!(queue.pop().is_some());
+                other.join().expect("it does not panic");
+            });
         }
     }
 

@@ -138,6 +138,7 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::MemoryCreate => return object::create(&caller, args),
         Call::MemoryAttach => return object::attach(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
+        Call::ArchiveRead => process::archive_read(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),
         Call::ProcessKill => return process::kill(&caller, args),

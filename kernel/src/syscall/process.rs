@@ -15,8 +15,8 @@ use crate::sched::{
 use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::{
-    CpusThat, Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo, Rights,
-    SpawnRequest,
+    ARCHIVE_CHUNK, CpusThat, Ending, Error, ExitReport, Grant, MAX_ARGS, MAX_GRANTS, MAX_NAME, ProcessInfo,
+    Rights, SpawnRequest,
 };
 use arch_contract::mutant::{self, Mutant};
 use arrayvec::ArrayVec;
@@ -44,6 +44,16 @@ pub(super) fn archive_entry(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, 
     let shown = name.len().min(usize::try_from(args[3]).unwrap_or(usize::MAX));
     caller.write(args[2], &name.as_bytes()[..shown])?;
     Ok(name.len() as u64)
+}
+
+pub(super) fn archive_read(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    archive(caller, args[0], Rights::READ)?;
+    let index = usize::try_from(args[1]).map_err(|_| Error::NotFound)?;
+    let file = caller.cpu.kernel.archive.entries().nth(index).ok_or(Error::NotFound)?.file;
+    let rest = usize::try_from(args[2]).ok().and_then(|offset| file.get(offset..)).unwrap_or_default();
+    let length = rest.len().min(usize::try_from(args[4]).unwrap_or(usize::MAX)).min(ARCHIVE_CHUNK);
+    caller.write(args[3], &rest[..length])?;
+    Ok(length as u64)
 }
 
 pub(super) fn spawn(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {

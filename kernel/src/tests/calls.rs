@@ -152,6 +152,30 @@ fn boot_5_bad_input_is_refused() {
     refused("mem=1 init=init", Some(&archive[..600]), 4 << 20, "truncated");
 }
 
+/// A file of the archive is read in pieces, up to its end and no further.
+#[test]
+fn usr_2_a_file_of_the_archive_is_read_in_pieces() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (file, page) = (super::program(), run.page());
+    let mut read = std::vec::Vec::new();
+    loop {
+        let args = [ARCHIVE, 1, read.len() as u64, page, u64::MAX];
+        let bytes = run.result(Call::ArchiveRead, &args).expect("a piece") as usize;
+        if bytes == 0 {
+            break;
+        }
+        let mut piece = [0; abi::ARCHIVE_CHUNK];
+        run.peek(page, &mut piece[..bytes]);
+        read.extend_from_slice(&piece[..bytes]);
+    }
+    assert!(read == file, "{} bytes of {}", read.len(), file.len());
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 1, 0, page, 3]), Ok(3));
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 1, u64::MAX, page, 3]), Ok(0));
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 2, 0, page, 3]), Err(Error::NotFound));
+    assert_eq!(run.result(Call::ArchiveRead, &[PROCESS, 0, 0, page, 3]), Err(Error::WrongObject));
+    assert_eq!(run.result(Call::ArchiveRead, &[ARCHIVE, 0, 0, 8, 3]), Err(Error::BadAddress));
+}
+
 /// `BOOT-1`: every CPU of the list is started, and is there once it has had its turn.
 #[test]
 fn boot_1_every_cpu_of_the_list_is_started() {

@@ -171,6 +171,10 @@ impl Fuzz {
             Call::ArchiveEntry => {
                 args = [kind(initial::ARCHIVE), self.random.below(3), self.address(), self.length(), 0, 0]
             }
+            Call::ArchiveRead => {
+                let (index, offset) = (self.random.below(3), self.length());
+                args = [kind(initial::ARCHIVE), index, offset, self.address(), self.length(), 0];
+            }
             Call::Spawn => (args[0], args[1]) = (kind(initial::ARCHIVE), self.request()),
             Call::ProcessPriority => args[1] = self.random.of(&[100, 100, 100, 99, 50, 0, 101, 256]),
             Call::ThreadStart => {

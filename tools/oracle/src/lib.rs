@@ -23,6 +23,7 @@
 //! the CPU itself stores when it takes an interrupt, no plugin is told. [`plugin`] is the part that
 //! talks to QEMU.
 
+pub mod code;
 pub mod count;
 pub mod instruction;
 pub mod options;

@@ -8,6 +8,7 @@
 //! What is kept of each CPU is touched by that CPU's thread only, until the end; its lock is there for
 //! that end and is never waited for. Which windows are open is looked at before it is taken.
 
+use crate::code::{Code, Told};
 use crate::count::{Counter, Kind};
 use crate::instruction::Event;
 use crate::options::{Options, Write};
@@ -16,7 +17,7 @@ use crate::report;
 use crate::window::{Access, Windows};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use stream::{Edge, Event as Recorded, Instruction as Known, Mark, Scope};
 
@@ -98,6 +99,10 @@ struct State {
     open: AtomicU32,
     /// The stream, if one is written.
     recorder: Option<Recorder>,
+    /// Of the stream: the memory that user code is executed from.
+    code: Code,
+    /// Where the host has the guest's memory; 0 until a kernel's instruction was seen.
+    memory: AtomicU64,
     /// What callbacks of the stream are given: one for each instruction, for ever.
     sites: Mutex<HashMap<Site, &'static Site>>,
 }
@@ -126,6 +131,7 @@ struct Cpu {
     /// Its own windows that are open.
     open: AtomicU32,
     mode: Mode,
+    told: Told,
     watched: Mutex<Watched>,
 }
 
@@ -182,7 +188,15 @@ pub unsafe extern "C" fn qemu_plugin_install(
     };
     let cpus = std::array::from_fn(|_| Cpu::default());
     let translated = if recorder.is_some() { translated_for_stream } else { translated };
-    let state = State { options, cpus, open: AtomicU32::new(0), recorder, sites: Mutex::default() };
+    let state = State {
+        options,
+        cpus,
+        open: AtomicU32::new(0),
+        recorder,
+        code: Code::default(),
+        memory: AtomicU64::new(0),
+        sites: Mutex::default(),
+    };
     if STATE.set(state).is_err() {
         eprintln!("oracle: loaded twice");
         return -1;
@@ -277,19 +291,30 @@ extern "C" fn translated_for_stream(_: Id, block: *mut Block) {
                 // Firmware, and a kernel that has not moved to its own addresses yet.
                 continue;
             }
+            let host = qemu_plugin_insn_haddr(instruction).addr() as u64;
             if index == 0 && in_kernel {
+                state.learn_memory(at, host);
                 watch(What::Kernel);
             } else if index == 0 {
-                let page = qemu_plugin_insn_haddr(instruction).addr() as u64 >> PAGE_SHIFT;
+                let page = host.wrapping_sub(state.memory.load(Ordering::Relaxed)) >> PAGE_SHIFT;
+                state.code.executes(page);
                 watch(What::User { page });
             }
             let mut room = [0; 16];
             let bytes = bytes_of(instruction, &mut room);
+            let known = arch.instruction(bytes);
             if let Some(mark) = Mark::of(arch, bytes) {
                 watch(What::Mark(mark.code()));
-            } else if in_kernel && let Some(known) = arch.instruction(bytes) {
+            } else if in_kernel && let Some(known) = known {
                 watch(What::Executes(known));
             }
+            let callback = match known {
+                Some(Known::Dcbst) => touched_block::<{ Known::Dcbst as u8 }>,
+                Some(Known::Icbi) => touched_block::<{ Known::Icbi as u8 }>,
+                _ => stored,
+            };
+            let data = std::ptr::without_provenance_mut(at as usize);
+            qemu_plugin_register_vcpu_mem_cb(instruction, callback, NO_REGISTERS, ALL_ACCESSES, data);
         }
     }
 }
@@ -300,6 +325,14 @@ impl State {
         let mut sites = self.sites.lock().ok()?;
         Some(sites.entry(site).or_insert_with(|| Box::leak(Box::new(site))))
     }
+
+    /// The kernel's instruction `at` lies at `host`: so much is known of where the guest's memory is.
+    /// It is one block of the host's.
+    fn learn_memory(&self, at: u64, host: u64) {
+        if host != 0 && self.memory.load(Ordering::Relaxed) == 0 {
+            self.memory.store(host.wrapping_sub(self.options.arch.physical(at)), Ordering::Relaxed);
+        }
+    }
 }
 
 /// A CPU is about to execute the instruction whose [`Site`] is at `data`.
@@ -309,8 +342,15 @@ extern "C" fn recorded(number: c_uint, data: *mut c_void) {
     // SAFETY: the callback was registered with a site, which lives for ever and is never written.
     let site = unsafe { &*data.cast::<Site>() };
     let event = match site.what {
-        What::Kernel if cpu.mode.enters_kernel() => Recorded::EntersKernel,
-        What::User { page } if cpu.mode.enters_user() => Recorded::EntersUser { page },
+        What::Kernel if cpu.mode.enters_kernel() => {
+            cpu.told.begin_anew();
+            Recorded::EntersKernel
+        }
+        What::User { page } if cpu.mode.enters_user() => {
+            cpu.told.begin_anew();
+            Recorded::EntersUser { page }
+        }
+        What::User { page } if state.code.fetches(&cpu.told, page) => Recorded::Fetches { page },
         What::Kernel | What::User { .. } => return,
         What::Executes(instruction) => Recorded::Executes(instruction),
         What::Mark(code) => match Mark::from_code(code) {
@@ -319,6 +359,81 @@ extern "C" fn recorded(number: c_uint, data: *mut c_void) {
         },
     };
     recorder.add(number as u8, event, site.at);
+}
+
+/// Where an access goes.
+enum Target {
+    /// In a device, by physical address.
+    Device(u64),
+    /// In memory, by its offset there.
+    Memory(u64),
+}
+
+/// Where the access goes that a memory callback was called for.
+///
+/// # Safety
+/// `info` and `address` are what the running memory callback was called with.
+unsafe fn target(info: MemoryInfo, address: u64) -> Option<Target> {
+    // SAFETY: the caller's promise.
+    let place = unsafe { qemu_plugin_get_hwaddr(info, address) };
+    if place.is_null() {
+        return None;
+    }
+    // SAFETY: `place` is valid during this callback.
+    unsafe {
+        let physical = qemu_plugin_hwaddr_phys_addr(place);
+        Some(if qemu_plugin_hwaddr_is_io(place) {
+            Target::Device(physical)
+        } else {
+            Target::Memory(physical)
+        })
+    }
+}
+
+/// The instruction at `data` has touched `address`.
+extern "C" fn stored(number: c_uint, info: MemoryInfo, address: u64, data: *mut c_void) {
+    // SAFETY: `info` is this callback's.
+    if !unsafe { qemu_plugin_mem_is_store(info) } {
+        return;
+    }
+    let Some((state, cpu)) = find(number) else { return };
+    let Some(recorder) = &state.recorder else { return };
+    let arch = state.options.arch;
+    // SAFETY: both are this callback's.
+    let event = match unsafe { target(info, address) } {
+        Some(Target::Device(at)) if arch.interrupts_a_cpu(at) => Recorded::Interrupts,
+        Some(Target::Memory(at)) if state.code.was_executed(at >> PAGE_SHIFT) => {
+            let line = at & !((1 << arch.line_shift()) - 1);
+            if !state.code.stores(&cpu.told, line, at >> PAGE_SHIFT) {
+                return;
+            }
+            Recorded::StoresCode { line }
+        }
+        _ => return,
+    };
+    recorder.add(number as u8, event, data.addr() as u64);
+}
+
+/// The instruction at `data`, `dcbst` or `icbi`, has touched the block around `address`.
+extern "C" fn touched_block<const KNOWN: u8>(
+    number: c_uint,
+    info: MemoryInfo,
+    address: u64,
+    data: *mut c_void,
+) {
+    let Some((state, _)) = find(number) else { return };
+    let Some(recorder) = &state.recorder else { return };
+    // SAFETY: both are this callback's.
+    let Some(Target::Memory(at)) = (unsafe { target(info, address) }) else { return };
+    if state.code.was_executed(at >> PAGE_SHIFT) {
+        let line = at & !((1 << state.options.arch.line_shift()) - 1);
+        let event = if KNOWN == Known::Dcbst as u8 {
+            Recorded::WritesBack { line }
+        } else {
+            Recorded::Invalidates { line }
+        };
+        recorder.add(number as u8, event, data.addr() as u64);
+    }
 }
 
 /// A CPU is about to execute the kernel instruction at `data`.

@@ -119,6 +119,12 @@ impl Instruction {
         x86 || matches!(self, Self::Isync | Self::Rfid | Self::Hrfid | Self::Rfscv)
     }
 
+    /// Forgets translations, on its own CPU at least. A load of an address space may keep some.
+    pub const fn forgets_translations(self) -> bool {
+        let x86 = matches!(self, Self::Invlpg | Self::Invpcid | Self::MovToCr3 | Self::MovToCr4);
+        x86 || matches!(self, Self::Tlbiel | Self::TlbielAll)
+    }
+
     /// Loads an address space.
     pub const fn loads_address_space(self) -> bool {
         matches!(self, Self::MovToCr3 | Self::MtPidr)
@@ -166,6 +172,26 @@ impl Arch {
         match self {
             Self::X86_64 => x86(bytes),
             Self::Ppc64le => words(bytes).into_iter().find_map(ppc),
+        }
+    }
+}
+
+impl Arch {
+    /// Where the kernel's address `at` lies in physical memory.
+    pub const fn physical(self, at: u64) -> u64 {
+        match self {
+            Self::X86_64 if at >= 0xffff_ffff_8000_0000 => at - 0xffff_ffff_8000_0000,
+            Self::X86_64 | Self::Ppc64le => at - self.kernel_from(),
+        }
+    }
+
+    /// Whether a store to this physical address of a device interrupts a CPU: the interrupt command
+    /// register of a memory-mapped local APIC (SDM vol. 3 §11.6.1); what triggers an interrupt source
+    /// of XIVE, the lowest part of a page of 64 KiB, where QEMU's pseries has those pages.
+    pub const fn interrupts_a_cpu(self, at: u64) -> bool {
+        match self {
+            Self::X86_64 => at == 0xfee0_0300,
+            Self::Ppc64le => at >> 32 == 0x6_0100 && at & 0xffff < 0x400,
         }
     }
 }

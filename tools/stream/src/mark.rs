@@ -56,6 +56,10 @@ pub enum Watched {
     AsksForBarrier,
     /// The call did what it was asked for.
     WasToldOfBarrier,
+    /// A user program is about to unmap what other threads of its process use.
+    AsksForUnmapping,
+    /// That was done.
+    WasToldOfUnmapping,
     /// The kernel is about to store whose user code may run on this CPU, which membarrier samples.
     EntersMm,
     /// The kernel is about to store that nobody's may.
@@ -73,6 +77,8 @@ impl Mark {
             (15, Scope::AllCpus, Edge::End) => Some(Watched::WasRefusedCoreSync),
             (13, Scope::ThisCpu, Edge::Begin) => Some(Watched::AsksForBarrier),
             (13, Scope::ThisCpu, Edge::End) => Some(Watched::WasToldOfBarrier),
+            (13, Scope::AllCpus, Edge::Begin) => Some(Watched::AsksForUnmapping),
+            (13, Scope::AllCpus, Edge::End) => Some(Watched::WasToldOfUnmapping),
             (14, Scope::ThisCpu, Edge::Begin) => Some(Watched::EntersMm),
             (14, Scope::AllCpus, Edge::Begin) => Some(Watched::StoredProcessEntry),
             (14, Scope::ThisCpu, Edge::End) => Some(Watched::LeavesMm),

@@ -5,12 +5,16 @@
 //! the kernel's word for what it did; it takes the image's tables for what an instruction at an
 //! address is there for ([`Image`]), and the instruction's bytes for what it does.
 
+mod code;
+mod interrupts;
 mod invalidation;
 mod returns;
 mod windows;
 
 use crate::processes::{Process, Processes};
 use crate::{Arch, Event, Instruction, Record, Watched};
+use code::Code;
+use interrupts::By;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -25,6 +29,9 @@ pub struct Image {
     pub barriers: BTreeSet<u64>,
     /// Instructions after which interrupts may be taken: on ppc64le, where the kernel gives the CPU up.
     pub enables_interrupts: BTreeSet<u64>,
+    /// Instructions that interrupt another CPU: on x86_64 the write of the x2APIC's command register,
+    /// on ppc64le the hypervisor call H_IPI. What is done by a store to a device is no instruction's.
+    pub interrupts: BTreeSet<u64>,
 }
 
 /// What is said of a return to user mode.
@@ -66,7 +73,10 @@ rules! {
     LOCAL_FLUSH "TLB-2" "tlbiel lies between two ptesync, is followed by isync, and is of every class if it is of all of a process.";
     BROADCAST_FLUSH "TLB-3" "tlbie lies behind a ptesync and is followed by eieio, tlbsync, ptesync.";
     RESERVATION_CLEARED "MIG-3" "A return to another thread comes after a conditional store since the kernel was entered.";
-    CODE_PUBLISHED "CODE-2" "icbi lies behind dcbst and sync, and is followed by sync and isync.";
+    CODE_PUBLISHED "CODE-2" "Code that was stored is published before it is executed: icbi of its lines lies behind dcbst and sync, and is followed by sync and isync.";
+    CODE_FETCHED "CODE-2" "Code that was stored is executed by a core that has serialized since.";
+    INTERRUPT_ORDERED "SMP-1" "What orders the stores before it is executed right before an interrupt is sent to a CPU.";
+    FORGOTTEN "TLB-3" "When an unmapping has returned, every CPU that ran the process when it was asked for has executed an invalidation since.";
     WINDOW_CLOSED "USR-1" "The window to user memory is closed before user mode, and its register is written between two isync.";
 }
 
@@ -109,8 +119,12 @@ struct Cpu {
     left: Option<Process>,
     /// The last instruction of the kernel that was recorded, since it entered.
     last: Option<(Instruction, u64)>,
+    /// The one before that.
+    before_last: Option<Instruction>,
     entered_kernel: Time,
     serialized: Time,
+    /// The last invalidation of translations.
+    forgot: Time,
     /// The last full barrier for its own sake, and how many there were.
     barrier: Time,
     barriers: u64,
@@ -148,9 +162,10 @@ enum Interrupts {
     On,
 }
 
-/// A core-sync request.
+/// A core-sync request, or an unmapping.
 #[derive(Clone, Debug)]
 struct Request {
+    cpu: u8,
     process: Process,
     made: Time,
     /// The other CPUs that were in user mode of the process.
@@ -166,6 +181,11 @@ struct Checker<'a> {
     made: Vec<Request>,
     /// The last one of each process that has returned.
     returned: Vec<Request>,
+    /// Unmappings that were asked for and have not returned.
+    unmapping: Vec<Request>,
+    /// Those that have, each with the CPUs that owe an invalidation.
+    unmapped: Vec<Request>,
+    code: Code,
     violations: Vec<Violation>,
 }
 
@@ -177,6 +197,9 @@ pub fn check(image: &Image, stream: &[Record]) -> Vec<Violation> {
         processes: Processes::default(),
         made: Vec::new(),
         returned: Vec::new(),
+        unmapping: Vec::new(),
+        unmapped: Vec::new(),
+        code: Code::default(),
         violations: Vec::new(),
     };
     for (number, record) in stream.iter().enumerate() {
@@ -193,7 +216,7 @@ impl Checker<'_> {
             Event::Executes(instruction) => self.executes(&mut cpu, now, instruction, record, &mut broken),
             Event::EntersKernel => {
                 cpu.left = if let Mode::User(process) = cpu.mode { Some(process) } else { None };
-                (cpu.mode, cpu.last) = (Mode::Kernel, None);
+                (cpu.mode, cpu.last, cpu.before_last) = (Mode::Kernel, None, None);
                 (cpu.entered_kernel, cpu.left_user) = (now, now);
                 cpu.interrupts = Interrupts::Off;
             }
@@ -207,8 +230,18 @@ impl Checker<'_> {
                     broken.push((ENTERS_ORDERED, "no full barrier since the store".into()));
                 }
                 self.must_have_serialized(&cpu, process, &mut broken);
+                self.must_have_forgotten(record.cpu, &cpu, &mut broken);
+                self.fetches(&cpu, page, &mut broken);
                 cpu.mode = Mode::User(process);
             }
+            Event::Fetches { page } => self.fetches(&cpu, page, &mut broken),
+            Event::StoresCode { line } => {
+                let by = if let Mode::User(process) = cpu.mode { Some(process) } else { None };
+                self.code.stored(line, record.cpu, by, now);
+            }
+            Event::WritesBack { line } => self.code.written_back(line, now),
+            Event::Invalidates { line } => self.code.invalidated(line, now),
+            Event::Interrupts => interrupts::sends(self.image.arch, By::Store, &cpu, &mut broken),
             Event::Marks(mark) => match mark.watched() {
                 Some(watched @ (Watched::EntersMm | Watched::LeavesMm)) => {
                     let last = cpu.entered_mm.max(cpu.left_mm);
@@ -221,8 +254,7 @@ impl Checker<'_> {
                 }
                 Some(Watched::AsksForCoreSync) => {
                     if let Mode::User(process) = cpu.mode {
-                        let ran = self.running(process).map(|(number, _)| number).collect();
-                        self.made.push(Request { process, made: now, ran });
+                        self.made.push(self.request(record.cpu, process, now));
                     }
                 }
                 Some(Watched::WasToldOfCoreSync) => {
@@ -243,6 +275,12 @@ impl Checker<'_> {
                         self.take_request(process);
                     }
                 }
+                Some(Watched::AsksForUnmapping) => {
+                    if let Mode::User(process) = cpu.mode {
+                        self.unmapping.push(self.request(record.cpu, process, now));
+                    }
+                }
+                Some(Watched::WasToldOfUnmapping) => self.was_unmapped(record.cpu, &cpu, &mut broken),
                 Some(Watched::StoredProcessEntry) => cpu.invalidation = invalidation::State::EntryStored,
                 None => {}
             },
@@ -262,6 +300,13 @@ impl Checker<'_> {
         broken: &mut Vec<Broken>,
     ) {
         invalidation::executes(&mut cpu.invalidation, instruction, broken);
+        self.code.executes(instruction, now);
+        if self.image.interrupts.contains(&record.at) {
+            interrupts::sends(self.image.arch, By::Instruction, cpu, broken);
+        }
+        if instruction.forgets_translations() {
+            cpu.forgot = now;
+        }
         windows::executes(&mut cpu.window, cpu.last.map(|(last, _)| last), instruction, broken);
         if instruction.loads_address_space() {
             self.processes.loaded(record.cpu);
@@ -283,7 +328,49 @@ impl Checker<'_> {
             _ if self.image.enables_interrupts.contains(&record.at) => cpu.interrupts = Interrupts::On,
             _ => {}
         }
+        cpu.before_last = cpu.last.map(|(last, _)| last);
         cpu.last = Some((instruction, record.at));
+    }
+
+    /// Something that a program of `process` asks for now, on this CPU.
+    fn request(&self, cpu: u8, process: Process, made: Time) -> Request {
+        Request { cpu, process, made, ran: self.running(process).map(|(number, _)| number).collect() }
+    }
+
+    fn fetches(&mut self, cpu: &Cpu, page: u64, broken: &mut Vec<Broken>) {
+        let Self { code, returned, processes, image, .. } = self;
+        code.fetches(image.arch, page, cpu.serialized, returned, processes, broken);
+    }
+
+    /// An unmapping that was asked for on this CPU has returned. Who is in user mode has forgotten; who
+    /// is in the kernel may do it later. On ppc64le one CPU does it for all.
+    fn was_unmapped(&mut self, number: u8, own: &Cpu, broken: &mut Vec<Broken>) {
+        let Some(index) = self.unmapping.iter().position(|request| request.cpu == number) else { return };
+        let mut request = self.unmapping.remove(index);
+        if self.image.arch == Arch::Ppc64le {
+            return;
+        }
+        let mut has_not = |number, cpu: &Cpu| {
+            if cpu.forgot < request.made && cpu.mode != Mode::Kernel {
+                broken.push((FORGOTTEN, format!("CPU {number} has executed none")));
+            }
+            cpu.forgot < request.made && cpu.mode == Mode::Kernel
+        };
+        has_not(number, own);
+        request.ran.retain(|&number| self.cpus.get(&number).is_some_and(|cpu| has_not(number, cpu)));
+        self.unmapped.push(request);
+    }
+
+    /// A CPU comes to user code of a process: what was unmapped there is forgotten by now.
+    fn must_have_forgotten(&mut self, number: u8, cpu: &Cpu, broken: &mut Vec<Broken>) {
+        for request in &mut self.unmapped {
+            let before = request.ran.len();
+            request.ran.retain(|&other| other != number);
+            if request.ran.len() != before && cpu.forgot < request.made {
+                broken.push((FORGOTTEN, "it comes back without having executed one".into()));
+            }
+        }
+        self.unmapped.retain(|request| !request.ran.is_empty());
     }
 
     /// The first request of `process` that has not returned: of several, nobody can tell which was

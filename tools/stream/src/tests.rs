@@ -9,6 +9,7 @@ const QUICK_RETURN: u64 = 0x100;
 const FULL_RETURN: u64 = 0x104;
 const BARRIER: u64 = 0x200;
 const CEDE: u64 = 0x300;
+const INTERRUPT: u64 = 0x400;
 /// One that they do not.
 const ELSEWHERE: u64 = 0x900;
 
@@ -21,6 +22,7 @@ fn image(arch: Arch) -> Image {
         ]),
         barriers: BTreeSet::from([BARRIER]),
         enables_interrupts: BTreeSet::from([CEDE]),
+        interrupts: BTreeSet::from([INTERRUPT]),
     }
 }
 
@@ -326,11 +328,121 @@ fn usr_1_the_window_is_closed() {
     x86("USR-1", back(&[Stac]), back(&[Stac, Clac]));
     sequence("USR-1", &[Isync, MtAmr], &[Isync, MtAmr, Isync]);
     sequence("USR-1", &[Sync, MtAmr, Isync], &[Isync, MtAmr, MtIamr, Isync]);
+    // Opened in turns with closing, from the boot code on.
+    let window = [Isync, MtAmr, Isync];
+    let back = |windows: usize| {
+        let booted = Stream::default().runs(0, &[Isync, MtAmr, MtIamr, Isync]);
+        let windows = (0..windows).fold(booted, |stream, _| stream.runs(0, &window));
+        windows.runs(0, &[Stcx]).at(0, Rfid, FULL_RETURN).user(0, 1)
+    };
+    breaks(Arch::Ppc64le, "USR-1", back(1), back(2));
+    breaks(Arch::Ppc64le, "USR-1", back(3), back(0));
 }
 
 #[test]
-fn every_rule_has_its_own_name() {
+fn smp_1_stores_come_before_an_interrupt() {
+    let by_instruction = |before: &[Instruction], by| Stream::default().runs(0, before).at(0, by, INTERRUPT);
+    let right = by_instruction(&[Mfence, Lfence], Wrmsr);
+    x86("SMP-1", by_instruction(&[], Wrmsr), right.clone());
+    x86("SMP-1", by_instruction(&[Mfence], Wrmsr), right.clone());
+    x86("SMP-1", by_instruction(&[Lfence, Mfence], Wrmsr), right);
+    let call = |before: &[Instruction]| by_instruction(before, Hcall);
+    breaks(Arch::Ppc64le, "SMP-1", call(&[]), call(&[Sync]));
+    breaks(Arch::Ppc64le, "SMP-1", call(&[Sync, Isync]), call(&[Isync, Sync]));
+    let store = |before: &[Instruction]| {
+        Stream::default().runs(0, before).event(0, Event::Interrupts, ELSEWHERE).runs(0, &[Isync])
+    };
+    breaks(Arch::Ppc64le, "SMP-1", store(&[Lwsync]), store(&[Sync]));
+    // Uncached stores come after all others there.
+    assert_eq!(store(&[]).broken(Arch::X86_64), [""; 0]);
+    // Another write of such a register is no interrupt.
+    assert_eq!(Stream::default().runs(0, &[Wrmsr]).broken(Arch::X86_64), [""; 0]);
+}
+
+/// A page of code, and a line in it.
+const PAGE: u64 = 7;
+const LINE: u64 = PAGE << 12 | 0x80;
+
+impl Stream {
+    fn stores(self, cpu: u8) -> Self {
+        self.event(cpu, Event::StoresCode { line: LINE }, ELSEWHERE)
+    }
+    fn fetches(self, cpu: u8) -> Self {
+        self.event(cpu, Event::Fetches { page: PAGE }, ELSEWHERE)
+    }
+    /// The writer's part on ppc64le, of this line.
+    fn publishes(self, cpu: u8, line: u64) -> Self {
+        let back = self.runs(cpu, &[Dcbst]).event(cpu, Event::WritesBack { line }, ELSEWHERE);
+        let invalid = back.runs(cpu, &[Sync, Icbi]).event(cpu, Event::Invalidates { line }, ELSEWHERE);
+        invalid.runs(cpu, &[Sync, Isync])
+    }
+}
+
+/// One thread stores code and asks for core serialization; the other, on CPU 1, executes it.
+#[test]
+fn code_2_new_code_is_fetched_by_a_core_that_has_serialized() {
+    // Another process there: it is not asked. It executes the code as its own.
+    let patched = |stream: Stream| {
+        let stored = stream.full(0, 1).stores(0).asks(0).enters_kernel(0).runs(0, &[Cpuid]);
+        stored.quick(0, 1).was_told(0)
+    };
+    let other = Stream::default().full(1, 2);
+    x86("CODE-2", patched(other.clone()).fetches(1), patched(other.clone()).full(1, 2).fetches(1));
+    // Nobody was told yet: old or new code, as it comes.
+    let early = other.full(0, 1).stores(0).fetches(1);
+    assert_eq!(early.broken(Arch::X86_64), [""; 0]);
+    // What the kernel stored is complete when it is executed.
+    let loaded = Stream::default().full(0, 1).enters_kernel(0).stores(0);
+    x86("CODE-2", loaded.clone().quick(0, PAGE), loaded.full(0, PAGE));
+}
+
+#[test]
+fn code_2_new_code_is_published_line_by_line() {
+    let first = Stream::default().runs(0, &[Stcx]).at(0, Rfid, FULL_RETURN).user(0, 1);
+    let program = |publish: &dyn Fn(Stream) -> Stream| {
+        let called = first.clone().stores(0).enters_kernel(0);
+        let back = publish(called).at(0, Rfscv, QUICK_RETURN).user(0, 1);
+        back.asks(0).enters_kernel(0).at(0, Rfscv, QUICK_RETURN).user(0, 1).was_told(0).fetches(0)
+    };
+    let power = |clause, wrong, right| breaks(Arch::Ppc64le, clause, wrong, right);
+    let right = program(&|stream| stream.publishes(0, LINE));
+    power("CODE-2", program(&|stream| stream), right.clone());
+    power("CODE-2", program(&|stream| stream.publishes(0, LINE + 0x80)), right.clone());
+    // Published before the store.
+    let early = |stream: Stream| stream.publishes(0, LINE).stores(0);
+    power("CODE-2", program(&early), right);
+    let kernel = |publish: &dyn Fn(Stream) -> Stream| {
+        let stored = publish(first.clone().enters_kernel(0).stores(0));
+        stored.at(0, Rfscv, QUICK_RETURN).user(0, PAGE)
+    };
+    power("CODE-2", kernel(&|stream| stream), kernel(&|stream| stream.publishes(0, LINE)));
+}
+
+/// A process on two CPUs unmaps, on CPU 0, what CPU 1 uses.
+#[test]
+fn tlb_3_who_ran_the_process_has_invalidated() {
+    let unmaps = |own: &[Instruction], other: &dyn Fn(Stream) -> Stream| {
+        let asked = Stream::default().full(0, 1).full(1, 1).mark(0, 54).enters_kernel(0).runs(0, own);
+        other(asked).quick(0, 1).mark(0, 55)
+    };
+    let flushes = |stream: Stream| stream.enters_kernel(1).runs(1, &[Invlpg]).full(1, 1);
+    let right = unmaps(&[Invlpg], &flushes);
+    x86("TLB-3", unmaps(&[Invlpg], &|stream| stream), right.clone());
+    x86("TLB-3", unmaps(&[Invlpg], &|stream| stream.enters_kernel(1).full(1, 1)), right.clone());
+    x86("TLB-3", unmaps(&[], &flushes), right);
+    // In the kernel it may owe it until it goes back.
+    let owes = |before: &[Instruction]| {
+        unmaps(&[MovToCr3], &|stream| stream.enters_kernel(1)).runs(1, before).full(1, 1)
+    };
+    x86("TLB-3", owes(&[]), owes(&[Invlpg]));
+    // Whoever runs another process has nothing to forget.
+    let another = Stream::default().full(0, 1).full(1, 2).mark(0, 54).enters_kernel(0).runs(0, &[Invlpg]);
+    assert_eq!(another.quick(0, 1).mark(0, 55).broken(Arch::X86_64), [""; 0]);
+}
+
+#[test]
+fn every_rule_has_its_own_law() {
     for (index, rule) in RULES.iter().enumerate() {
-        assert!(RULES[..index].iter().all(|other| other.clause != rule.clause), "{}", rule.clause);
+        assert!(RULES[..index].iter().all(|other| other.law != rule.law), "{}", rule.clause);
     }
 }

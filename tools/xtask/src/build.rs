@@ -2,16 +2,17 @@
 
 use crate::arch::Arch;
 use crate::error::{Context, Error, Result};
+use crate::manifests;
 use crate::toolchain::{Image, Toolchain, guest_target_dir, read};
 use crate::ui::Progress;
 use crate::variant::Variant;
 use cargo_metadata::Message;
 use std::io::{BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The packages whose binaries go into the boot archive.
-const USER_PACKAGES: [&str; 2] = ["user_init", "user_programs"];
+const USER_PACKAGES: [&str; 3] = ["user_init", "user_supervisor", "user_programs"];
 
 /// A program as it goes into the archive.
 #[derive(Clone, Debug)]
@@ -41,8 +42,16 @@ pub fn everything(toolchain: &Toolchain, arch: Arch) -> Result<Built> {
 pub fn variant(toolchain: &Toolchain, arch: Arch, variant: Variant) -> Result<Built> {
     let kernel = kernel(toolchain, arch, variant)?;
     let programs = programs(toolchain, arch)?;
-    let initrd = pack(arch, &programs)?;
+    let initrd = pack(arch, &programs, None)?;
     Ok(Built { arch, kernel, programs, initrd })
+}
+
+impl Built {
+    /// The same with this manifest in the place of the main one.
+    pub fn with_manifest(self, manifest: &Path) -> Result<Self> {
+        let initrd = pack(self.arch, &self.programs, Some(manifest))?;
+        Ok(Self { initrd, ..self })
+    }
 }
 
 /// Builds the kernel.
@@ -74,20 +83,25 @@ fn archive_name(target: &str) -> &str {
     target.strip_prefix("user_").unwrap_or(target)
 }
 
-/// Packs the archive; rewrites it only if it changed.
-fn pack(arch: Arch, programs: &[Program]) -> Result<PathBuf> {
-    let files = programs
+/// Packs the archive: the programs, and the manifests, of which the main one may be another; rewrites
+/// it only if it changed.
+fn pack(arch: Arch, programs: &[Program], main: Option<&Path>) -> Result<PathBuf> {
+    let mut files = programs
         .iter()
-        .map(|program| Ok((program.name.as_str(), read(&program.file)?)))
+        .map(|program| Ok((program.name.clone(), read(&program.file)?)))
         .collect::<Result<Vec<_>>>()?;
-    let entries: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+    files.extend(manifests::packed(&names, main)?);
+    let entries: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let machine = match arch {
         Arch::X86_64 => boot_image::pack::Machine::X86_64,
         Arch::Ppc64le => boot_image::pack::Machine::Ppc64le,
     };
     let bytes = boot_image::pack::pack(&entries, machine)
         .map_err(|error| Error::new(format!("the {arch} boot archive: {error}")))?;
-    let path = guest_target_dir().join(format!("initrd-{arch}.cpio"));
+    let which = if main.is_some() { "-other-manifest" } else { "" };
+    let path = guest_target_dir().join(format!("initrd-{arch}{which}.cpio"));
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(path);
     }

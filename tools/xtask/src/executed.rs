@@ -159,8 +159,8 @@ pub fn image(arch: Arch, kernel: &Path) -> Result<Image> {
     let loader = Loader::new(kernel).context(|| name.clone())?;
     let names = Names::read(kernel)?;
     let table = Table::read(arch)?;
-    let (mut returns, mut barriers, mut enables_interrupts) =
-        (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut returns, mut barriers) = (BTreeMap::new(), BTreeSet::new());
+    let (mut enables_interrupts, mut interrupts) = (BTreeSet::new(), BTreeSet::new());
     for (code, base) in code_sections(&file, &name)? {
         for site in sites::instructions(arch, code, base) {
             if site.instruction.is_return() {
@@ -174,6 +174,10 @@ pub fn image(arch: Arch, kernel: &Path) -> Result<Image> {
                 barriers.insert(site.at);
             } else if site.instruction == Instruction::Hcall && names.is_in(site.at, "spandrel_cede") {
                 enables_interrupts.insert(site.at);
+            } else if matches!(site.instruction, Instruction::Hcall | Instruction::Wrmsr)
+                && sites::interrupts(arch, code, (site.at - base) as usize)
+            {
+                interrupts.insert(site.at);
             }
         }
     }
@@ -181,7 +185,7 @@ pub fn image(arch: Arch, kernel: &Path) -> Result<Image> {
         Arch::X86_64 => stream::Arch::X86_64,
         Arch::Ppc64le => stream::Arch::Ppc64le,
     };
-    Ok(Image { arch, returns, barriers, enables_interrupts })
+    Ok(Image { arch, returns, barriers, enables_interrupts, interrupts })
 }
 
 /// Broken rules for a person, each with what its CPU did before.

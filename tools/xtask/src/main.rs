@@ -14,6 +14,7 @@ mod doctor;
 mod error;
 mod executed;
 mod guest;
+mod manifests;
 mod matrix;
 mod mutants;
 mod newer_qemu;

@@ -74,6 +74,9 @@ pub struct Arguments {
     /// The QEMU to use, if not the one on the PATH: a program, or a folder of them.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     qemu: Option<PathBuf>,
+    /// The manifest that `supervisor` starts, instead of boot/user/manifests/main.toml.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "initrd")]
+    manifest: Option<PathBuf>,
     /// Run this program of the archive, then power off.
     #[arg(long, value_name = "NAME")]
     program: Option<String>,
@@ -85,6 +88,10 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
     let built = build::variant(&toolchain, arguments.arch, arguments.lifetime.into())?;
+    let built = match &arguments.manifest {
+        Some(manifest) => built.with_manifest(manifest)?,
+        None => built,
+    };
     let interactive = arguments.program.is_none();
     let machine = Machine {
         cpus: arguments.smp,

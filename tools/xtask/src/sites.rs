@@ -48,6 +48,36 @@ fn ppc(code: &[u8], base: u64) -> Vec<Site> {
     code.chunks_exact(4).enumerate().filter_map(known).collect()
 }
 
+/// Whether the instruction at `offset` in `code`, a write of a model-specific register or a hypervisor
+/// call, interrupts another CPU: by the number that was put into its register shortly before. On
+/// x86_64 the interrupt command register of the x2APIC (SDM vol. 3 table 11-6); on ppc64le H_IPI, but
+/// for the priority by which a CPU takes a request back (PAPR §14.11.1).
+pub fn interrupts(arch: Arch, code: &[u8], offset: usize) -> bool {
+    /// Bytes that are looked at.
+    const BEFORE: usize = 48;
+    let before = &code[offset.saturating_sub(BEFORE)..offset];
+    match arch {
+        Arch::X86_64 => {
+            // mov ecx, 0x830
+            const COMMAND: [u8; 5] = [0xb9, 0x30, 0x08, 0, 0];
+            before.windows(COMMAND.len()).any(|bytes| bytes == COMMAND)
+        }
+        Arch::Ppc64le => {
+            let words = || {
+                before.rchunks_exact(4).filter_map(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)))
+            };
+            // li REGISTER, VALUE: the last one before.
+            let loaded = |register: u32| {
+                let li = 14 << 26 | register << 21;
+                words().find(|word| word & 0xffff_0000 == li).map(|word| word & 0xffff)
+            };
+            const H_IPI: u32 = 0x6c;
+            const TAKEN_BACK: u32 = 0xff;
+            loaded(3) == Some(H_IPI) && loaded(5) != Some(TAKEN_BACK)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +92,17 @@ mod tests {
         assert_eq!(found[1], Site { at: 0x108, bytes: 4, instruction: Instruction::Isync });
         let other_order = 0x4c00_0024u32.to_be_bytes();
         assert!(instructions(Arch::Ppc64le, &other_order, 0).is_empty());
+    }
+
+    #[test]
+    fn what_interrupts_a_cpu_is_known_by_its_number() {
+        let x86 = |number: u8| [0xb9, number, 0x08, 0, 0, 0x0f, 0xae, 0xf0, 0x0f, 0x30];
+        assert!(interrupts(Arch::X86_64, &x86(0x30), 8) && !interrupts(Arch::X86_64, &x86(0x0b), 8));
+        // li r3, NUMBER; li r5, PRIORITY; sc 1
+        let ppc = |number: u32, priority: u32| {
+            [0x3860_0000 | number, 0x38a0_0000 | priority, 0x4400_0022].map(u32::to_le_bytes).concat()
+        };
+        let is = |number, priority| interrupts(Arch::Ppc64le, &ppc(number, priority), 8);
+        assert!(is(0x6c, 4) && !is(0x6c, 0xff) && !is(0x64, 4));
     }
 }

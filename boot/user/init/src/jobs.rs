@@ -3,7 +3,7 @@
 use core::time::Duration;
 use user_rt::alloc::string::String;
 use user_rt::alloc::vec::Vec;
-use user_rt::{Ending, ExitReport, Process, ProcessInfo, SELF, println};
+use user_rt::{ExitReport, How, Process, ProcessInfo, SELF, println};
 
 /// One program in the background.
 struct Job {
@@ -75,21 +75,5 @@ fn row(number: &str, name: &str, process: &Process) {
             println!("{number:>3}  {state:8} {:>6} KiB {cpu_time:>7} ms  {name}", info.memory / 1024);
         }
         Err(error) => println!("{number:>3}  {error:?}  {name}"),
-    }
-}
-
-/// How a program ended, in words.
-pub struct How(pub ExitReport);
-
-impl core::fmt::Display for How {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let status = self.0.status();
-        match self.0.ending() {
-            Some(Ending::Exited) if status == 0 => write!(f, "done"),
-            Some(Ending::Exited) => write!(f, "status {status}"),
-            Some(Ending::Fault) => write!(f, "killed by a fault (status {status})"),
-            Some(Ending::Killed) => write!(f, "killed (status {status})"),
-            None => write!(f, "ended in a way this program does not know (status {status})"),
-        }
     }
 }

@@ -1,11 +1,11 @@
 //! The prompt: a line is a command of its own or the name of a program with arguments.
 
-use crate::jobs::{How, Jobs};
+use crate::jobs::Jobs;
 use crate::line::{Reader, Typed};
 use boot_image::command_line::{next_word, unquoted};
 use user_rt::alloc::string::{String, ToString};
 use user_rt::alloc::vec::Vec;
-use user_rt::{ARCHIVE, Error, ExitReport, MACHINE, Power, abi::CONSOLE_CHUNK, print, println};
+use user_rt::{ARCHIVE, Error, ExitReport, How, MACHINE, Power, abi::CONSOLE_CHUNK, print, println};
 
 const HELP: &str = "\
 NAME [ARGUMENT…] [&]   run a program; with & in the background

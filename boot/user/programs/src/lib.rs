@@ -37,3 +37,8 @@ pub mod sequence;
 #[cfg_attr(target_arch = "x86_64", path = "reservation_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "reservation_ppc64le.rs")]
 pub mod reservation;
+
+/// A function that a program writes itself, for `conformance`.
+#[cfg_attr(target_arch = "x86_64", path = "function_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "function_ppc64le.rs")]
+pub mod function;

@@ -16,6 +16,8 @@ pub fn announce(what: Announcement) {
         Announcement::WasRefusedCoreSync => mark::<15, 3>(),
         Announcement::AsksForBarrier => mark::<13, 0>(),
         Announcement::WasToldOfBarrier => mark::<13, 1>(),
+        Announcement::AsksForUnmapping => mark::<13, 2>(),
+        Announcement::WasToldOfUnmapping => mark::<13, 3>(),
     }
 }
 

@@ -1,4 +1,14 @@
 //! The arguments a program was started with; the first is its name.
+//!
+//! A maker that passes on handles under names (see [`Command::grant_named`](crate::Command)) says in
+//! more arguments where they are: a mark, the name, `=`, the handle. They are not counted as
+//! arguments.
+
+use crate::object::{Kind, Object};
+use abi::Handle;
+
+/// What begins an argument that names a handle: a control character, which nobody types.
+pub(crate) const MARK: char = '\u{1}';
 
 /// The argument block.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +32,19 @@ impl Args {
 
     /// All of them, the name first.
     pub fn iter(self) -> impl Iterator<Item = &'static str> + Clone {
+        self.all().filter(|word| !word.starts_with(MARK))
+    }
+
+    /// With those that name handles.
+    fn all(self) -> impl Iterator<Item = &'static str> + Clone {
         self.0.split_terminator('\0')
+    }
+
+    /// What this program was given under `name`. It owns it from now on: asked for once.
+    pub fn given<K: Kind>(self, name: &str) -> Option<Object<K>> {
+        let named = |word: &'static str| word.strip_prefix(MARK)?.strip_prefix(name)?.strip_prefix('=');
+        let number = self.all().find_map(named)?.parse().ok()?;
+        Some(Object::from_handle(Handle(number)))
     }
 
     /// The `index`-th; 0 is the name.

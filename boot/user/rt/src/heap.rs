@@ -4,6 +4,7 @@
 //! Chunks are not given back before the program ends.
 
 use crate::memory::Mapping;
+use crate::sync::Yielding;
 use core::alloc::Layout;
 use talc::base::Talc;
 use talc::base::binning::Binning;
@@ -15,15 +16,6 @@ const CHUNK: usize = 128 * 1024;
 
 #[global_allocator]
 static HEAP: TalcLock<spin::mutex::SpinMutex<(), Yielding>, Grow> = TalcLock::new(Grow);
-
-/// Who waits for the heap lets its holder run, which may be a thread on the same CPU.
-struct Yielding;
-
-impl spin::RelaxStrategy for Yielding {
-    fn relax() {
-        crate::yield_now();
-    }
-}
 
 /// Takes more memory from the kernel when the heap is full.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Endpoints, replies, notifications. See [`abi::ipc`] for what they mean.
 
 use crate::call::{self, plain, word};
-use crate::object::{Kind, Object};
+use crate::object::{Kind, Object, copy_handle};
 use abi::ipc::{FOREVER, Tag, WORDS};
 use abi::{Call, Error, Handle, Rights};
 use core::time::Duration;
@@ -134,8 +134,7 @@ impl Endpoint {
     /// A second handle with at most `rights`; whoever receives what is sent by it is told `badge`, which
     /// is not 0. Errors: `BadArgument` (this one has a badge), `TableFull`.
     pub fn copy_with_badge(&self, rights: Rights, badge: u64) -> Result<Self, Error> {
-        let value = plain(Call::HandleCopy, [word(self.handle()), rights.bits().into(), badge])?;
-        Ok(Self::from_handle(Handle(value as u32)))
+        copy_handle(self.handle(), rights, badge).map(Self::from_handle)
     }
 
     /// Sends `message` and waits for the reply. Needs `WRITE`. Errors: `TimedOut`, `Gone`.

@@ -30,8 +30,14 @@ impl<K: Kind> Object<K> {
     /// A second handle on the same object, with at most `rights`, derived from this one. Errors:
     /// `BadHandle`, `TableFull`, `NoMemory`.
     pub fn copy(&self, rights: Rights) -> Result<Self, Error> {
-        let value = plain(Call::HandleCopy, [word(self.handle), rights.bits().into(), 0])?;
-        Ok(Self::from_handle(Handle(value as u32)))
+        copy_handle(self.handle, rights, 0).map(Self::from_handle)
+    }
+
+    /// The handle, which is the caller's to close from now on.
+    pub fn into_handle(self) -> Handle {
+        let handle = self.handle;
+        core::mem::forget(self);
+        handle
     }
 
     /// Closes all handles that were derived from this one, in every process.
@@ -56,6 +62,12 @@ impl<K: Kind> Object<K> {
         unsafe { call(Call::HandleInfo, arguments) }?;
         Ok(info)
     }
+}
+
+/// A second handle on whatever the first is on, with at most `rights`, and a badge if that is not 0.
+/// Errors: `BadHandle`, `BadArgument` (a badge that cannot be given), `TableFull`, `NoMemory`.
+pub fn copy_handle(handle: Handle, rights: Rights, badge: u64) -> Result<Handle, Error> {
+    plain(Call::HandleCopy, [word(handle), rights.bits().into(), badge]).map(|value| Handle(value as u32))
 }
 
 impl<K: Kind> Drop for Object<K> {

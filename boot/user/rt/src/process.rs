@@ -1,10 +1,11 @@
 //! Processes: this one, and those it starts.
 
+use crate::args::MARK;
 use crate::call::{call, plain, word};
 use crate::object::{Kind, Object};
 use abi::{
-    CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, Error, ExitReport, Handle, MAX_ARGS, ProcessInfo, Rights,
-    SpawnRequest, initial,
+    ARCHIVE_CHUNK, CONSOLE_CHUNK, Call, DEFAULT_PRIORITY, Ending, Error, ExitReport, Handle, MAX_ARGS,
+    ProcessInfo, Rights, SpawnRequest, initial,
 };
 use alloc::vec::Vec;
 
@@ -76,8 +77,47 @@ impl Process {
     }
 }
 
+/// How a program ended, in words.
+pub struct How(pub ExitReport);
+
+impl core::fmt::Display for How {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let status = self.0.status();
+        match self.0.ending() {
+            Some(Ending::Exited) if status == 0 => write!(f, "done"),
+            Some(Ending::Exited) => write!(f, "status {status}"),
+            Some(Ending::Fault) => write!(f, "killed by a fault (status {status})"),
+            Some(Ending::Killed) => write!(f, "killed (status {status})"),
+            None => write!(f, "ended in a way this program does not know (status {status})"),
+        }
+    }
+}
+
 impl Archive {
-    /// The name of the `index`-th program. Needs `READ`. Errors: `NotFound` past the last.
+    /// The contents of the file with this name. Needs `READ`. Errors: `NotFound`, `NoMemory`.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let mut buffer = [0; CONSOLE_CHUNK];
+        let mut index = 0;
+        while self.name(index, &mut buffer)? != name {
+            index += 1;
+        }
+        let mut file = Vec::new();
+        loop {
+            let read = file.len();
+            file.try_reserve(ARCHIVE_CHUNK).map_err(|_| Error::NoMemory)?;
+            file.resize(read + ARCHIVE_CHUNK, 0);
+            let to = file[read..].as_mut_ptr() as u64;
+            let arguments = [word(self.handle()), index as u64, read as u64, to, ARCHIVE_CHUNK as u64, 0];
+            // SAFETY: the kernel writes into the last `ARCHIVE_CHUNK` bytes of `file` only.
+            let bytes = unsafe { call(Call::ArchiveRead, arguments) }? as usize;
+            file.truncate(read + bytes);
+            if bytes == 0 {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// The name of the `index`-th file. Needs `READ`. Errors: `NotFound` past the last.
     pub fn name<'a>(&self, index: usize, buffer: &'a mut [u8; CONSOLE_CHUNK]) -> Result<&'a str, Error> {
         let arguments =
             [word(self.handle()), index as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0];
@@ -131,6 +171,12 @@ impl<'a> Command<'a> {
     pub fn grant(mut self, handle: Handle, rights: Rights) -> Self {
         self.grants.push(Grant { handle, rights: rights.bits() });
         self
+    }
+
+    /// Grants the next slot, which the program finds by [`Args::given`](crate::Args::given).
+    pub fn grant_named(self, name: &str, handle: Handle, rights: Rights) -> Self {
+        let slot = initial::CONSOLE.0 + self.grants.len() as u32;
+        self.arg(&alloc::format!("{MARK}{name}={slot}")).grant(handle, rights)
     }
 
     /// Grants what an ordinary program is given: console, timer and archive, and a look at the

@@ -49,7 +49,7 @@ impl Machine {
             online: SharedSet::new(),
             x: word(),
             y: word(),
-            frame: Frame(UnsafeCell::new(())),
+            frame: Frame::new(),
             turn: word(),
         };
         for cpu in machine.cpus() {
@@ -70,6 +70,9 @@ pub struct Frame(UnsafeCell<()>);
 unsafe impl Sync for Frame {}
 
 impl Frame {
+    pub fn new() -> Self {
+        Self(UnsafeCell::new(()))
+    }
     /// Uses it as what it was.
     pub fn touch(&self) {
         self.0.with(|_| ());

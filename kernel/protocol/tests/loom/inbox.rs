@@ -1,11 +1,12 @@
 //! Requests: what the asker did before comes before what the target does for it, that comes before
 //! what the asker does next, and none is lost.
 
-use crate::cpu::{Cpu, race};
+use crate::cpu::{Cpu, Frame, race};
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use protocol::inbox::{Inbox, Kinds, Pending, post};
-use std::sync::Arc;
+use protocol::inbox::{Inbox, Kinds, Numbers, Pending, post};
+use std::array;
+use std::sync::{Arc, Mutex};
 
 /// Serves once, if there is anything. Says what it did.
 fn serve(inbox: &Inbox, act: impl FnOnce(Kinds)) {
@@ -64,7 +65,7 @@ fn smp_1_a_request_brings_what_the_asker_did_before() {
 /// What two askers and their target share.
 struct Crowd {
     inbox: Inbox,
-    numbers: AtomicU64,
+    numbers: Numbers,
     /// What the target did, by kind.
     done: [AtomicU64; 2],
     interrupted: AtomicU64,
@@ -73,7 +74,12 @@ struct Crowd {
 impl Crowd {
     fn new() -> Arc<Self> {
         let word = || AtomicU64::new(0);
-        Arc::new(Self { inbox: Inbox::new(), numbers: word(), done: [word(), word()], interrupted: word() })
+        Arc::new(Self {
+            inbox: Inbox::new(),
+            numbers: Numbers::new(),
+            done: [word(), word()],
+            interrupted: word(),
+        })
     }
 
     fn serve(&self) {
@@ -97,9 +103,7 @@ fn smp_2_what_is_acknowledged_was_done() {
         let ask = |index: usize| {
             let crowd = crowd.clone();
             move || {
-                // The kernel's `next_request`.
-                let next = || crowd.numbers.fetch_add(1, Ordering::AcqRel) + 1;
-                let number = post([&crowd.inbox].into_iter(), ASKED[index], next);
+                let number = post([&crowd.inbox].into_iter(), ASKED[index], || crowd.numbers.next());
                 if crowd.inbox.has_served(number) {
                     assert_eq!(crowd.done[index].load(Ordering::Relaxed), 1, "SMP-2: nothing was done");
                 }
@@ -111,6 +115,37 @@ fn smp_2_what_is_acknowledged_was_done() {
         askers.into_iter().for_each(|asker| asker.join().expect("it does not panic"));
         crowd.serve();
         assert!(crowd.inbox.has_served(2), "SMP-2: a request is never served");
+    });
+}
+
+/// Two CPUs ask the same one: when it finds a number, the kinds of all smaller ones were put there
+/// before, and a look at the kinds that follows finds them. That they come before is asked of something
+/// that is no atomic: to take the kinds is a read-modify-write, which finds the newest here even where a
+/// machine may do it early. `SMP-2`
+#[test]
+fn smp_2_the_kinds_come_before_the_number() {
+    crate::cpu::three(|| {
+        let crowd = Crowd::new();
+        let kinds: Arc<[Frame; 2]> = Arc::new(array::from_fn(|_| Frame::new()));
+        // Who has which number. Of the test: it orders nothing.
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let ask = |index: usize| {
+            let (crowd, kinds, given) = (crowd.clone(), kinds.clone(), given.clone());
+            move || {
+                post([&crowd.inbox].into_iter(), ASKED[index], || {
+                    kinds[index].reuse();
+                    let number = crowd.numbers.next();
+                    given.lock().expect("not poisoned").push((number, index));
+                    number
+                });
+            }
+        };
+        let askers = [thread::spawn(ask(0)), thread::spawn(ask(1))];
+        if let Some(found) = crowd.inbox.pending() {
+            let given = given.lock().expect("not poisoned").clone();
+            given.iter().filter(|(number, _)| *number <= found).for_each(|(_, index)| kinds[*index].touch());
+        }
+        askers.into_iter().for_each(|asker| asker.join().expect("it does not panic"));
     });
 }
 

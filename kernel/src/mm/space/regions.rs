@@ -1,17 +1,19 @@
-//! The regions of a space: sorted, disjoint, each with one protection.
+//! The regions of a space: disjoint, each with one protection, in a tree by their addresses.
 //!
 //! They say what was granted; the tables say what is there already. Looking one up, finding room
-//! and cutting one in two is all that happens here, and none of it touches a page.
+//! and cutting one in two is all that happens here, and none of it touches a page. All of it visits
+//! as many regions as the tree is high: the summaries of its nodes say where there is room, and
+//! where there are regions of the wanted kind.
 
-use super::SpaceError;
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
-use crate::mm::list::List;
+use crate::mm::object::MemoryObject;
+use crate::mm::tree::{Item, Loose, Node, Side, Tree};
+use crate::object::Ref;
 use arch_contract::addr::VirtAddr;
 use arch_contract::pte::{Paging, Protection};
 use arch_current::Current;
 use core::num::NonZeroU64;
-use core::ops::Index;
 
 /// Where the kernel looks first when the caller leaves the address to it: beyond what programs are
 /// usually linked at, and beyond what a null pointer with an offset reaches.
@@ -61,110 +63,204 @@ impl Region {
     }
 }
 
-/// The regions of one space.
-pub(super) struct Regions {
-    /// By address, disjoint.
-    sorted: List<Region>,
+/// Whose the frames in a region are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    Space,
+    /// A memory object.
+    Object,
 }
+
+/// What a region maps that is not the space's own.
+pub(super) struct Source {
+    pub(super) object: Ref<MemoryObject>,
+    /// Where its first byte would be; wraps if that would be below 0.
+    pub(super) origin: u64,
+}
+
+/// A region in the tree.
+pub(super) struct Granted {
+    region: Region,
+    /// `Some` if it is an attachment.
+    source: Option<Source>,
+}
+
+impl Granted {
+    pub(super) fn new(region: Region, source: Option<Source>) -> Self {
+        debug_assert!(region.attachment.is_some() == source.is_some());
+        Self { region, source }
+    }
+
+    pub(super) fn region(&self) -> Region {
+        self.region
+    }
+
+    pub(super) fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    fn owner(&self) -> Owner {
+        if self.source.is_some() { Owner::Object } else { Owner::Space }
+    }
+}
+
+/// Of some regions that follow each other.
+#[derive(Clone, Copy)]
+pub(super) struct Summary {
+    /// Where the first starts.
+    start: u64,
+    /// Where the last ends.
+    end: u64,
+    /// The largest gap between two.
+    gap: u64,
+    /// Whether there is one of the space's own, and of an object.
+    own: bool,
+    objects: bool,
+}
+
+impl Summary {
+    fn has(&self, owner: Owner) -> bool {
+        match owner {
+            Owner::Space => self.own,
+            Owner::Object => self.objects,
+        }
+    }
+
+    /// Of those of `self` and those of `next`, which follow them.
+    fn then(self, next: Self) -> Self {
+        Self {
+            start: self.start,
+            end: next.end,
+            gap: self.gap.max(next.gap).max(next.start - self.end),
+            own: self.own || next.own,
+            objects: self.objects || next.objects,
+        }
+    }
+}
+
+impl Item for Granted {
+    type Summary = Summary;
+
+    fn key(&self) -> u64 {
+        self.region.start.0
+    }
+
+    fn summarize(&self, [below, above]: [Option<&Summary>; 2]) -> Summary {
+        let (start, end) = (self.region.start.0, self.region.end().0);
+        let own = self.owner() == Owner::Space;
+        let mut all = Summary { start, end, gap: 0, own, objects: !own };
+        if let Some(below) = below {
+            all = below.then(all);
+        }
+        above.map_or(all, |above| all.then(*above))
+    }
+}
+
+/// The regions of one space.
+pub(super) struct Regions(Tree<Granted>);
 
 impl Regions {
     pub(super) fn new(charged: Charged) -> Self {
-        Self { sorted: List::new(charged) }
+        Self(Tree::new(charged))
     }
 
-    /// Where a region `start..end` goes in the order.
-    pub(super) fn place(&self, (start, end): (VirtAddr, VirtAddr)) -> Result<usize, SpaceError> {
-        let index = self.sorted.partition_point(|region| region.end() <= start);
-        match self.sorted.get(index) {
-            Some(next) if next.start < end => Err(SpaceError::Taken),
-            _ => Ok(index),
-        }
+    /// Whether a region can be at `start..end`.
+    pub(super) fn is_free(&self, (start, end): (VirtAddr, VirtAddr)) -> bool {
+        self.first_from(start).is_none_or(|next| next.region.start >= end)
     }
 
-    /// The lowest gap of `len` bytes, and the index a region there gets.
-    pub(super) fn choose(&self, len: u64) -> Option<(VirtAddr, usize)> {
-        let mut start = CHOOSE_FROM;
-        let mut index = self.sorted.partition_point(|region| region.end() <= start);
-        loop {
-            let end = start.checked_add(len).filter(|end| *end <= Current::USER_END)?;
-            match self.sorted.get(index) {
-                Some(next) if next.start < end => start = next.end(),
-                _ => return Some((start, index)),
-            }
-            index += 1;
-        }
+    /// The lowest gap of `len` bytes, where the kernel chooses.
+    pub(super) fn choose(&self, len: u64) -> Option<VirtAddr> {
+        room(self.0.root(), CHOOSE_FROM.0, Current::USER_END.0, len).map(VirtAddr)
     }
 
     /// The region that `at` lies in, if any.
-    pub(super) fn find(&self, at: VirtAddr) -> Option<Region> {
-        let index = self.sorted.partition_point(|region| region.end() <= at);
-        self.sorted.get(index).copied().filter(|region| region.start <= at)
+    pub(super) fn find(&self, at: VirtAddr) -> Option<&Granted> {
+        self.0.floor(at.0).filter(|granted| granted.region.end() > at)
     }
 
-    /// The first region with a page in `start..end` that is of `attachment`, or of none.
-    pub(super) fn first_in(
-        &self,
-        start: VirtAddr,
-        end: VirtAddr,
-        attachment: Option<AttachmentId>,
-    ) -> Option<usize> {
-        let first = self.sorted.partition_point(|region| region.end() <= start);
-        (first..self.sorted.len())
-            .take_while(|&index| self.sorted[index].start < end)
-            .find(|&index| self.sorted[index].attachment == attachment)
+    /// The first region with a page at or above `start`.
+    pub(super) fn first_from(&self, start: VirtAddr) -> Option<&Granted> {
+        self.find(start).or_else(|| self.0.ceiling(start.0))
     }
 
-    /// The first region from `start` on whose frames are not the space's own.
-    pub(super) fn first_attached(&self, start: VirtAddr) -> Option<Region> {
-        let first = self.sorted.partition_point(|region| region.end() <= start);
-        self.sorted[first..].iter().find(|region| region.attachment.is_some()).copied()
+    /// The first region of `owner`'s with a page in `start..end`.
+    pub(super) fn first_of(&self, owner: Owner, start: VirtAddr, end: VirtAddr) -> Option<Region> {
+        first_of(self.0.root(), owner, start).filter(|region| region.start < end)
     }
 
-    /// Makes the region at `index` begin no earlier than `start`, which lies in it or before it:
-    /// what is below becomes a region of its own. Returns the index of the upper part.
-    pub(super) fn split(&mut self, index: usize, start: VirtAddr) -> Result<usize, SpaceError> {
-        let whole = self.sorted[index];
-        if whole.start >= start {
-            return Ok(index);
+    /// What is left of an attachment whose last page ends at `end`: it goes from below, so that is its
+    /// last page to the end.
+    pub(super) fn attachment(&self, id: AttachmentId, end: VirtAddr) -> Option<Region> {
+        let granted = self.find(VirtAddr(end.0 - 1))?;
+        (granted.region.attachment == Some(id)).then_some(granted.region)
+    }
+
+    /// A region to be put in. Only this can fail.
+    pub(super) fn make(&self, granted: Granted) -> Result<Loose<Granted>, NoMemory> {
+        self.0.make(granted)
+    }
+
+    /// Puts a region in, where there [is room](Self::is_free).
+    pub(super) fn insert(&mut self, granted: Loose<Granted>) {
+        debug_assert!(self.is_free((granted.item().region.start, granted.item().region.end())));
+        self.0.insert(granted);
+    }
+
+    /// Makes `region`, which is the space's own, begin no earlier than `start`, which lies in it or
+    /// before it: what is below becomes a region of its own. Returns the upper part.
+    pub(super) fn split(&mut self, region: Region, start: VirtAddr) -> Result<Region, NoMemory> {
+        if region.start >= start {
+            return Ok(region);
         }
-        self.make_room()?;
-        let below = start.0 - whole.start.0;
-        self.sorted[index].len = below;
-        // There is room: cannot fail.
-        self.insert(index + 1, Region { start, len: whole.len - below, ..whole })?;
-        Ok(index + 1)
+        let below = start.0 - region.start.0;
+        let above = Region { start, len: region.len - below, ..region };
+        let node = self.make(Granted::new(above, None))?;
+        self.0.change(region.start.0, |granted| granted.region.len = below);
+        self.0.insert(node);
+        Ok(above)
     }
 
-    /// So that the next [`insert`](Self::insert) does not fail.
-    pub(super) fn make_room(&mut self) -> Result<(), NoMemory> {
-        self.sorted.reserve(1)
-    }
-
-    /// `region` becomes the one at `index`, where [`place`](Self::place) or
-    /// [`choose`](Self::choose) put it.
-    pub(super) fn insert(&mut self, index: usize, region: Region) -> Result<(), NoMemory> {
-        self.sorted.insert(index, region)
-    }
-
-    /// Takes what lies below `start` off the region at `index`, and all of it if that is its end.
-    pub(super) fn cut_below(&mut self, index: usize, start: VirtAddr) {
-        let region = &mut self.sorted[index];
-        region.len = region.end().0 - start.0;
-        region.start = start;
-        if region.len == 0 {
-            self.sorted.remove(index);
+    /// Takes what lies below `start` off `region`, and all of it if that is its end: then returns it.
+    pub(super) fn cut_below(&mut self, region: Region, start: VirtAddr) -> Option<Granted> {
+        if start >= region.end() {
+            return self.0.remove(region.start.0);
         }
+        self.0.change(region.start.0, |granted| {
+            granted.region = Region { start, len: region.end().0 - start.0, ..region };
+        });
+        None
     }
 
-    pub(super) fn clear(&mut self) {
-        self.sorted.clear();
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the first out.
+    pub(super) fn pop(&mut self) -> Option<Granted> {
+        self.0.pop()
     }
 }
 
-impl Index<usize> for Regions {
-    type Output = Region;
-
-    fn index(&self, index: usize) -> &Region {
-        &self.sorted[index]
+/// The lowest `len` bytes from `from` on and before `to` that none of these regions has. Those
+/// before them end at `from` or earlier, those behind start at `to`.
+fn room(node: Option<&Node<Granted>>, from: u64, to: u64, len: u64) -> Option<u64> {
+    let fits = |start: u64, end: u64| end.checked_sub(start).is_some_and(|free| free >= len);
+    let Some(node) = node else { return fits(from, to).then_some(from) };
+    let all = node.summary();
+    if !fits(from, to) || !(fits(from, all.start) || all.gap >= len || fits(all.end.max(from), to)) {
+        return None;
     }
+    let region = node.item().region;
+    room(node.child(Side::Below), from, region.start.0, len)
+        .or_else(|| room(node.child(Side::Above), region.end().0.max(from), to, len))
+}
+
+/// The first of these regions that is of `owner`'s and ends behind `start`.
+fn first_of(node: Option<&Node<Granted>>, owner: Owner, start: VirtAddr) -> Option<Region> {
+    let node = node.filter(|node| node.summary().has(owner) && node.summary().end > start.0)?;
+    let here = || Some(node.item()).filter(|it| it.owner() == owner && it.region.end() > start);
+    first_of(node.child(Side::Below), owner, start)
+        .or_else(|| here().map(Granted::region))
+        .or_else(|| first_of(node.child(Side::Above), owner, start))
 }

@@ -6,5 +6,7 @@ mod frames;
 mod heap;
 mod list;
 mod memory;
+mod object;
 mod page_table;
 mod space;
+mod tree;

@@ -2,7 +2,7 @@
 
 use crate::mm::budget::Budget;
 use crate::mm::memory::Memory;
-use crate::mm::page_table::{BATCH, MapError, PageTable, Removed};
+use crate::mm::page_table::{BATCH, MapError, Page, PageTable, Removed};
 use crate::mm::testing::memory;
 use crate::object::Ref;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
@@ -32,7 +32,7 @@ fn map(
     protection: Protection,
 ) -> Result<u64, MapError> {
     let frame = memory.take_zeroed(crate::mm::frames::Order::FRAME).map_err(|_| MapError::NoMemory)?;
-    let result = table.map_page(at, frame.at(), protection).map(|()| frame.at().0);
+    let result = table.map_page(at, Page::ram(frame.at(), protection)).map(|()| frame.at().0);
     if result.is_err() {
         memory.give_back_block(frame);
     }
@@ -76,8 +76,8 @@ fn a_page_is_mapped_once() {
     let at = VirtAddr(0x1234_5000);
     let frame = map(memory, &mut table, at, Protection::ReadExecute).unwrap();
     assert_eq!(map(memory, &mut table, at, Protection::Read), Err(MapError::Taken));
-    let (found, protection) = table.lookup(VirtAddr(at.0 + 0xfff)).unwrap();
-    assert_eq!((found.0, protection), (frame, Protection::ReadExecute));
+    let found = table.lookup(VirtAddr(at.0 + 0xfff)).unwrap();
+    assert_eq!((found.frame.0, found.protection), (frame, Protection::ReadExecute));
 }
 
 /// Removing says which flush it needs: tables only where the last page of a table went.
@@ -201,14 +201,14 @@ proptest! {
                     oracle.retain(|page, _| *page < at || *page >= end);
                 }
                 Step::Lookup(at) => {
-                    let found = table.lookup(at).map(|(frame, protection)| (frame.0, protection));
+                    let found = table.lookup(at).map(|page| (page.frame.0, page.protection));
                     prop_assert_eq!(found, oracle.get(&at).copied());
                 }
             }
             prop_assert_eq!(budget.used() - used, tables_for(&oracle) * PAGE_SIZE);
         }
         for (at, page) in &oracle {
-            prop_assert_eq!(table.lookup(*at).map(|(frame, protection)| (frame.0, protection)), Some(*page));
+            prop_assert_eq!(table.lookup(*at).map(|page| (page.frame.0, page.protection)), Some(*page));
         }
         clear(&mut table, START, END);
         prop_assert_eq!((memory.free_bytes(), budget.used()), (free, used));

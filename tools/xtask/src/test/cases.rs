@@ -186,6 +186,13 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("alloc").program(&["alloc"]),
         case("alloc-64-mib").program(&["alloc"]).machine(|machine| machine.memory = 64),
         case("storm").program(&["storm"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
+        case("fuzz").program(&["fuzz"]).never_prints(&["panicked"]).prints(&["0 wrong"]).limit(120),
+        case("fuzz-4")
+            .program(&["fuzz", "20000", "1000"])
+            .machine(|machine| machine.cpus = 4)
+            .never_prints(&["panicked"])
+            .prints(&["0 wrong"])
+            .limit(120),
         case("caps").program(&["caps"]),
         case("share").program(&["share", "20000"]).prints(&["sum 2666466670000"]).limit(60),
         case("share-4")
@@ -202,6 +209,17 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("pingpong-4").program(&["pingpong"]).machine(|machine| machine.cpus = 4),
         case("chain").program(&["chain"]).prints(&["0 overtaken"]),
         case("chain-4").program(&["chain"]).machine(|machine| machine.cpus = 4).prints(&["0 overtaken"]),
+        case("ring").program(&["ring"]).prints(&["sum 333328333350000"]),
+        case("ring-4")
+            .program(&["ring"])
+            .machine(|machine| machine.cpus = 4)
+            .prints(&["sum 333328333350000"]),
+        supervised(case("supervisor"), 1),
+        supervised(case("supervisor-4"), 4),
+        case("supervisor-gives-up")
+            .program(&["supervisor", "gives-up"])
+            .prints(&["given up after 3 restarts", "sums: Gone"])
+            .status(1),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq").program(&["rseq"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq-1").program(&["rseq"]).limit(120),
@@ -302,6 +320,16 @@ pub fn all(arch: Arch) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A server that dies twice by itself and once by force, and a client that does not mind.
+fn supervised(case: Case, cpus: u32) -> Case {
+    case.program(&["supervisor"]).machine(move |machine| machine.cpus = cpus).prints(&[
+        "server: killed by a fault (status 139); restarted (1)",
+        "server: killed (status 137); restarted (2)",
+        "server: killed by a fault (status 139); restarted (3)",
+        "sums: 1000 sums, 2 calls made again",
+    ])
 }
 
 /// `HV-1`: what optional features stand behind works on this CPU too.

@@ -217,6 +217,7 @@ mod x86 {
             returns: BTreeMap::from(returns),
             barriers: BTreeSet::new(),
             enables_interrupts: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
         }
     }
 }
@@ -280,6 +281,7 @@ mod ppc {
             returns: BTreeMap::new(),
             barriers: BTreeSet::new(),
             enables_interrupts: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
         }
     }
 }

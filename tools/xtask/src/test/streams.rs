@@ -13,7 +13,7 @@ const CPUS: u32 = 4;
 const LIMIT: u64 = 120;
 
 /// The cases, and where they run: on ppc64le, where every return serializes, some are skipped.
-const CASES: [(&str, &[Arch]); 9] = [
+const CASES: [(&str, &[Arch]); 11] = [
     ("bar_3_commands_reach_the_cpus_that_run_the_process", &Arch::ALL),
     ("bar_4_bar_5_a_round_trip_between_sample_and_start", &Arch::ALL),
     ("ret_2_an_adopted_mm_hides_no_request", &[Arch::X86_64]),
@@ -23,6 +23,8 @@ const CASES: [(&str, &[Arch]); 9] = [
     ("tlb_3_tables_are_freed_while_lazy", &Arch::ALL),
     ("smp_3_off_and_on", &Arch::ALL),
     ("ctx_4_ids_are_reused", &[Arch::Ppc64le]),
+    ("code_2_cross_modifying_code", &Arch::ALL),
+    ("tlb_3_a_remote_unmap_faults", &[Arch::X86_64]),
 ];
 
 /// The rows.

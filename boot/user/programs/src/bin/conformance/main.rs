@@ -13,7 +13,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use user_programs::watch;
-use user_programs::{reservation, sequence};
+use user_programs::{function, reservation, sequence};
 use user_rt::abi::ipc::{Tag, WORDS};
 use user_rt::abi::{Call, initial};
 use user_rt::testing::{Operation, test};
@@ -222,6 +222,16 @@ impl Os for User {
 
     fn announce(&self, what: Announcement) {
         watch::announce(what);
+    }
+
+    fn code_returning(&self, number: u16) -> Option<u64> {
+        Some(function::returning(number))
+    }
+
+    unsafe fn execute(&self, at: Word) -> u64 {
+        let at = word(at).cast_const().cast::<()>();
+        // SAFETY: the caller's: code of a function of this convention, which touches no memory.
+        unsafe { core::mem::transmute::<*const (), extern "C" fn() -> u64>(at)() }
     }
 
     fn endless_sequence(&self, area: Word, turns: Word) {

@@ -1,0 +1,97 @@
+//! Memory objects below the calls on them: what a device's registers are mapped as, and whose they are.
+
+use super::space::{World, populate, world, world_with_ram};
+use crate::mm::heap::Charged;
+use crate::mm::object::MemoryObject;
+use crate::mm::space::{AttachmentId, Progress, UserRange};
+use crate::mm::testing::irqs_off;
+use crate::mm::tree::testing::visits;
+use crate::object::Ref;
+use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::boot::PhysRange;
+use arch_contract::pte::{MemoryType, Protection};
+use std::vec::Vec;
+
+/// Where tests map.
+const HERE: VirtAddr = VirtAddr(1 << 40);
+/// A device, far above the RAM of the model.
+const REGISTERS: PhysRange = PhysRange { start: PhysAddr(0xfe00_0000_0000), len: 4 * PAGE_SIZE };
+
+fn charged(world: &World) -> Charged {
+    Charged { memory: world.cpu.kernel.memory, budget: world.budget.clone() }
+}
+
+/// A device's registers are mapped as such, in the order in which they lie; neither mapping nor ending
+/// charges, clears or frees what is no RAM. `PTE-6`
+#[test]
+fn pte_6_a_devices_registers_are_mapped_as_such() {
+    let world = world();
+    let used = || world.cpu.kernel.root.used();
+    // What was charged after the first round: lists are as large as they get.
+    let mut before = None;
+    for round in 1..=2 {
+        let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
+        assert_eq!((object.length(), object.frame(REGISTERS.len)), (REGISTERS.len, None));
+        let id = AttachmentId::new(round).unwrap();
+        let (len, what) = (3 * PAGE_SIZE, (id, object.clone(), PAGE_SIZE));
+        let region = world.space.attach(world.cpu, Some(HERE), len, Protection::ReadWrite, what).unwrap();
+        populate(&world.space, world.cpu, &region).unwrap();
+        for page in 0..3 {
+            let at = page * PAGE_SIZE;
+            let found = world.space.page_at(world.cpu, VirtAddr(HERE.0 + at)).expect("a page");
+            assert_eq!(found.frame, PhysAddr(REGISTERS.start.0 + PAGE_SIZE + at));
+            assert_eq!((found.memory, found.protection), (MemoryType::Device, Protection::ReadWrite));
+        }
+        // Neither the loader's bytes nor fetched instructions are in there.
+        assert!(world.space.write_bytes(world.cpu, HERE, b"no RAM").is_err());
+        assert_eq!(world.space.publish_range(world.cpu, HERE, PAGE_SIZE), Ok(()));
+        while world.detach(id, &region) == Progress::More {}
+        assert_eq!(world.space.page_at(world.cpu, HERE), None);
+        assert_eq!(Ref::count(&object), 1);
+        drop(object);
+        assert_eq!(*before.get_or_insert(used()), used());
+    }
+    world.teardown();
+}
+
+/// What one more attachment costs in visits of regions: to choose its place, to map it, to unmap it
+/// and to forget it.
+fn cost_of_one_more(world: &World, id: u64) -> u64 {
+    let object = MemoryObject::device(charged(world), REGISTERS).shared().unwrap();
+    let before = visits();
+    let (id, len) = (AttachmentId::new(id).unwrap(), 2 * PAGE_SIZE);
+    let what = (id, object, 0);
+    let region = world.space.attach(world.cpu, None, len, Protection::Read, what).unwrap();
+    populate(&world.space, world.cpu, &region).unwrap();
+    assert_eq!(world.space.protection_at(world.cpu, region.start()), Some(Protection::Read));
+    while world.detach(id, &region) == Progress::More {}
+    visits() - before
+}
+
+/// Work under the lock of a space does not grow with what is attached there: with ten thousand
+/// attachments in the way, one more visits a few regions more than with ten.
+#[test]
+fn ten_thousand_attachments_cost_as_ten() {
+    let world = world_with_ram(32 << 20);
+    let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
+    let mut costs = Vec::new();
+    for number in 1..=10_000 {
+        // A page between two is too little for another one.
+        let at = VirtAddr((1 << 32) + number * 2 * PAGE_SIZE);
+        let what = (AttachmentId::new(number).unwrap(), object.clone(), 0);
+        world.space.attach(world.cpu, Some(at), PAGE_SIZE, Protection::Read, what).unwrap();
+        if [10, 100, 1_000, 10_000].contains(&number) {
+            costs.push(cost_of_one_more(&world, number + 100_000));
+        }
+    }
+    assert!(costs[3] < 4 * costs[0] && costs[3] < 250, "{costs:?} visits");
+    // What is the space's own is found among them as fast.
+    let before = visits();
+    let own = VirtAddr((1 << 32) + 9_999 * 2 * PAGE_SIZE + PAGE_SIZE);
+    world.space.reserve(world.cpu, Some(own), PAGE_SIZE, Protection::Read).unwrap();
+    let all = UserRange::new(VirtAddr(1 << 32), 1 << 32).unwrap();
+    while world.space.release(world.cpu, all, 16, &irqs_off()) == Ok(Progress::More) {}
+    assert!(visits() - before < 200, "{} visits", visits() - before);
+    assert_eq!(world.space.protection_at(world.cpu, own), None);
+    world.teardown();
+}
