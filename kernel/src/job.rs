@@ -9,7 +9,7 @@ use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::syscall::{Attach, Create, Map, Unmap};
+use crate::syscall::{Attach, Create, DmaCreate, Map, Unmap};
 use crate::thread::Thread;
 use abi::{Error, Handle};
 use arch_contract::irq::IrqsOff;
@@ -30,6 +30,7 @@ pub enum Work {
     Revoke(Revocation),
     Create(Create),
     Attach(Attach),
+    DmaCreate(DmaCreate),
 }
 
 // Short jobs are moved about as well: what is larger belongs into memory of its own.
@@ -75,6 +76,7 @@ impl Job {
             }),
             Work::Create(create) => create.slice(&self.process.table, cpu),
             Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
+            Work::DmaCreate(create) => create.slice(&self.process, cpu, irq),
         }
     }
 

@@ -128,6 +128,11 @@ clauses! {
     Ipc7 "IPC-7" 5 [Behaviour Model] "A server runs at least at its caller's priority until it replies, along chains of calls." ; by "real-time behaviour"
     Ipc8 "IPC-8" 5 [Behaviour Model] "A server runs on the budget of a caller that has one." ; by "isolation in time"
     Ipc9 "IPC-9" 7 [Behaviour Model] "A bit that is signalled stays until it is taken, and wakes whoever waits for it, at the notification or, bound to it, at an endpoint." ; by "drivers"
+    Dev1 "DEV-1" 9 [Behaviour Model] "Whoever holds a function writes to its configuration space only where that concerns the function alone: never to base addresses, to how it is open to the bus, or to where its interrupts go." ; by "isolation"
+    Dev2 "DEV-2" 9 [Behaviour Model] "Each base address register points into its bridge's window, to pages that no other has." ; by "isolation"
+    Dev3 "DEV-3" 9 [Behaviour Model] "When a function's last capability goes it is kept from the bus, then reset, and only then do frames that it reached go back to who paid for them." ; by "memory safety"
+    Dev4 "DEV-4" 9 [Behaviour Model] "The bus address of memory is told to nobody but a holder of both that memory and the function that reaches it." ; by "isolation"
+    Dev5 "DEV-5" 9 [Behaviour Model] "An interrupt that has come does not come again before it is acknowledged, and what its device signalled meanwhile is not lost." ; by "drivers"
     Hv1 "HV-1" 9 [Behaviour] "Features are detected, never assumed; without the optional ones everything still works." ; by "portability"
     Hv2 "HV-2" 9 [Behaviour] "The hypervisor is asked as its specification says, and its refusals are handled." ; by "portability"
 }

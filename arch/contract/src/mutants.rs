@@ -452,6 +452,35 @@ mutants! {
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
     DeviceMemoryCached "device-memory-cached" Pte6 "A device's registers are mapped like RAM." by [
         Host("kernel", "pte_6_a_devices_registers_are_mapped_as_such")];
+    ConfigUnfiltered "config-unfiltered" Dev1 "A function's holder may write all of its configuration space." by [
+        Row(Both, "edu"),
+        Host("kernel", "dev_1_what_is_the_kernels_is_refused")];
+    TableGivenOut "table-given-out" Dev1 "The page that holds a function's MSI-X table is given out with its other registers." by [
+        Host("kernel", "dev_1_what_is_the_kernels_is_refused")]
+        unseen "the device of the guest row has no such table";
+    BarsShareAPage "bars-share-a-page" Dev2 "Base address registers are put next to each other, as small as they are." by [
+        Host("kernel", "dev_2_registers_have_pages_of_their_own")]
+        unseen "what a driver finds next to its registers depends on what else the machine has";
+    MasterLeftOn "master-left-on" Dev3 "A function whose holder is gone may still master the bus." by [
+        Row(Both, "edu"),
+        Host("kernel", "dev_3_the_order_at_the_end")];
+    NeverReset "never-reset" Dev3 "A function whose holder is gone is not reset." by [
+        Host("kernel", "dev_3_the_order_at_the_end")]
+        unseen "the device of the guest row has no reset of its own";
+    FramesGoFirst "frames-go-first" Dev3 "The frames a function reached go back before it is kept from the bus." by [
+        Host("kernel", "dev_3_the_order_at_the_end")]
+        unseen "some instructions during which a device would have to write";
+    AddressToAnyHolder "address-to-any-holder" Dev4 "Whoever holds any function learns the bus address of memory that another reaches." by [
+        Host("kernel", "dev_4_bus_addresses")]
+        unseen "the machine of the guest row has one function";
+    ComesUnasked "comes-unasked" Dev5 "An interrupt that has come is not masked." by [
+        Host("kernel", "dev_5_one_interrupt_for_each_acknowledgement")]
+        unseen "it costs time only: what comes unasked merges";
+    NeverComesAgain "never-comes-again" Dev5 "An acknowledged interrupt stays masked." by [
+        Host("kernel", "dev_5_one_interrupt_for_each_acknowledgement")]
+        unseen "messages of the guest row's device cannot be masked";
+    MergedAway "merged-away" Dev5 "An interrupt that comes before the last was acknowledged is forgotten." by [
+        Row(Both, "edu")];
     AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [
         Case(Both, "ipc_1_messages_arrive_as_they_were_sent"),
         Host("kernel", "ipc_1_a_call_and_its_reply")];

@@ -52,6 +52,7 @@ use std::sync::atomic::Ordering;
 
 pub use context::Mm;
 pub use cpu::{Cpu, Loaded};
+pub use device::Bridge;
 pub use events::Event;
 pub use halt::Ended;
 pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};

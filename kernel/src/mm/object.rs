@@ -4,7 +4,8 @@
 //! nothing refers to it: no capability, and no region of any space. It is no larger than
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
 //! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
-//! are charged to nobody, never cleared, and not given back.
+//! are charged to nobody, never cleared, and not given back; or memory that a device reaches too
+//! ([`MemoryObject::dma`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -22,6 +23,8 @@ use super::memory::Memory;
 use super::page_table::Page;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
+use crate::device::dma::Dma;
+use crate::device::function::Remains;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sync::{AtomicBool, Ordering};
@@ -43,7 +46,11 @@ pub struct MemoryObject {
 enum Backing {
     /// Frames of its own.
     Frames(List<PhysAddr>),
-    Device(PhysRange),
+    Device {
+        range: PhysRange,
+        _remains: Option<Remains>,
+    },
+    Dma(Ref<Dma>),
 }
 
 impl MemoryObject {
@@ -54,10 +61,32 @@ impl MemoryObject {
     }
 
     /// The registers of a device: whole pages outside RAM, which are the holder's to give out. `charged`
-    /// pays for the object, not for the range.
-    pub fn device(charged: Charged, range: PhysRange) -> Self {
+    /// pays for the object, not for the range. `remains` keeps the function from being held anew meanwhile.
+    pub fn device(charged: Charged, range: PhysRange, remains: Option<Remains>) -> Self {
         debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
-        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Device(range) }
+        Self {
+            memory: charged.memory,
+            budget: charged.budget,
+            backing: Backing::Device { range, _remains: remains },
+        }
+    }
+
+    /// Memory that a function reaches, and pays for by itself.
+    pub fn dma(charged: Charged, dma: Ref<Dma>) -> Self {
+        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Dma(dma) }
+    }
+
+    /// What a function reaches of it, if one does.
+    pub fn as_dma(&self) -> Option<&Ref<Dma>> {
+        match &self.backing {
+            Backing::Dma(dma) => Some(dma),
+            _ => None,
+        }
+    }
+
+    /// Whether capabilities on it are derived from those on a function, and so in the end from the machine's.
+    pub fn is_of_device(&self) -> bool {
+        !matches!(self.backing, Backing::Frames(_))
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
@@ -84,7 +113,8 @@ impl MemoryObject {
     pub fn length(&self) -> u64 {
         match &self.backing {
             Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
-            Backing::Device(range) => range.len,
+            Backing::Device { range, .. } => range.len,
+            Backing::Dma(dma) => dma.length,
         }
     }
 
@@ -93,7 +123,8 @@ impl MemoryObject {
     pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
         match &self.backing {
             Backing::Frames(frames) => frames.get((offset / PAGE_SIZE) as usize).copied(),
-            Backing::Device(range) => {
+            Backing::Dma(dma) => dma.frame(offset),
+            Backing::Device { range, .. } => {
                 (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
             }
         }
@@ -102,7 +133,7 @@ impl MemoryObject {
     /// As [`frame`](Self::frame), as it is mapped with `protection`.
     pub(super) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
         let memory = match &self.backing {
-            Backing::Device(_) if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
+            Backing::Device { .. } if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
             _ => MemoryType::Normal,
         };
         self.frame(offset).map(|frame| Page { frame, protection, memory })

@@ -20,7 +20,11 @@ fn endpoint(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(Ref<End
 }
 
 /// The notification that `handle` names, if it carries `rights`.
-fn notification(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Notification>, Error> {
+pub(super) fn notification(
+    caller: &Caller<'_>,
+    handle: u64,
+    rights: Rights,
+) -> Result<Ref<Notification>, Error> {
     match caller.capability(handle, rights)?.object {
         Object::Notification(notification) => Ok(notification),
         _ => Err(Error::WrongObject),

@@ -5,6 +5,7 @@
 //! made again; a call whose work is long hands the thread to a kernel task.
 
 mod console;
+mod device;
 mod handle;
 mod ipc;
 mod memory;
@@ -14,6 +15,7 @@ mod testing;
 mod thread;
 mod time;
 
+pub use device::DmaCreate;
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
 pub use object::{Attach, Create};
 use process::process;
@@ -183,17 +185,17 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::NotificationSignal => ipc::signal(&caller, args),
         Call::NotificationWait => return ipc::wait(&caller, args),
         Call::NotificationBind => ipc::bind(&caller, args),
-        Call::PciFunction
-        | Call::PciInfo
-        | Call::PciRead
-        | Call::PciWrite
-        | Call::PciBar
-        | Call::PciCommand
-        | Call::PciInterrupt
-        | Call::InterruptBind
-        | Call::InterruptAcknowledge
-        | Call::DmaCreate
-        | Call::DmaAddress => Err(Error::NotSupported),
+        Call::PciFunction => device::function(&caller, args),
+        Call::PciInfo => device::info(&caller, args),
+        Call::PciRead => device::read(&caller, args),
+        Call::PciWrite => device::write(&caller, args),
+        Call::PciBar => device::bar(&caller, args),
+        Call::PciCommand => device::command(&caller, args),
+        Call::PciInterrupt => device::interrupt(&caller, args),
+        Call::InterruptBind => device::bind(&caller, args),
+        Call::InterruptAcknowledge => device::acknowledge(&caller, args),
+        Call::DmaCreate => return device::create_dma(&caller, args),
+        Call::DmaAddress => device::dma_address(&caller, args),
         Call::Test if trace::ENABLED => return testing::call(&caller, args),
         Call::Test => Err(Error::BadCall),
     };

@@ -10,6 +10,7 @@ mod calls;
 mod caps;
 mod conformance;
 mod context;
+mod device;
 mod explore;
 mod fuzz;
 mod ipc;

@@ -30,7 +30,7 @@ fn pte_6_a_devices_registers_are_mapped_as_such() {
     // What was charged after the first round: lists are as large as they get.
     let mut before = None;
     for round in 1..=2 {
-        let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
+        let object = MemoryObject::device(charged(&world), REGISTERS, None).shared().unwrap();
         assert_eq!((object.length(), object.frame(REGISTERS.len)), (REGISTERS.len, None));
         let id = AttachmentId::new(round).unwrap();
         let (len, what) = (3 * PAGE_SIZE, (id, object.clone(), PAGE_SIZE));

@@ -158,6 +158,11 @@ impl Case {
     }
 }
 
+/// A PCI function that interrupts and masters the bus.
+fn teaching_device(machine: &mut Machine) {
+    machine.devices.push("edu,dma_mask=0xffffffff".into());
+}
+
 /// The cases in which a machine boots and runs programs.
 pub fn all(arch: Arch) -> Vec<Case> {
     let case = |what: &str| Case::new(arch, what);
@@ -194,6 +199,17 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .prints(&["0 wrong"])
             .limit(120),
         case("caps").program(&["caps"]),
+        case("edu")
+            .program(&["edu"])
+            .machine(teaching_device)
+            .prints(&["off the bus when its driver let go"]),
+        case("edu-4")
+            .program(&["edu"])
+            .machine(|machine| {
+                teaching_device(machine);
+                machine.cpus = 4;
+            })
+            .prints(&["off the bus when its driver let go"]),
         case("share").program(&["share", "20000"]).prints(&["sum 2666466670000"]).limit(60),
         case("share-4")
             .program(&["share"])
