@@ -42,7 +42,7 @@ pub(crate) fn begin(root: PhysAddr, spare: ArrayVec<PhysAddr, SPARE>) {
 
 /// Maps the page at `at`, device registers, in the physical map, if it is not mapped yet.
 pub fn map_device_page(at: PhysAddr) -> Result<(), NoTable> {
-    LATE.with(|late| {
+    let mapped = LATE.with(|late| {
         let mut table = late.root.ok_or(NoTable)?;
         for level in 0..LEVELS.len() {
             let slot = slot(table, LEVELS[level].index(VirtAddr(at.0)));
@@ -63,8 +63,9 @@ pub fn map_device_page(at: PhysAddr) -> Result<(), NoTable> {
                 }
             }
         }
-        // The entries, for the accesses of this CPU; others learn of the page after this.
-        spr::ptesync();
         Ok(())
-    })
+    });
+    // The entries, for the accesses of this CPU; others learn of the page after this.
+    spr::ptesync();
+    mapped
 }
