@@ -24,6 +24,7 @@
 //! One file per trait of the contract, plus the [`profile`], the [`events`] and the [`cpu`].
 
 pub mod cpu;
+pub mod device;
 pub mod events;
 pub mod host;
 pub mod profile;
@@ -54,6 +55,7 @@ use std::sync::atomic::Ordering;
 pub use code::Version;
 pub use context::Mm;
 pub use cpu::{Cpu, Loaded};
+pub use device::Bridge;
 pub use events::Event;
 pub use halt::Ended;
 pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};

@@ -52,6 +52,6 @@ macro_rules! on_the_machine {
 }
 
 on_the_machine! {
-    barrier boot broadcast cas console context controller cpu handover hcall irq kernel_fault machine of of_tree pid pte radix ret
+    barrier boot broadcast cas console context controller cpu device handover hcall irq kernel_fault machine of of_tree pid pte radix ret
     rtas secondary smp spr stack start time tlb trap trap_entry user vector watch xics xive
 }

@@ -25,6 +25,7 @@ mod barrier;
 pub mod call;
 mod console;
 mod cpus;
+pub mod device;
 pub mod exception;
 mod heap;
 pub mod ipc;
