@@ -29,6 +29,7 @@ impl Barriers for Model {
     fn core_sync(cpu: &Cpu, _irq: &IrqsOff) {
         if !mutant::is(Mutant::CoreSyncEmpty) {
             cpu.machine.log(Some(cpu), Event::CoreSync);
+            cpu.serialized();
         }
     }
 

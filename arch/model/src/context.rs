@@ -117,6 +117,9 @@ impl Contexts for Model {
         cpu.tag.set(tag);
         cpu.set_loaded(Loaded::Mm(id));
         cpu.wander();
+        if profile.switch_serializes() == Did::Yes {
+            cpu.serialized();
+        }
         Switched {
             core_serialized: profile.switch_serializes(),
             reloaded: Did::Yes,

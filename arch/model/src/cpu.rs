@@ -4,6 +4,7 @@
 //! in the [`Machine`]; this is the CPU's own. It is behind atomics and locks all the same: a CPU
 //! may be a host thread of its own, and `Smp::cpu` gives the value of any CPU to every other.
 
+use crate::code::Fetched;
 use crate::host::Clock;
 use crate::machine::{Machine, lock};
 use crate::tlb::Tag;
@@ -86,6 +87,8 @@ pub struct Cpu {
     pub(crate) tag: Own<Tag>,
     /// What its page-table walker knows besides: it was told by broadcast invalidations.
     pub(crate) walker: Own<Clock>,
+    /// What the core has fetched.
+    pub(crate) fetched: Own<Fetched>,
     /// The vector registers while the units are on.
     pub(crate) vectors: Own<Option<[u64; VECTOR_WORDS]>>,
 }
@@ -103,6 +106,7 @@ impl Cpu {
             spins: Own::default(),
             tag: Own::default(),
             walker: Own::default(),
+            fetched: Own::default(),
             vectors: Own::default(),
         }
     }

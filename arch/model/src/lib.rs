@@ -32,6 +32,7 @@ mod halt;
 
 mod barrier;
 mod boot;
+mod code;
 mod console;
 mod context;
 mod irq;
@@ -50,6 +51,7 @@ mod watch;
 
 use std::sync::atomic::Ordering;
 
+pub use code::Version;
 pub use context::Mm;
 pub use cpu::{Cpu, Loaded};
 pub use device::Bridge;

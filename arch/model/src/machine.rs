@@ -1,5 +1,6 @@
 //! The simulated machine: RAM, the clock, the console, and what all CPUs can see.
 
+use crate::code::Codes;
 use crate::context::Live;
 use crate::cpu::{Cpu, Loaded};
 use crate::device::{Bridge, Pci};
@@ -121,6 +122,7 @@ pub struct Machine {
     events: Mutex<Vec<Logged>>,
     pub(crate) live: Mutex<Live>,
     pub(crate) pci: Mutex<Pci>,
+    pub(crate) codes: Codes,
     shared: Vec<Shared>,
     cpus: OnceLock<Box<[Cpu]>>,
     pub(crate) halts: Mutex<Halts>,
@@ -157,6 +159,7 @@ impl Machine {
         let machine: &'static Self = Box::leak(Box::new(Self {
             live: Mutex::default(),
             pci: Mutex::new(Pci::new()),
+            codes: Codes::default(),
             ram,
             clock: AtomicU64::new(0),
             console: Mutex::default(),

@@ -26,6 +26,9 @@ impl Return for Model {
         if owed.core_sync == CoreSyncOwed::Yes && !Self::user_return_serializes(cpu) {
             Self::core_sync(cpu, irq);
         }
+        if cpu.machine.config.profile.user_return_serializes() {
+            cpu.serialized();
+        }
         cpu.machine.log(Some(cpu), Event::ReturnToUser { owed, reload });
         // SAFETY: the debt was settled above, or the return of this profile settles it; a model
         // CPU has no interrupts outside windows.

@@ -3,6 +3,7 @@
 //! All that a kernel keeps lies in the machine's RAM, so RAM and the state of the simulated hardware
 //! are all there is. Only pages that differ from those of a base are kept.
 
+use crate::code::Fetched;
 use crate::context::Live;
 use crate::cpu::{Cpu, Fence, Loaded};
 use crate::device::Pci;
@@ -37,6 +38,7 @@ struct Saved {
     lazy: Option<ContextId>,
     fence: Fence,
     tag: Tag,
+    fetched: Fetched,
 }
 
 impl Machine {
@@ -106,6 +108,7 @@ impl Cpu {
             lazy: self.lazy.get(),
             fence: self.fence.get(),
             tag: self.tag.get(),
+            fetched: self.fetched.with(|fetched| fetched.clone()),
         }
     }
 
@@ -117,5 +120,6 @@ impl Cpu {
         self.lazy.set(saved.lazy);
         self.fence.set(saved.fence);
         self.tag.set(saved.tag);
+        self.fetched.set(saved.fetched.clone());
     }
 }

@@ -5,7 +5,7 @@
 //! under a tag that has changed hands shows at once.
 
 use crate::context::Mm;
-use crate::host::{Clock, Thing, all_uses_are_over, knowledge, touch};
+use crate::host::{Clock, Thing, all_uses_are_over, knowledge, pick, touch};
 use crate::machine::Machine;
 use crate::{Cpu, Event, Model};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -84,6 +84,23 @@ impl Translations {
 
     pub(crate) fn keep_table(&mut self, tag: Tag, page: VirtAddr, table: (PhysAddr, Clock)) {
         self.tables.insert((tag, span(page)), table);
+    }
+
+    /// Forgets one entry of those that are there, for no reason.
+    pub(crate) fn evict(&mut self) {
+        let mut entries: Vec<_> = self.pages.keys().map(|key| (*key, true)).collect();
+        entries.extend(self.tables.keys().map(|key| (*key, false)));
+        // In an order that is the same in every run.
+        entries.sort_unstable_by_key(|((tag, at), is_page)| (tag.0, at.0, *is_page));
+        match entries.get(pick(entries.len() as u64) as usize) {
+            Some((key, true)) => {
+                self.pages.remove(key);
+            }
+            Some((key, false)) => {
+                self.tables.remove(key);
+            }
+            None => {}
+        }
     }
 
     pub(crate) fn any_of(&self, tag: Tag) -> bool {

@@ -109,6 +109,7 @@ impl Cpu {
         access: Access,
         touch: impl FnOnce(NonNull<u8>) -> R,
     ) -> Result<R, Fault> {
+        self.execute();
         let fault = Fault { cause: FaultCause::Page(access), pc, address: Some(at) };
         self.touch(at, len, access, touch).ok_or(fault)
     }

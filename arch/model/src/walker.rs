@@ -1,9 +1,11 @@
-//! The page-table walker goes where nobody sent it.
+//! The page-table walker goes where nobody sent it, and what it has cached goes when nobody said so.
 //!
 //! A machine may cache what the loaded tables say at any time, whether or not anything runs there
 //! that uses them: while a CPU is lazy, and in the middle of a switch. Under schedules a CPU does so
 //! now and then at its hooks. So translations are cached that no user asked for, and tables are
-//! walked up to the moment in which the CPU says that it has let go of them.
+//! walked up to the moment in which the CPU says that it has let go of them. It fetches code as well
+//! ([`code`](crate::code)). And it forgets: a translation, so that the next use walks the tables as they
+//! are by then, or the way to a table.
 
 use crate::host::{chance, pick};
 use crate::{Cpu, Model};
@@ -12,6 +14,8 @@ use arch_contract::pte::{Entry, Paging};
 
 /// How often it does, in hooks.
 const ONCE_IN: u64 = 6;
+/// How often something is forgotten. Rarely: to forget hides that somebody should have said so.
+const FORGETS_ONCE_IN: u64 = 40;
 
 impl Cpu {
     pub(crate) fn wander(&self) {
@@ -20,6 +24,12 @@ impl Cpu {
             && let Some(page) = self.any_page(root)
         {
             self.fill(id, tag, root, page, &mut self.translations());
+        }
+        if chance(ONCE_IN) {
+            self.fetch();
+        }
+        if chance(FORGETS_ONCE_IN) {
+            self.translations().evict();
         }
     }
 

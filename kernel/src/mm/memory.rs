@@ -119,7 +119,18 @@ impl Memory {
     /// Takes back a block whose refund is the caller's business.
     pub(crate) fn give_back_block(&self, block: Block) {
         self.assert_unused(&block);
+        #[cfg(test)]
+        self.poison(&block);
         self.frames.lock().give_back(block);
+    }
+
+    /// Fills a block that is free with entries that are present and lead to no RAM: a walk that goes
+    /// on in a table that was freed ends there, in an error of the simulated machine. `TLB-3`
+    #[cfg(test)]
+    fn poison(&self, block: &Block) {
+        let at = Current::phys(self.machine, block.at());
+        // SAFETY: as in `clear`.
+        unsafe { at.write_bytes(0xff, block.bytes() as usize) };
     }
 
     pub(super) fn clear(&self, block: &Block) {

@@ -61,14 +61,17 @@ impl MemoryObject {
     }
 
     /// The registers of a device: whole pages outside RAM, which are the holder's to give out. `charged`
-    /// pays for the object, not for the range. `remains` keeps the function from being held anew meanwhile.
-    pub fn device(charged: Charged, range: PhysRange, remains: Option<Remains>) -> Self {
+    /// pays for the object, not for the range.
+    pub fn device(charged: Charged, range: PhysRange) -> Self {
         debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
-        Self {
-            memory: charged.memory,
-            budget: charged.budget,
-            backing: Backing::Device { range, _remains: remains },
-        }
+        let backing = Backing::Device { range, _remains: None };
+        Self { memory: charged.memory, budget: charged.budget, backing }
+    }
+
+    /// The same of a PCI function, which is not held anew while `remains` is there.
+    pub fn registers(charged: Charged, range: PhysRange, remains: Remains) -> Self {
+        let backing = Backing::Device { range, _remains: Some(remains) };
+        Self { memory: charged.memory, budget: charged.budget, backing }
     }
 
     /// Memory that a function reaches, and pays for by itself.

@@ -240,7 +240,7 @@ fn balance<T: Item>(link: &mut Link<T>) {
         _ => return node.update(),
     };
     let child = &mut node.children[high as usize];
-    let inner = child.as_ref().map_or(false, |child| {
+    let inner = child.as_ref().is_some_and(|child| {
         height(&child.children[high.other() as usize]) > height(&child.children[high as usize])
     });
     if inner {

@@ -145,7 +145,7 @@ pub(super) fn bar(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let bar = usize::try_from(args[1]).map_err(|_| Error::BadArgument)?;
     let Some(Bar::Memory { .. }) = function.found.bars.get(bar) else { return Err(Error::BadArgument) };
     let pages = function.found.pages(bar).ok_or(Error::NotSupported)?;
-    let object = MemoryObject::device(caller.process().charged(), pages, Some(function.remain()));
+    let object = MemoryObject::registers(caller.process().charged(), pages, function.remain());
     let object = object.shared().map_err(|NoMemory| Error::NoMemory)?;
     let origin = (caller.handle(args[0])?, function);
     derive(caller.process(), caller.cpu, origin, (Object::Memory(object), DATA), caller.irq)

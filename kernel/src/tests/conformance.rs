@@ -151,6 +151,7 @@ cases! {
     ctx_6_kernel_tasks_in_a_row
     ctx_5_a_switch_holds_what_it_leaves
     ctx_10_what_was_left_may_be_gone
+    code_2_cross_modifying_code
     ctx_9_several_end_at_once
     ctx_9_teardown_while_lazy_everywhere
     ctx_9_a_cpu_goes_off_while_lazy

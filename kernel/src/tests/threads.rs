@@ -14,6 +14,7 @@ use crate::Upcall;
 use crate::cpu::Cpu;
 use crate::sched::lifetime::Policy;
 use abi::ipc::WORDS;
+use abi::membarrier::Command;
 use abi::{Call, Error, Handle, initial};
 use arch_contract::addr::VirtAddr;
 use arch_contract::context::{Contexts, Tags};
@@ -126,13 +127,22 @@ impl User {
             Self::hand_over(Want::Interrupt);
         }
         let at = Self::pc();
+        // Every such command is about code that was written before.
+        let synchronizes =
+            (number, args[0]) == (Call::Membarrier as u64, Command::PrivateExpeditedSyncCore as u64);
+        let written = synchronizes.then(|| Self::cpu().write_code());
         loop {
             Self::hand_over(Want::Call { number, args });
             // Still at the call: it waited, and is made again.
             if Self::pc() != at {
-                return Self::here(|here| (here.turn.registers.status, here.turn.registers.value));
+                break;
             }
         }
+        let (status, value) = Self::here(|here| (here.turn.registers.status, here.turn.registers.value));
+        if let Some(version) = written.filter(|_| status == 0) {
+            Self::cpu().machine().promise_code(version);
+        }
+        (status, value)
     }
 
     fn word<R>(at: Word, access: Access, touch: impl Fn(&AtomicU64) -> R) -> R {

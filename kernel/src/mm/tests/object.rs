@@ -30,7 +30,7 @@ fn pte_6_a_devices_registers_are_mapped_as_such() {
     // What was charged after the first round: lists are as large as they get.
     let mut before = None;
     for round in 1..=2 {
-        let object = MemoryObject::device(charged(&world), REGISTERS, None).shared().unwrap();
+        let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
         assert_eq!((object.length(), object.frame(REGISTERS.len)), (REGISTERS.len, None));
         let id = AttachmentId::new(round).unwrap();
         let (len, what) = (3 * PAGE_SIZE, (id, object.clone(), PAGE_SIZE));
@@ -76,8 +76,8 @@ fn ten_thousand_attachments_cost_as_ten() {
     let object = MemoryObject::device(charged(&world), REGISTERS).shared().unwrap();
     let mut costs = Vec::new();
     for number in 1..=10_000 {
-        // A page between two is too little for another one.
-        let at = VirtAddr((1 << 32) + number * 2 * PAGE_SIZE);
+        // A page before each is too little for another one.
+        let at = VirtAddr((1 << 32) + (2 * number - 1) * PAGE_SIZE);
         let what = (AttachmentId::new(number).unwrap(), object.clone(), 0);
         world.space.attach(world.cpu, Some(at), PAGE_SIZE, Protection::Read, what).unwrap();
         if [10, 100, 1_000, 10_000].contains(&number) {
@@ -87,7 +87,7 @@ fn ten_thousand_attachments_cost_as_ten() {
     assert!(costs[3] < 4 * costs[0] && costs[3] < 250, "{costs:?} visits");
     // What is the space's own is found among them as fast.
     let before = visits();
-    let own = VirtAddr((1 << 32) + 9_999 * 2 * PAGE_SIZE + PAGE_SIZE);
+    let own = VirtAddr((1 << 32) + 2 * 9_999 * PAGE_SIZE);
     world.space.reserve(world.cpu, Some(own), PAGE_SIZE, Protection::Read).unwrap();
     let all = UserRange::new(VirtAddr(1 << 32), 1 << 32).unwrap();
     while world.space.release(world.cpu, all, 16, &irqs_off()) == Ok(Progress::More) {}
