@@ -1,17 +1,18 @@
 //! Devices in user mode: what the calls on PCI functions, interrupts and DMA memory have in common.
 //!
 //! # Holding a function
-//! Whoever has a handle on a function holds it; `pci_function` gives another handle on the same
-//! to whoever has the machine's. When the last one goes, by closing, revocation or the end of processes,
-//! the function is kept from mastering the bus and reset, its interrupts are taken away, and only then do
-//! the frames of its DMA memory go back to whoever paid. What is left of its registers' memory and of its interrupts in
-//! anybody's table answers `Gone`, or reads as ones; until that is gone too, `pci_function` answers `Busy`.
+//! Whoever has a handle on a function holds it; `pci_function` gives another handle on the same to
+//! whoever has the machine's. When the last one goes, by closing, revocation or the end of processes, the
+//! function is kept from mastering the bus, its interrupts are taken away, it is reset, and only then do
+//! the frames of its DMA memory go back to whoever paid. What is left in anybody's table of its registers
+//! reads as ones, and its interrupts answer `Gone`; until those are gone too, `pci_function` answers `Busy`.
 //!
 //! # Configuration space
-//! All of it can be read. Written can be what the function itself defines; refused with `NoRight` are the base address
-//! registers, the expansion ROM's, the interrupt line, the MSI and MSI-X capabilities, the power
-//! management and PCI Express capabilities' control registers, the whole header of a bridge, and the
-//! command register (for which there is `pci_command`).
+//! All of it can be read. Written can be the bodies of vendor-specific capabilities (id 9); everything else is
+//! refused with `NoRight`: it is the kernel's, which has calls for what a driver needs of it.
+//!
+//! # What a driver is trusted with
+//! That depends on whether something stands between a function and memory: see `kernel/CAVEATS.md`.
 
 use super::numbers;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

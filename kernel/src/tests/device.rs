@@ -334,3 +334,55 @@ fn dev_3_nobody_waits_for_a_function_that_is_gone() {
     close(&mut run, first);
     assert_eq!(run.result(Call::NotificationWait, &[only_reads, 0]), Err(Error::Gone));
 }
+
+/// A driver's first steps, with an allocation refused here or there. Says whether anything failed.
+fn begin_to_drive(run: &mut Run) -> bool {
+    let mut refused = false;
+    let mut made = Vec::new();
+    let Some(function) = allowed(run, Call::PciFunction, &[MACHINE, MESSAGES]) else { return true };
+    for (call, args) in [
+        (Call::PciBar, [function, 0]),
+        (Call::PciInterrupt, [function, 0]),
+        (Call::DmaCreate, [function, 4 * PAGE_SIZE]),
+    ] {
+        match allowed(run, call, &args) {
+            Some(handle) => made.push(handle),
+            None => refused = true,
+        }
+    }
+    for handle in made.into_iter().chain([function]) {
+        close(run, handle);
+    }
+    refused
+}
+
+/// The value, or `None` for `NoMemory`.
+fn allowed(run: &mut Run, call: Call, args: &[u64]) -> Option<u64> {
+    match run.result(call, args) {
+        Ok(value) => Some(value),
+        Err(Error::NoMemory) => None,
+        Err(error) => panic!("{call:?}: {error:?}"),
+    }
+}
+
+/// Whichever allocation is refused, all of it comes back, and the function can be held again.
+#[test]
+fn dev_3_every_allocation_may_fail() {
+    let mut run = boot();
+    assert!(!begin_to_drive(&mut run));
+    let kernel = run.cpu().kernel;
+    let used = kernel.root.used();
+    let mut refusals = 0;
+    for n in 1.. {
+        kernel.memory.refusal.refuse(n);
+        refusals += u32::from(begin_to_drive(&mut run));
+        let came = kernel.memory.refusal.came();
+        kernel.memory.refusal.refuse(0);
+        assert_eq!(kernel.root.used(), used, "failing allocation {n} leaks");
+        if !came {
+            break;
+        }
+    }
+    assert!(refusals >= 3, "only {refusals} allocations could fail");
+    assert!(!begin_to_drive(&mut run));
+}

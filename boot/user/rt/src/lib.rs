@@ -27,6 +27,7 @@ pub mod call;
 mod console;
 mod cpus;
 pub mod device;
+pub mod exception;
 mod heap;
 pub mod ipc;
 mod machine;
