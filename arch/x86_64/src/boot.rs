@@ -4,6 +4,7 @@
 use crate::acpi;
 use crate::apic::{LocalApic, vector};
 use crate::cpu::{self, Cpu, power};
+use crate::device::Pci;
 use crate::features::Features;
 use crate::firmware::Source;
 use crate::handover::{self, Handover};
@@ -73,7 +74,7 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
         )),
     };
     // SAFETY: after this CPU's GS base and segments are set, before the kernel's tables are loaded.
-    let units = unsafe { set_up::<U>(&features) };
+    let units = unsafe { set_up::<U>(cpu, &features) };
     let (handover, tables) = match handover::parse(&BootWindow, start_info.into()) {
         Ok(handover) => {
             let rsdp = handover.rsdp.map(|at| at.0);
@@ -81,7 +82,7 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
         }
         Err(bad) => U::boot_failure(format_args!("{bad}")),
     };
-    let acpi::Tables { interrupts, power } = tables;
+    let acpi::Tables { interrupts, power, ecam } = tables;
     let Handover { mut ram, command_line, initrd, .. } = handover;
     normalize(&mut ram);
     let mut free = ram.clone();
@@ -94,12 +95,14 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     let io_apic = interrupts.io_apics[0];
     let page = |address: u64| PhysAddr(address & !(PAGE_SIZE - 1));
     let devices = [page(interrupts.local_apic), page(io_apic.address)];
+    let pci = ecam.and_then(|ecam| Pci::new(&ecam, &ram, page(io_apic.address)));
+    let registers = pci.as_ref().map_or([].as_slice(), Pci::registers);
     // One of those listed is this CPU.
     let others = interrupts.cpus.len().saturating_sub(1);
     let huge = if features.pages_1g { HugePages::Available } else { HugePages::Missing };
     // SAFETY: on the boot CPU, once, under the entry code's tables; the maps are normalized, and
     // what is in use is out of `free`. The new root maps this code, its stack and all RAM.
-    let built = unsafe { paging::build(&ram, &mut free, &devices, others, huge) };
+    let built = unsafe { paging::build(&ram, &mut free, &devices, registers, others, huge) };
     match built {
         // SAFETY: complete, as `build` returned it, and static.
         Ok(()) => unsafe { paging::load(paging::kernel()) },
@@ -133,11 +136,21 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     local_apic.start_timer(rates.mode);
     let apic_id = local_apic.id();
     cpu.apic_id.set(apic_id);
+    let pci = pci.map(|pci| pci.interrupting(apic_id));
 
     let pcids = if features.pcid { Pcids::Available } else { Pcids::Missing };
     let clock_floor = rates.floor();
-    let found =
-        Machine { features, pcids, rates, clock_floor, local_apic, io_apic, ports: power, vector: units };
+    let found = Machine {
+        features,
+        pcids,
+        rates,
+        clock_floor,
+        local_apic,
+        io_apic,
+        pci,
+        ports: power,
+        vector: units,
+    };
     // SAFETY: nobody has a reference to it yet.
     let machine: &'static Machine = unsafe { (*MACHINE.0.get()).write(found) };
     cpu.set_machine(machine);
@@ -184,7 +197,7 @@ pub unsafe extern "C" fn start_other<U: Upcalls<X86_64>>(cpu: &'static Cpu) -> !
     unsafe {
         cpu.take_over();
         idt::load();
-        set_up::<U>(&machine.features);
+        set_up::<U>(cpu, &machine.features);
         paging::load(paging::kernel());
         X86_64::flush_local_all(cpu, &IrqsOff::assume());
         machine.local_apic.enable();
@@ -198,13 +211,13 @@ pub unsafe extern "C" fn start_other<U: Upcalls<X86_64>>(cpu: &'static Cpu) -> !
 /// What every CPU does alike: control registers, system calls, vector units.
 ///
 /// # Safety
-/// On each CPU as it starts, after its GS base and segments are set, before the kernel's own tables
+/// On `cpu`, as it starts, after its GS base and segments are set, before the kernel's own tables
 /// are loaded.
-unsafe fn set_up<U: Upcalls<X86_64>>(features: &Features) -> units::Format {
+unsafe fn set_up<U: Upcalls<X86_64>>(cpu: &Cpu, features: &Features) -> units::Format {
     // SAFETY: the caller's obligation; the control registers switch on what the others need.
     unsafe {
         control_registers(features);
-        syscall::init::<U>();
+        syscall::init::<U>(cpu);
         units::Format::enable(features)
     }
 }

@@ -23,8 +23,11 @@
 //! says otherwise. Vector registers are preserved.
 #![no_std]
 
+pub mod device;
+pub mod exception;
 pub mod ipc;
 pub mod membarrier;
+pub mod registers;
 pub mod rseq;
 pub mod testing;
 pub mod trace;
@@ -180,6 +183,41 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `memory_copy(process [MAP], from, process [MAP], to, length) -> bytes`. Copies from one address
+    /// space to another, or inside one, what the first may read to where the second may write; in
+    /// ascending order, and not at once: others see it come. Fewer bytes than asked for mean that the
+    /// next is not mapped so, or that one of the processes is ending. Errors, if not one byte was
+    /// copied: `BadAddress`, `Gone`.
+    MemoryCopy = 36,
+    /// `thread_exceptions(thread or process [MANAGE], endpoint [WRITE] or `[`Handle::NONE`]`) -> handler`.
+    /// From now on faults of the thread, or of those of the process that have no handler of their own, are
+    /// calls to the endpoint: see [`exception`]. That lasts as long as the handle on the handler, which is
+    /// derived from that on the endpoint and cannot be copied, or until there is another handler.
+    /// `NONE` as endpoint takes the handler away, and no handle comes back; `NONE` as thread is the calling
+    /// one. Errors: `NoMemory`, `TableFull`.
+    ThreadExceptions = 40,
+    /// `thread_registers(thread [READ], address, length) -> bytes`. Writes the
+    /// [`registers`] of a thread that an exception has stopped. [`Handle::NONE`] is the one whose exception
+    /// the calling thread received last and has not answered. Errors: `NotStopped`, `BadArgument` (length is
+    /// not that of the machine's registers).
+    ThreadRegisters = 41,
+    /// `thread_set_registers(thread [MANAGE], address, length)`. The opposite of `thread_registers`.
+    ThreadSetRegisters = 42,
+    /// `memory_create_paged(length, endpoint [WRITE]) -> memory`. A memory object without a page. When one is
+    /// touched, or wanted by a call, the endpoint gets a call for the thread that did it, with the badge of the
+    /// capability: its label is one of the page kinds of [`exception::FaultKind`], its one word the offset of
+    /// the page in the object. A reply with the label 0 makes the thread touch it again, any other ends its
+    /// process. Without a pager, because nobody can receive at the endpoint any more, it is an ordinary fault,
+    /// or an error of the call. The list of pages is charged to the caller's budget. The handle has READ,
+    /// WRITE, EXECUTE and MANAGE. Errors: as `memory_create`.
+    MemoryCreatePaged = 43,
+    /// `memory_supply(memory [MANAGE], offset, source [READ, WRITE, EXECUTE], source offset, length)`. Pages of
+    /// a paged memory object are from now on those of another memory object, which is not paged: whoever maps
+    /// either sees what is written by the other, and the pages stay while one of the two is there. A page that
+    /// was supplied stays what it is. All are multiples of the page size; length is at most
+    /// [`MAX_SUPPLY`](crate::MAX_SUPPLY). Errors: `BadArgument`, `WrongObject` (not paged, or the source is),
+    /// `NoMemory` (more than [`MAX_SOURCES`](crate::MAX_SOURCES) sources).
+    MemorySupply = 44,
     /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Copies from `offset` on
     /// of the `index`-th file, at most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK) bytes; the caller calls
     /// again for the rest. 0 at the end of the file. Errors: `NotFound` past the last file.
@@ -224,9 +262,51 @@ numbers! {
     /// until there are some. Errors: `TimedOut`, `Gone` (nobody can signal any more).
     NotificationWait = 57,
     /// `notification_bind(notification [READ] or `[`Handle::NONE`]`)`. From now on what is signalled
-    /// ends the calling thread's receiving too; `NONE` ends that. A notification is bound to one thread
-    /// at most, and a thread to one notification. Errors: `BadArgument` (it is bound to another thread).
+    /// ends the calling thread's receiving too; `NONE` ends that, as does the end of the handle. A
+    /// notification is bound to one thread at most, and a thread to one notification. Errors:
+    /// `BadArgument` (it is bound to another thread).
     NotificationBind = 58,
+    /// `pci_function(machine [MANAGE], index) -> function`. A handle with all rights on the `index`-th PCI
+    /// function of the machine, derived from the machine's. See [`device`]. Errors: `NotFound` past the
+    /// last, `Busy` (something of its last holder is left), `TableFull`, `NoMemory`.
+    PciFunction = 64,
+    /// `pci_info(function [READ], address of a `[`PciInfo`](crate::device::PciInfo)`)`.
+    PciInfo = 65,
+    /// `pci_read(function [READ], offset, width) -> value`. Reads 1, 2 or 4 bytes of configuration space,
+    /// aligned to that. Errors: `BadArgument`, `Gone`.
+    PciRead = 66,
+    /// `pci_write(function [WRITE], offset, width, value)`. Errors: as `pci_read`, and `NoRight` for
+    /// registers that are the kernel's: see [`device`].
+    PciWrite = 67,
+    /// `pci_bar(function [MANAGE], bar) -> memory`. The registers behind a memory BAR, 0–5, to be attached
+    /// like any memory; derived from the function's handle. It ends before the page where the MSI-X table
+    /// begins. Errors: `BadArgument` (not a memory BAR), `NotSupported` (nothing of it can be given out),
+    /// `Gone`, `NoMemory`, `TableFull`.
+    PciBar = 68,
+    /// `pci_command(function [MANAGE], set) -> set before`. Turns the [`Command`](crate::device::Command)
+    /// bits of the set on and the others off. Errors: `BadArgument` (other bits), `Gone`.
+    PciCommand = 69,
+    /// `pci_interrupt(function [MANAGE], vector) -> interrupt`. A handle with all rights on one of the
+    /// interrupts that [`PciInfo`](crate::device::PciInfo) counts, derived from the function's. Errors:
+    /// `BadArgument` (no such vector), `NotSupported`, `NoMemory` (no source is left in the machine),
+    /// `Gone`, `TableFull`.
+    PciInterrupt = 70,
+    /// `interrupt_bind(interrupt [MANAGE], notification [WRITE] or `[`Handle::NONE`]`, bits)`. From now on it
+    /// signals these bits, and nothing it signalled before; it is acknowledged. `NONE` ends that. Errors:
+    /// `BadArgument` (no bits), `Gone`.
+    InterruptBind = 71,
+    /// `interrupt_acknowledge(interrupt [MANAGE])`. It may come again: once it has come it does not until
+    /// then. What the device signalled meanwhile comes at once. Errors: `Gone`.
+    InterruptAcknowledge = 72,
+    /// `dma_create(function [MANAGE], length) -> memory`. Zeroed memory that the function can reach, in one
+    /// piece on the bus, charged to the caller's budget until nothing names or maps it *and* the function
+    /// has been reset; derived from the function's handle, with READ and WRITE. The length is as
+    /// for `memory_create`. Errors: as there, `TableFull` too for more than
+    /// [`MAX_DMA`](crate::device::MAX_DMA) in one function, `Gone`.
+    DmaCreate = 73,
+    /// `dma_address(function [READ], memory [READ], offset) -> bus address` of a byte of what `dma_create`
+    /// made for this function. Errors: `WrongObject` (other memory), `BadArgument` (beyond its end), `Gone`.
+    DmaAddress = 74,
 }
 
 numbers! {
@@ -260,6 +340,10 @@ numbers! {
     NotRegistered = 13,
     /// The deadline has passed.
     TimedOut = 14,
+    /// No exception has stopped the thread.
+    NotStopped = 15,
+    /// Something is left of its last holder: again later.
+    Busy = 19,
 }
 
 numbers! {
@@ -276,6 +360,10 @@ numbers! {
     Endpoint = 9,
     Reply = 10,
     Notification = 11,
+    Interrupt = 12,
+    PciFunction = 13,
+    /// What faults go by: see [`exception`].
+    Handler = 14,
 }
 
 numbers! {
@@ -354,6 +442,10 @@ pub const STACK_BYTES: u64 = 128 * 1024;
 pub const PAGE_BYTES: u64 = 4096;
 /// The largest memory object, in bytes.
 pub const MAX_MEMORY: u64 = 2 << 20;
+/// Most bytes of one `memory_supply`.
+pub const MAX_SUPPLY: u64 = 64 * 1024;
+/// Memory objects that the pages of a paged one can come from, at most.
+pub const MAX_SOURCES: usize = 4;
 /// The smallest budget of a thread, in nanoseconds.
 pub const MIN_BUDGET: u64 = 10_000;
 /// Most bytes of one `code_publish`.

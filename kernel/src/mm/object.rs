@@ -4,7 +4,8 @@
 //! nothing refers to it: no capability, and no region of any space. It is no larger than
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
 //! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
-//! are charged to nobody, never cleared, and not given back.
+//! are charged to nobody, never cleared, and not given back; or memory that a device reaches too
+//! ([`MemoryObject::dma`]). Or its pages come from a user program ([`super::paged`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -20,8 +21,11 @@ use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
 use super::page_table::Page;
+use super::paged::Paged;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
+use crate::device::dma::Dma;
+use crate::device::function::Remains;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sync::{AtomicBool, Ordering};
@@ -43,7 +47,13 @@ pub struct MemoryObject {
 enum Backing {
     /// Frames of its own.
     Frames(List<PhysAddr>),
-    Device(PhysRange),
+    Device {
+        range: PhysRange,
+        _remains: Option<Remains>,
+    },
+    Dma(Ref<Dma>),
+    /// Those that its pager has supplied.
+    Paged(Ref<Paged>),
 }
 
 impl MemoryObject {
@@ -57,7 +67,52 @@ impl MemoryObject {
     /// pays for the object, not for the range.
     pub fn device(charged: Charged, range: PhysRange) -> Self {
         debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
-        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Device(range) }
+        let backing = Backing::Device { range, _remains: None };
+        Self { memory: charged.memory, budget: charged.budget, backing }
+    }
+
+    /// The same of a PCI function, which is not held anew while `remains` is there.
+    pub fn registers(charged: Charged, range: PhysRange, remains: Remains) -> Self {
+        let backing = Backing::Device { range, _remains: Some(remains) };
+        Self { memory: charged.memory, budget: charged.budget, backing }
+    }
+
+    /// Memory that a function reaches, and pays for by itself.
+    pub fn dma(charged: Charged, dma: Ref<Dma>) -> Self {
+        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Dma(dma) }
+    }
+
+    /// What a function reaches of it, if one does.
+    pub fn as_dma(&self) -> Option<&Ref<Dma>> {
+        match &self.backing {
+            Backing::Dma(dma) => Some(dma),
+            _ => None,
+        }
+    }
+
+    /// Whether capabilities on it are derived from those on a function, and so in the end from the machine's.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self.backing, Backing::Device { .. } | Backing::Dma(_))
+    }
+
+    /// One whose pages come from a pager.
+    pub fn of_pager(charged: Charged, paged: Paged) -> Result<Self, NoMemory> {
+        let Charged { memory, budget } = charged;
+        let backing = Backing::Paged(Ref::try_new(memory, Some(&budget), paged)?);
+        Ok(Self { memory, budget, backing })
+    }
+
+    /// What its pager has supplied, if it has one.
+    pub fn paged(&self) -> Option<&Paged> {
+        match &self.backing {
+            Backing::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    /// Whether it has frames of its own.
+    pub fn has_frames(&self) -> bool {
+        matches!(self.backing, Backing::Frames(_))
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
@@ -84,25 +139,29 @@ impl MemoryObject {
     pub fn length(&self) -> u64 {
         match &self.backing {
             Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
-            Backing::Device(range) => range.len,
+            Backing::Device { range, .. } => range.len,
+            Backing::Dma(dma) => dma.length,
+            Backing::Paged(paged) => paged.length(),
         }
     }
 
-    /// The frame `offset` bytes from the start, if that lies in it. It stays the object's as long as
+    /// The frame `offset` bytes from the start, if that lies in it and is there. It stays the object's as long as
     /// that is referred to.
     pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
         match &self.backing {
             Backing::Frames(frames) => frames.get((offset / PAGE_SIZE) as usize).copied(),
-            Backing::Device(range) => {
+            Backing::Dma(dma) => dma.frame(offset),
+            Backing::Device { range, .. } => {
                 (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
             }
+            Backing::Paged(paged) => paged.frame(offset),
         }
     }
 
     /// As [`frame`](Self::frame), as it is mapped with `protection`.
     pub(super) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
         let memory = match &self.backing {
-            Backing::Device(_) if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
+            Backing::Device { .. } if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
             _ => MemoryType::Normal,
         };
         self.frame(offset).map(|frame| Page { frame, protection, memory })

@@ -107,12 +107,15 @@ cases! {
     ipc_6_a_late_reply_answers_nothing
     ipc_7_nobody_overtakes_a_call
     ipc_9_bits_stay
+    ipc_10_a_fault_is_a_call
+    ipc_13_pages_come_from_a_pager
     cap_1_a_copy_is_never_more
     cap_2_a_revocation_reaches_every_process
     cap_3_moved_and_left
     cap_4_copies_do_not_outrun_a_revocation
     cap_6_a_mapping_is_never_more
     cap_6_a_revocation_unmaps
+    cap_7_a_copy_writes_what_could_be_written
     hv_1_with_what_there_is
     hv_1_every_door
     hv_2_refusals
