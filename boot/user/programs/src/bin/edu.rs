@@ -22,6 +22,7 @@ const DEVICE: u16 = 0x11e8;
 
 /// Its registers, in BAR 0 (QEMU, `docs/specs/edu`).
 mod register {
+    pub const IDENTIFICATION: usize = 0x00;
     pub const LIVENESS: usize = 0x04;
     pub const FACTORIAL: usize = 0x08;
     pub const STATUS: usize = 0x20;
@@ -43,20 +44,51 @@ const OWN: u64 = 0x4_0000;
 /// A copy begins this long after it was asked for.
 const DELAY: Duration = Duration::from_millis(100);
 
-struct Registers(Shared);
+/// Which end of a register comes first. QEMU gives this device the byte order that a machine had in the
+/// beginning, whatever its programs use: big-endian on a POWER.
+#[derive(Clone, Copy)]
+enum Order {
+    Ours,
+    Other,
+}
+
+struct Registers {
+    at: Shared,
+    order: Order,
+}
 
 impl Registers {
+    /// `None`: it is some other device's, since it does not name itself.
+    fn new(at: Shared) -> Option<Self> {
+        const NAME: u32 = 0xed;
+        let mut registers = Self { at, order: Order::Ours };
+        let name = registers.read(register::IDENTIFICATION);
+        registers.order = if name & 0xff == NAME { Order::Ours } else { Order::Other };
+        (registers.read(register::IDENTIFICATION) & 0xff == NAME).then_some(registers)
+    }
     fn read(&self, register: usize) -> u32 {
         // SAFETY: mapped, since the BAR is 1 MiB, and aligned.
-        unsafe { self.0.start().add(register).cast::<u32>().read_volatile() }
+        let value = unsafe { self.at.start().add(register).cast::<u32>().read_volatile() };
+        match self.order {
+            Order::Ours => value,
+            Order::Other => value.swap_bytes(),
+        }
     }
     fn write(&self, register: usize, value: u32) {
+        let value = match self.order {
+            Order::Ours => value,
+            Order::Other => value.swap_bytes(),
+        };
         // SAFETY: as in `read`.
-        unsafe { self.0.start().add(register).cast::<u32>().write_volatile(value) };
+        unsafe { self.at.start().add(register).cast::<u32>().write_volatile(value) };
     }
     fn write_wide(&self, register: usize, value: u64) {
+        let value = match self.order {
+            Order::Ours => value,
+            Order::Other => value.swap_bytes(),
+        };
         // SAFETY: as in `read`; those of copies are 8 bytes.
-        unsafe { self.0.start().add(register).cast::<u64>().write_volatile(value) };
+        unsafe { self.at.start().add(register).cast::<u64>().write_volatile(value) };
     }
 
     fn copy(&self, from: u64, to: u64, count: u64, how: u64) {
@@ -114,7 +146,8 @@ fn wrong(what: &str) -> Error {
 
 fn drive(device: PciFunction) -> Result<(), Error> {
     device.set_command(Command::MEMORY | Command::BUS_MASTER)?;
-    let registers = Registers(device.registers(0)?.attach(Protection::ReadWrite)?);
+    let registers = Registers::new(device.registers(0)?.attach(Protection::ReadWrite)?)
+        .ok_or_else(|| wrong("it does not name itself"))?;
     registers.write(register::LIVENESS, 0x1234_5678);
     if registers.read(register::LIVENESS) != !0x1234_5678 {
         return Err(wrong("its registers do not answer"));
