@@ -10,7 +10,7 @@ use crate::cpu::Cpu;
 use crate::mm::space::Progress;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::syscall::{Attach, Copy, Create, Map, SLICE_PAGES, Unmap};
+use crate::syscall::{Attach, Copy, Create, DmaCreate, Map, SLICE_PAGES, Unmap};
 use crate::thread::Thread;
 use abi::{Error, Handle};
 use arch_contract::irq::IrqsOff;
@@ -32,6 +32,7 @@ pub enum Work {
     Create(Create),
     Attach(Attach),
     Copy(Copy),
+    DmaCreate(DmaCreate),
     /// What is left of large memory objects, and then the call has this result.
     Bury(Result<u64, Error>),
 }
@@ -80,6 +81,7 @@ impl Job {
             Work::Create(create) => create.slice(&self.process.table, cpu),
             Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
             Work::Copy(copy) => copy.slice(&self.process, cpu, irq),
+            Work::DmaCreate(create) => create.slice(&self.process, cpu, irq),
             Work::Bury(result) => {
                 return match cpu.kernel.memory.bury(SLICE_PAGES) {
                     Progress::More => Poll::Pending,

@@ -1,7 +1,8 @@
 //! All cases, one row each.
 
 use crate::{
-    Os, Outcome, World, bar, boot, cap, code, ctx, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap, usr,
+    Os, Outcome, World, bar, boot, cap, code, ctx, fault, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap,
+    usr,
 };
 use core::marker::PhantomData;
 
@@ -128,6 +129,8 @@ rows! {
     ipc::ipc_6_a_late_reply_answers_nothing level 5 cpus 1 Every;
     ipc::ipc_7_nobody_overtakes_a_call level 5 cpus 1 Every;
     ipc::ipc_9_bits_stay level 5 cpus 1 Every;
+    fault::ipc_10_a_fault_is_a_call level 5 cpus 1 Every;
+    fault::ipc_13_pages_come_from_a_pager level 5 cpus 1 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;
     hv::hv_1_every_door level 9 cpus 1 Every;
     hv::hv_2_refusals level 9 cpus 2 Every;

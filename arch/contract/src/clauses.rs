@@ -133,6 +133,11 @@ clauses! {
     Ipc11 "IPC-11" 5 [Behaviour Model] "Registers that are written through a capability are the thread's when it goes on, and give it nothing that user mode cannot give itself." ; by "isolation"
     Ipc12 "IPC-12" 7 [Behaviour Model] "A fault whose handler is gone, or gives it up, ends the process." ; by "supervisors"
     Ipc13 "IPC-13" 7 [Behaviour Model] "A page of a pager's is there, with what was supplied, before the instruction that touched it is executed again; a call that touched it is made again as if for the first time; without a pager it is an ordinary fault." ; by "user-level paging"
+    Dev1 "DEV-1" 9 [Behaviour Model] "Whoever holds a function writes to its configuration space only where that concerns the function alone: never to base addresses, to how it is open to the bus, or to where its interrupts go." ; by "isolation"
+    Dev2 "DEV-2" 9 [Behaviour Model] "Each base address register points into its bridge's window, to pages that no other has." ; by "isolation"
+    Dev3 "DEV-3" 9 [Behaviour Model] "When a function's last capability goes it is kept from the bus, then reset, and only then do frames that it reached go back to who paid for them." ; by "memory safety"
+    Dev4 "DEV-4" 9 [Behaviour Model] "The bus address of memory is told to nobody but a holder of both that memory and the function that reaches it." ; by "isolation"
+    Dev5 "DEV-5" 9 [Behaviour Model] "An interrupt that has come does not come again before it is acknowledged, and what its device signalled meanwhile is not lost." ; by "drivers"
     Hv1 "HV-1" 9 [Behaviour] "Features are detected, never assumed; without the optional ones everything still works." ; by "portability"
     Hv2 "HV-2" 9 [Behaviour] "The hypervisor is asked as its specification says, and its refusals are handled." ; by "portability"
 }

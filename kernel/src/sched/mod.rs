@@ -325,6 +325,9 @@ fn settle_work(cpu: &'static Cpu, mut now: Option<Ticks>, irq: &IrqsOff) -> Work
     if work.has(Work::CONSOLE) {
         cpu.kernel.console.input_arrived(cpu);
     }
+    if work.has(Work::DEVICE) {
+        cpu.kernel.devices.wires.deliver(cpu);
+    }
     if work.has(Work::TIMER) {
         cpu.armed.set(NEVER);
         now = Some(Current::now(cpu.arch()));

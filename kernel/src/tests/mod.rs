@@ -11,6 +11,7 @@ mod caps;
 mod conformance;
 mod context;
 mod copy;
+mod device;
 mod exceptions;
 mod explore;
 mod fuzz;
