@@ -442,6 +442,8 @@ pub const STACK_BYTES: u64 = 128 * 1024;
 pub const PAGE_BYTES: u64 = 4096;
 /// The largest memory object, in bytes, if the budget gives that much.
 pub const MAX_MEMORY: u64 = 1 << 30;
+/// The largest one that a device reaches, in bytes.
+pub const MAX_DMA: u64 = 2 << 20;
 /// The largest one whose pages come from a pager.
 pub const MAX_PAGED: u64 = 2 << 20;
 /// Most bytes of one `memory_supply`.
