@@ -59,6 +59,8 @@ impl Work {
     pub const GO_OFF: Self = Self(32);
     /// The current thread lets others of its priority run first.
     pub const YIELD: Self = Self(64);
+    /// A device has interrupted.
+    pub const DEVICE: Self = Self(128);
 
     /// What waits for the edge to user mode.
     const AT_THE_EDGE: Self = Self::CORE_SYNC.with(Self::RSEQ);
@@ -295,6 +297,7 @@ impl Cpu {
                 trace::count(self, Counter::Interrupts);
                 self.serve();
             }
+            Interrupt::Device(source) => self.kernel.devices.wires.note(self, source),
             Interrupt::Spurious => {}
         }
     }

@@ -7,6 +7,7 @@ use crate::cap::derivation::Trees;
 use crate::console::Console;
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet, SharedSet};
+use crate::device::Devices;
 use crate::fault;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
@@ -55,6 +56,7 @@ pub struct Kernel {
     /// The boot archive, checked.
     pub archive: Archive<'static>,
     pub console: Console,
+    pub devices: Devices,
     pub log: Log,
     pub tracing: Tracing,
     /// What was derived from what, of all objects.
@@ -338,6 +340,7 @@ pub(crate) fn place(
 ) -> Result<&'static Cpu, NoMemory> {
     let root = Budget::root(memory)?;
     let ids = HardwareIds::try_new(Current::tags(machine), Charged { memory, budget: root.clone() })?;
+    let devices = Devices::find(machine, Charged { memory, budget: root.clone() })?;
     let rate = Rate::new(Current::now(arch), Current::ticks_per_second(machine));
     let kernel = Kernel {
         machine,
@@ -347,6 +350,7 @@ pub(crate) fn place(
         slice: rate.span(sched::SLICE),
         archive,
         console: Console::new(),
+        devices,
         log,
         tracing,
         trees: Trees::new(),

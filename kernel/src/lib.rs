@@ -12,14 +12,15 @@
 //! | [`cap`], [`object`] | what a program can name, and how objects live |
 //! | [`process`], [`thread`], [`program`] | what runs, and how it gets loaded |
 //! | [`sched`] | what runs next, and where; kernel tasks; memory contexts |
-//! | [`ipc`] | how threads meet: endpoints, replies, notifications |
+//! | [`ipc`] | how threads meet: endpoints, replies, notifications; faults as messages |
+//! | [`device`] | devices for user mode: functions, interrupts, memory they reach |
 //! | [`membarrier`], [`rseq`] | what user mode is promised about other CPUs and about being interrupted |
 //! | [`request`], [`pending`] | what CPUs ask of each other, and calls that wait for it |
 //! | [`mm`] | frames, budgets, the heap, page tables, address spaces |
 //! | [`kernel`], [`cpu`] | the two values that all state hangs off |
 //! | [`hotplug`] | CPUs off and on again |
 //! | [`protocol`] | the words that CPUs share, and the order of the steps on them |
-//! | [`sync`], [`time`], [`console`], [`print`] | locks that serve while they wait; clock rates; the one device |
+//! | [`sync`], [`time`], [`console`], [`print`] | locks that serve while they wait; clock rates; the kernel's one device |
 //! | [`fault`], [`panic`](mod@panic) | when a program, or the kernel, goes wrong |
 //! | [`trace`], [`rendezvous`] | in kernels built for testing: what they record, and where they can be stopped |
 //! | [`refuse`] | the global allocator of an image: there is none |
@@ -35,6 +36,7 @@ extern crate std;
 pub mod cap;
 pub mod console;
 pub mod cpu;
+pub mod device;
 pub mod fault;
 pub mod hotplug;
 pub mod ipc;

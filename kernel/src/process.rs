@@ -202,6 +202,11 @@ impl Process {
         self.life.lock(cpu).waiters.remove(thread.entry.link())
     }
 
+    /// Whether it is not being ended.
+    pub fn goes_on(&self, cpu: &Cpu) -> bool {
+        self.life.lock(cpu).ending.is_none()
+    }
+
     /// Starts an operation on the address space, which keeps it from being taken apart until
     /// [`end_job`](Self::end_job). `Gone` if the process is being ended.
     pub fn begin_job(&self, cpu: &Cpu) -> Result<(), Error> {

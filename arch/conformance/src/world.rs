@@ -468,6 +468,12 @@ impl<O: Os> World<O> {
         Ok(Handle(self.call(Call::MemoryAttach, args)? as u32))
     }
 
+    /// Copies inside the calling process.
+    pub fn copy_memory(&self, from: Word, to: Word, bytes: u64) -> Result<u64, Error> {
+        let own = initial::PROCESS.0.into();
+        self.call(Call::MemoryCopy, [own, from.address(), own, to.address(), bytes])
+    }
+
     /// The clock, by any handle.
     pub fn clock(&self, timer: Handle) -> Result<u64, Error> {
         self.call(Call::ClockRead, [timer.0.into()])

@@ -29,6 +29,9 @@ pub enum Interrupt {
     /// The console has input. Level: it may come again until [`crate::console::Console::read`]
     /// returns 0.
     Console,
+    /// A device. A message is acknowledged at the controller; a line is masked too. The caller may take
+    /// several for one.
+    Device(crate::device::Source),
     /// Another CPU asked for something: [`crate::smp::Smp::send_ipi`].
     Ipi,
     /// Nothing. Already acknowledged; counted, otherwise ignored.

@@ -24,6 +24,7 @@ pub mod boot;
 pub mod clauses;
 pub mod console;
 pub mod context;
+pub mod device;
 pub mod irq;
 pub mod machine;
 pub mod mutant;
@@ -73,6 +74,7 @@ pub trait Arch:
     + boot::Boot
     + console::Console
     + context::Contexts
+    + device::Devices
     + irq::Interrupts
     + machine::Power
     + pte::Paging

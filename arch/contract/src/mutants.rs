@@ -451,8 +451,40 @@ mutants! {
     NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
         Case(Both, "cap_6_a_revocation_unmaps"),
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
+    CopiedAnywhere "copied-anywhere" Cap7 "A copy between address spaces writes to whatever is mapped." by [
+        Case(Both, "cap_7_a_copy_writes_what_could_be_written"),
+        Host("kernel", "cap_7_copies_keep_to_what_is_mapped")];
     DeviceMemoryCached "device-memory-cached" Pte6 "A device's registers are mapped like RAM." by [
         Host("kernel", "pte_6_a_devices_registers_are_mapped_as_such")];
+    ConfigUnfiltered "config-unfiltered" Dev1 "A function's holder may write all of its configuration space." by [
+        Row(Both, "edu"),
+        Host("kernel", "dev_1_what_is_the_kernels_is_refused")];
+    TableGivenOut "table-given-out" Dev1 "The page that holds a function's MSI-X table is given out with its other registers." by [
+        Host("kernel", "dev_1_what_is_the_kernels_is_refused")]
+        unseen "the device of the guest row has no such table";
+    BarsShareAPage "bars-share-a-page" Dev2 "Base address registers are put next to each other, as small as they are." by [
+        Host("kernel", "dev_2_registers_have_pages_of_their_own")]
+        unseen "what a driver finds next to its registers depends on what else the machine has";
+    MasterLeftOn "master-left-on" Dev3 "A function whose holder is gone may still master the bus." by [
+        Row(Both, "edu"),
+        Host("kernel", "dev_3_the_order_at_the_end")];
+    NeverReset "never-reset" Dev3 "A function whose holder is gone is not reset." by [
+        Host("kernel", "dev_3_the_order_at_the_end")]
+        unseen "the device of the guest row has no reset of its own";
+    FramesGoFirst "frames-go-first" Dev3 "The frames a function reached go back before it is kept from the bus." by [
+        Host("kernel", "dev_3_the_order_at_the_end")]
+        unseen "some instructions during which a device would have to write";
+    AddressToAnyHolder "address-to-any-holder" Dev4 "Whoever holds any function learns the bus address of memory that another reaches." by [
+        Host("kernel", "dev_4_bus_addresses")]
+        unseen "the machine of the guest row has one function";
+    ComesUnasked "comes-unasked" Dev5 "An interrupt that has come is not masked." by [
+        Host("kernel", "dev_5_one_interrupt_for_each_acknowledgement")]
+        unseen "it costs time only: what comes unasked merges";
+    NeverComesAgain "never-comes-again" Dev5 "An acknowledged interrupt stays masked." by [
+        Host("kernel", "dev_5_one_interrupt_for_each_acknowledgement")]
+        unseen "messages of the guest row's device cannot be masked";
+    MergedAway "merged-away" Dev5 "An interrupt that comes before the last was acknowledged is forgotten." by [
+        Row(Both, "edu")];
     AllRegistersSent "all-registers-sent" Ipc1 "A message takes all message registers along, whatever its tag says." by [
         Case(Both, "ipc_1_messages_arrive_as_they_were_sent"),
         Host("kernel", "ipc_1_a_call_and_its_reply")];
@@ -483,6 +515,9 @@ mutants! {
     BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
         Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
         unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
+    LoansKept "loans-kept" Ipc7 "What a caller has lent stays lent though it has given up." by [
+        Host("kernel", "ipc_7_a_loan_ends_with_its_call")]
+        unseen "on a machine that is shared, at which priority a program runs says little";
     NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_10_a_fault_is_a_call")];
@@ -493,9 +528,11 @@ mutants! {
         Row(Both, "debugger"),
         Host("kernel", "ipc_12_a_handler_that_is_gone")];
     CallsNotMadeAgain "calls-not-made-again" Ipc13 "A call that touches a page of a pager's goes on behind it when the page is there." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
         Row(Both, "pager"),
         Host("kernel", "ipc_13_a_call_that_touches_an_absent_page")];
     PagesOfNobody "pages-of-nobody" Ipc13 "A page that its pager has not supplied is an ordinary fault." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
         Row(Both, "pager"),
         Host("kernel", "ipc_13_a_page_comes_before_its_instruction")];
 }

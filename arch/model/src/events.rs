@@ -3,6 +3,7 @@
 use arch_contract::addr::VirtAddr;
 use arch_contract::barrier::Site;
 use arch_contract::context::{ContextId, Previously};
+use arch_contract::device::Function;
 use arch_contract::machine::Verdict;
 use arch_contract::ret::{Owed, Reload};
 use arch_contract::time::Ticks;
@@ -30,6 +31,7 @@ pub enum Event {
     StartCpu { target: u32 },
     StopCpu,
     SendIpi { target: u32 },
+    ConfigWrite { of: Function, offset: u16, value: u32 },
     Window,
     Wait,
     PowerOff(Verdict),

@@ -34,7 +34,7 @@ const PATIENCE: u32 = 50_000_000;
 /// Ticks that pass in one turn of a wait loop.
 const SPIN: u64 = 1_000;
 /// Things that interrupt a CPU.
-const SOURCES: u32 = 3;
+const SOURCES: u32 = 4;
 
 impl Machine {
     fn halts(&self) -> MutexGuard<'_, Halts> {
@@ -114,7 +114,7 @@ impl Cpu {
                 return Some(Interrupt::Console);
             }
         }
-        None
+        self.take_device_interrupt()
     }
 
     /// Delivers all that is pending to the kernel and says whether anything was. A source that is
@@ -188,6 +188,7 @@ impl Cpu {
         let timer = self.deadline.get().is_some_and(|at| at <= now);
         timer
             || self.machine.shared(self.number).ipi.load(Ordering::SeqCst)
+            || self.number == 0 && self.machine.pci().is_raised()
             || self.number == 0 && {
                 let mut console = self.machine.console();
                 console.arrive(now);

@@ -3,8 +3,9 @@
 //!
 //! The idea is to be *worse* than real machines in what they permit and *stricter* in what they
 //! forbid. Translations are cached whenever they are used and leave the cache only through the
-//! flush hooks, so a forgotten flush shows. Nothing serializes or fences unless the [`Profile`]
-//! says that this machine's instruction does. A translation that is found under a tag that has
+//! flush hooks or, under schedules, by chance, so a forgotten flush shows. Nothing serializes or
+//! fences unless the [`Profile`] says that this machine's instruction does, and until something does
+//! a core executes what it once fetched. A translation that is found under a tag that has
 //! changed hands, a hardware id that is taken while a CPU still remembers its former user, a load
 //! without the barrier before it: each ends the run with a message that names the clause.
 //! A physical address outside RAM, a retired address space that is loaded, or one that is retired
@@ -23,6 +24,7 @@
 //! One file per trait of the contract, plus the [`profile`], the [`events`] and the [`cpu`].
 
 pub mod cpu;
+pub mod device;
 pub mod events;
 pub mod host;
 pub mod profile;
@@ -53,6 +55,7 @@ use std::sync::atomic::Ordering;
 pub use code::Version;
 pub use context::Mm;
 pub use cpu::{Cpu, Loaded};
+pub use device::Bridge;
 pub use events::Event;
 pub use halt::Ended;
 pub use machine::{Config, Machine, Pace, PowerOff, RAM_BASE};

@@ -3,6 +3,7 @@
 use crate::code::Codes;
 use crate::context::Live;
 use crate::cpu::{Cpu, Loaded};
+use crate::device::{Bridge, Pci};
 use crate::events::{Event, Logged};
 use crate::halt::Halts;
 pub(crate) use crate::host::lock;
@@ -53,6 +54,7 @@ pub struct Config {
     /// profile has a broadcast.
     pub broadcast_from: Option<u32>,
     pub pace: Pace,
+    pub bridge: Bridge,
 }
 
 impl Config {
@@ -70,6 +72,7 @@ impl Default for Config {
             hardware_ids: 64,
             broadcast_from: Some(1),
             pace: Pace::Script,
+            bridge: Bridge::None,
         }
     }
 }
@@ -118,6 +121,7 @@ pub struct Machine {
     pub(crate) console: Mutex<Console>,
     events: Mutex<Vec<Logged>>,
     pub(crate) live: Mutex<Live>,
+    pub(crate) pci: Mutex<Pci>,
     pub(crate) codes: Codes,
     shared: Vec<Shared>,
     cpus: OnceLock<Box<[Cpu]>>,
@@ -126,6 +130,7 @@ pub struct Machine {
     pub(crate) news: Condvar,
     interrupt: OnceLock<fn(&'static Cpu, Interrupt)>,
     watcher: OnceLock<Watcher>,
+    hook_watcher: OnceLock<fn(Event)>,
 }
 
 /// Called for every event of a CPU at the moment it happens.
@@ -153,6 +158,7 @@ impl Machine {
         let cpus = config.cpus;
         let machine: &'static Self = Box::leak(Box::new(Self {
             live: Mutex::default(),
+            pci: Mutex::new(Pci::new()),
             codes: Codes::default(),
             ram,
             clock: AtomicU64::new(0),
@@ -172,6 +178,7 @@ impl Machine {
             news: Condvar::new(),
             interrupt: OnceLock::new(),
             watcher: OnceLock::new(),
+            hook_watcher: OnceLock::new(),
             config,
         }));
         let made = (0..cpus).map(|number| Cpu::new(machine, number)).collect();
@@ -277,7 +284,15 @@ impl Machine {
         let _ = self.watcher.set(watcher);
     }
 
+    /// The same for hooks that have no CPU.
+    pub fn watch_hooks(&self, watcher: fn(Event)) {
+        let _ = self.hook_watcher.set(watcher);
+    }
+
     pub(crate) fn log(&self, cpu: Option<&Cpu>, event: Event) {
+        if let (Some(watcher), None) = (self.hook_watcher.get(), cpu) {
+            watcher(event);
+        }
         if let (Some(watcher), Some(cpu)) = (self.watcher.get(), cpu) {
             watcher(cpu.forever(), event);
         }

@@ -6,6 +6,7 @@
 use crate::code::Fetched;
 use crate::context::Live;
 use crate::cpu::{Cpu, Fence, Loaded};
+use crate::device::Pci;
 use crate::machine::{Machine, RAM_BASE, lock};
 use crate::tlb::{Tag, Translations};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
@@ -24,6 +25,7 @@ pub struct Snapshot {
     pages: HashMap<usize, Page>,
     clock: u64,
     live: Live,
+    pci: Pci,
     cpus: Vec<Saved>,
 }
 
@@ -67,7 +69,7 @@ impl Machine {
     fn snapshot(&self, base: Rc<[Page]>, pages: HashMap<usize, Page>) -> Snapshot {
         let cpus = self.cpus().iter().map(Cpu::save).collect();
         let clock = self.clock.load(Ordering::SeqCst);
-        Snapshot { base, pages, clock, live: lock(&self.live).clone(), cpus }
+        Snapshot { base, pages, clock, live: lock(&self.live).clone(), pci: self.pci().clone(), cpus }
     }
 
     /// Makes it again what it was.
@@ -88,6 +90,7 @@ impl Machine {
         }
         self.clock.store(snapshot.clock, Ordering::SeqCst);
         *lock(&self.live) = snapshot.live.clone();
+        *self.pci() = snapshot.pci.clone();
         for (cpu, saved) in self.cpus().iter().zip(&snapshot.cpus) {
             cpu.restore(saved);
         }

@@ -2,6 +2,7 @@
 
 use crate::Ppc64le;
 use crate::cpu::{Firmware, Machine, UserPages};
+use crate::device::NoPci;
 use crate::spr::{self, number};
 use arch_contract::boot::Boot;
 use core::fmt::Write;
@@ -32,6 +33,11 @@ impl Boot for Ppc64le {
             (Some(_), Some(source)) => write!(out, "console interrupt {source:#x}"),
             (Some(_), None) => write!(out, "console without interrupt: input is not noticed"),
             (None, _) => write!(out, "no console"),
+        }?;
+        match &machine.pci {
+            Ok(pci) => write!(out, ", PCI host bridge {:#x}", pci.unit()),
+            Err(NoPci::NoBridge) => Ok(()),
+            Err(why) => write!(out, ", no PCI: {why}"),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use crate::broadcast::Broadcast;
 use crate::controller::Controller;
+use crate::device::{NoPci, Pci};
 use crate::rtas::CpuCalls;
+use crate::sources::Sources;
 use crate::trap::Frame;
 use crate::tree::Terminal;
 use arch_contract::boot::HardwareCpu;
@@ -40,6 +42,10 @@ pub struct Machine {
     pub(crate) controller: Controller,
     /// Set when the console's interrupt source is switched on.
     pub(crate) console_interrupt: Option<u32>,
+    /// The interrupt sources of devices.
+    pub(crate) sources: Sources,
+    /// `Err`: why there is no host bridge that can be used.
+    pub(crate) pci: Result<Pci, NoPci>,
     pub(crate) user_pages: UserPages,
     pub(crate) firmware: Firmware,
     pub(crate) cpus: Cpus,

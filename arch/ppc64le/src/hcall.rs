@@ -9,6 +9,7 @@ use core::arch::asm;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Call {
+    PutTce = 0x20,
     GetTermChar = 0x54,
     PutTermChar = 0x58,
     Eoi = 0x64,
@@ -23,6 +24,7 @@ pub enum Call {
     IntSetSourceConfig = 0x3ac,
     IntSetQueueConfig = 0x3b8,
     IntEsb = 0x3c8,
+    IntSync = 0x3cc,
     IntReset = 0x3d0,
     RptInvalidate = 0x448,
     /// RTAS without its firmware blob: QEMU and KVM take the argument block directly.

@@ -10,6 +10,9 @@
 
 #[cfg(any(test, spandrel_arch = "ppc64le"))]
 mod boot_memory;
+pub mod bridge;
+#[cfg(any(test, spandrel_arch = "ppc64le"))]
+mod bus_space;
 pub mod covers;
 pub mod entry_bits;
 pub mod rpt_invalidate;
@@ -52,6 +55,7 @@ macro_rules! on_the_machine {
 }
 
 on_the_machine! {
-    barrier boot broadcast cas console context controller cpu handover hcall irq kernel_fault machine of of_tree pid pte radix ret
-    rtas secondary smp spr stack start time tlb trap trap_entry user vector watch xics xive
+    barrier boot broadcast cas console context controller cpu device guarded handover hcall irq
+    kernel_fault late_map machine of of_tree pci_config pid pte radix ret rtas secondary smp sources spr
+    stack start tce time tlb trap trap_entry user vector watch xics xive
 }

@@ -2,12 +2,14 @@
 //!
 //! Quadrant 3 maps all RAM at [`PHYSICAL_MAP`], the kernel image within it: text and vectors
 //! executable, constants read-only, guard pages absent, everything else writable and never
-//! executable. Built in real mode, where the same pointers work; never changed afterwards.
+//! executable. Built in real mode, where the same pointers work; afterwards only registers of devices that
+//! were not known then are added (`late_map.rs`).
 
 use crate::boot_memory;
 use crate::cpu::PHYSICAL_MAP;
 use crate::entry_bits::{self, KernelPage, LEVELS};
 use crate::hcall::{self, Call, Status};
+use crate::late_map;
 use crate::pid::{self, Pid};
 use crate::spr;
 use crate::stack;
@@ -106,7 +108,7 @@ fn new_table(bytes: u64, free: &mut FreeMap) -> Result<PhysAddr, RadixError> {
 }
 
 /// Pointer to entry `index` of the table at `table`.
-fn slot(table: PhysAddr, index: usize) -> *mut u64 {
+pub(crate) fn slot(table: PhysAddr, index: usize) -> *mut u64 {
     ((table.0 | PHYSICAL_MAP) as *mut u64).wrapping_add(index)
 }
 
@@ -129,20 +131,24 @@ fn slot_for(root: PhysAddr, at: u64, depth: usize, free: &mut FreeMap) -> Result
     Ok(slot(table, LEVELS[depth].index(VirtAddr(at))))
 }
 
+/// The level of the largest leaf that maps something from `at` on and ends by `end`, both on page
+/// boundaries, of those `uniform` accepts. The last level always fits.
+fn depth_for(at: u64, end: u64, uniform: impl Fn(PhysRange) -> bool) -> usize {
+    let fits = |&depth: &usize| {
+        let size = 1 << LEVELS[depth].shift;
+        let whole = at.is_multiple_of(size) && size <= end - at;
+        LEVELS[depth].leaf != Leaf::Never && whole && uniform(PhysRange { start: PhysAddr(at), len: size })
+    };
+    (0..LEVELS.len()).find(fits).unwrap_or(LEVELS.len() - 1)
+}
+
 /// Maps `range` of RAM under `root` with the largest leaves that fit; what touches `special` page by
 /// page.
 fn map(root: PhysAddr, range: PhysRange, special: &[PhysRange], free: &mut FreeMap) -> Result<(), RadixError> {
     let mut at = range.start.0;
     while at < range.end().0 {
-        let fits = |&depth: &usize| {
-            let size = 1 << LEVELS[depth].shift;
-            let block = PhysRange { start: PhysAddr(at), len: size };
-            let uniform = size == PAGE_SIZE || !special.iter().any(|special| special.overlaps(&block));
-            let whole = at.is_multiple_of(size) && size <= range.end().0 - at;
-            LEVELS[depth].leaf != Leaf::Never && uniform && whole
-        };
-        // Ranges are whole pages, so the last level always fits.
-        let depth = (0..LEVELS.len()).find(fits).unwrap_or(LEVELS.len() - 1);
+        let plain = |block: PhysRange| !special.iter().any(|special| special.overlaps(&block));
+        let depth = depth_for(at, range.end().0, |block| block.len == PAGE_SIZE || plain(block));
         if let Some(page) = page_kind(at) {
             let slot = slot_for(root, at, depth, free)?;
             // SAFETY: as in `slot_for`.
@@ -153,12 +159,15 @@ fn map(root: PhysAddr, range: PhysRange, special: &[PhysRange], free: &mut FreeM
     Ok(())
 }
 
-/// Maps `range`, which is device registers, page by page.
+/// Maps `range`, which is device registers, with the largest leaves that fit.
 fn map_device(root: PhysAddr, range: PhysRange, free: &mut FreeMap) -> Result<(), RadixError> {
-    for at in (range.start.0..range.end().0).step_by(PAGE_SIZE as usize) {
-        let slot = slot_for(root, at, LEVELS.len() - 1, free)?;
+    let mut at = range.start.0;
+    while at < range.end().0 {
+        let depth = depth_for(at, range.end().0, |_| true);
+        let slot = slot_for(root, at, depth, free)?;
         // SAFETY: as in `slot_for`.
         unsafe { slot.write(entry_bits::kernel_leaf(PhysAddr(at), KernelPage::Device)) };
+        at += 1 << LEVELS[depth].shift;
     }
     Ok(())
 }
@@ -187,6 +196,11 @@ pub unsafe fn build(
     for range in devices {
         map_device(root, range, free)?;
     }
+    let mut spare = ArrayVec::new();
+    for _ in 0..spare.capacity() {
+        spare.push(new_table(late_map::TABLE_BYTES, free)?);
+    }
+    late_map::begin(root, spare);
     PROCESS_TABLE.store(process_table.0, Ordering::Relaxed);
     EMPTY_ROOT.store(empty.0, Ordering::Relaxed);
     set_process_root(Pid::KERNEL, Some(root));

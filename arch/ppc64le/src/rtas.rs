@@ -2,57 +2,72 @@
 //!
 //! QEMU and KVM take the argument block by a hypervisor call, so no firmware blob has to be
 //! instantiated and kept in memory. RTAS serves one CPU at a time (PAPR §7.2.1), and there is one
-//! block, in the kernel image, below 4 GiB as PAPR wants; a lock of the port's own guards both. Who
-//! waits for it need not serve requests: no holder waits for anything.
+//! block, in the kernel image, below 4 GiB as PAPR wants; a lock of the port's own guards both.
 
+use crate::guarded::Guarded;
 use crate::hcall::{self, Call, Status};
 use crate::tree::RtasTokens;
 use crate::{cpu, spr};
 use arch_contract::boot::HardwareCpu;
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Arguments and results of one call: token, counts, then the values. All big-endian.
-const WORDS: usize = 3 + 8;
+const WORDS: usize = 3 + 10;
+
+/// How often a call that asks for patience is made.
+pub const TRIES: usize = 1 << 16;
 
 /// A call that did not work: RTAS's own status, or `None` if the hypervisor takes no such call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtasError(pub Option<i32>);
 
+impl RtasError {
+    /// Not done after many tries.
+    pub const BUSY: Self = Self(Some(-2));
+
+    /// Whether to call again, with what the call says it wants then (PAPR §7.2.8): -2, and the values that
+    /// hint at how long it will take.
+    pub fn is_busy(self) -> bool {
+        matches!(self.0, Some(-2 | 9900..=9905))
+    }
+}
+
 #[repr(C, align(64))]
-struct Block(UnsafeCell<[u32; WORDS]>);
+struct Block([u32; WORDS]);
 
-// SAFETY: `BUSY` admits one caller at a time.
-unsafe impl Sync for Block {}
+static BLOCK: Guarded<Block> = Guarded::new(Block([0; WORDS]));
 
-static BLOCK: Block = Block(UnsafeCell::new([0; WORDS]));
-static BUSY: AtomicBool = AtomicBool::new(false);
-
-/// Calls `token` with up to 6 `arguments`. Behind the status it returns `N` words, at most 1.
+/// Calls `token` with `arguments` until it is done. Behind the status it returns `N` words; together with
+/// the arguments, at most 9.
 pub fn call<const N: usize>(token: u32, arguments: &[u32]) -> Result<[u32; N], RtasError> {
-    // Pairs with the release below: the block is the last holder's no more.
-    while BUSY.swap(true, Ordering::Acquire) {
-        spr::pause();
+    for _ in 0..TRIES {
+        match call_once(token, arguments) {
+            (Some(0), results) => return Ok(results),
+            (status, _) if RtasError(status).is_busy() => spr::pause(),
+            (status, _) => return Err(RtasError(status)),
+        }
     }
-    // SAFETY: `BUSY` is ours: nobody else touches the block.
-    let words = unsafe { &mut *BLOCK.0.get() };
-    words[0] = token.to_be();
-    words[1] = (arguments.len() as u32).to_be();
-    words[2] = (1 + N as u32).to_be();
-    for (slot, argument) in words[3..].iter_mut().zip(arguments) {
-        *slot = argument.to_be();
-    }
-    let accepted = submit(BLOCK.0.get() as u64);
-    // SAFETY: still ours; volatile, since firmware wrote it.
-    let answers = unsafe { BLOCK.0.get().read_volatile() };
-    let answer = |index: usize| u32::from_be(answers[3 + arguments.len() + index]);
-    let (status, results) = (answer(0) as i32, core::array::from_fn(|index| answer(1 + index)));
-    BUSY.store(false, Ordering::Release);
-    match (accepted, status) {
-        (Status::SUCCESS, 0) => Ok(results),
-        (Status::SUCCESS, error) => Err(RtasError(Some(error))),
-        _ => Err(RtasError(None)),
-    }
+    Err(RtasError::BUSY)
+}
+
+/// Calls `token` once: its status, `None` if the hypervisor takes no such call, and `N` words, which mean
+/// what the status says they do.
+pub fn call_once<const N: usize>(token: u32, arguments: &[u32]) -> (Option<i32>, [u32; N]) {
+    BLOCK.with(|block| {
+        let words = &mut block.0;
+        words[0] = token.to_be();
+        words[1] = (arguments.len() as u32).to_be();
+        words[2] = (1 + N as u32).to_be();
+        for (slot, argument) in words[3..].iter_mut().zip(arguments) {
+            *slot = argument.to_be();
+        }
+        let accepted = submit(words.as_mut_ptr() as u64);
+        // SAFETY: the block is ours; volatile, since firmware wrote it.
+        let answers = unsafe { (&raw const *words).read_volatile() };
+        let answer = |index: usize| u32::from_be(answers[3 + arguments.len() + index]);
+        let status = (accepted == Status::SUCCESS).then(|| answer(0) as i32);
+        (status, core::array::from_fn(|index| answer(1 + index)))
+    })
 }
 
 /// Hands the argument block at `block` to the hypervisor.

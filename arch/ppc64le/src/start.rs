@@ -14,9 +14,12 @@ use crate::rtas::CpuCalls;
 use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
 use crate::trap::Frame;
+use crate::device::Pci;
+use crate::sources::{Sources, Wiring};
 use crate::tree::Handover;
+use crate::xics::SourceCalls;
 use crate::xive::Xive;
-use crate::{Ppc64le, boot_memory, console, handover, machine, radix, secondary, time, xics};
+use crate::{Ppc64le, boot_memory, console, handover, machine, radix, secondary, time};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::boot::{BootInfo, HardwareCpu, normalize, reserve};
 use arch_contract::irq::Interrupt;
@@ -185,7 +188,8 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
         Some(Ok(xive)) => Controller::Xive(xive),
         Some(Err(error)) => no_controller::<U>(error),
     };
-    let devices = controller.pages();
+    let registers = handover.bridge.iter().flatten().map(|bridge| bridge.window);
+    let devices = controller.pages().chain(registers);
     // SAFETY: as above, and the map is the machine's RAM.
     if let Err(error) = unsafe { radix::build(&ram, &mut free, stacks, devices, handover.invalidation.gtse) } {
         U::boot_failure(format_args!("{error}"));
@@ -243,9 +247,10 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
     // SAFETY: `boot` left it on the stack below us, whole, and nobody else has it.
     let Found { handover, firmware, info, cpus, controller } = unsafe { found.cast::<Found>().read() };
     let user_pages = secondary::restrict_user();
+    let source_calls = SourceCalls::find(&handover.rtas);
     let started = controller.start(&handover.cpus).and_then(|()| controller.open());
     let console_interrupt = match started {
-        Ok(()) => console_interrupt(&handover, &controller),
+        Ok(()) => console_interrupt(&handover, source_calls, &controller),
         Err(error) => no_controller::<U>(error),
     };
     let first = core::ptr::with_exposed_provenance_mut::<Cpu>((cpus.0 | PHYSICAL_MAP) as usize);
@@ -255,6 +260,8 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
         console: handover.console,
         controller,
         console_interrupt,
+        sources: Sources::new(source_calls),
+        pci: Pci::find(&handover),
         user_pages,
         firmware,
         // SAFETY: room for so many was kept, and they are made below, before anyone has the machine.
@@ -310,11 +317,15 @@ fn no_controller<U: Upcalls<Ppc64le>>(error: ControllerError) -> ! {
 }
 
 /// Lets the console's interrupts through, where firmware can; its source number then.
-fn console_interrupt(handover: &Handover, controller: &Controller) -> Option<u32> {
+fn console_interrupt(
+    handover: &Handover,
+    calls: Option<SourceCalls>,
+    controller: &Controller,
+) -> Option<u32> {
     let terminal = handover.console?;
     let source = terminal.interrupt?;
     if let Controller::Xics = controller {
-        xics::enable(source, handover.cpus[0], handover.rtas.set_xive?).ok()?;
+        calls?.direct(source, handover.cpus[0], Wiring::Message).ok()?;
     }
     // A plain terminal signals whether asked or not and knows no modes, so a refusal means nothing.
     // SAFETY: the terminal may signal from now on; interrupts are off.

@@ -5,6 +5,7 @@
 //! so its memory can be reused at once (`BOOT-3`). It never panics, whatever the bytes: the tree is
 //! input like any other, and it is fuzzed as such. (LoPAPR App. B, and Devicetree Specification.)
 
+use crate::bridge::{self, BridgeError, BridgeNode};
 use crate::tree_check::{self, CheckError};
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::{HardwareCpu, MAX_COMMAND_LINE, MAX_CPUS, MAX_RANGES, PhysRange};
@@ -148,6 +149,12 @@ pub struct RtasTokens {
     pub start_cpu: Option<u32>,
     pub stop_self: Option<u32>,
     pub query_cpu_stopped_state: Option<u32>,
+    pub int_on: Option<u32>,
+    pub int_off: Option<u32>,
+    pub read_pci_config: Option<u32>,
+    pub write_pci_config: Option<u32>,
+    pub change_msi: Option<u32>,
+    pub query_interrupt_source_number: Option<u32>,
 }
 
 /// A terminal of the hypervisor.
@@ -178,6 +185,8 @@ pub struct Handover {
     pub platform: Platform,
     pub invalidation: Invalidation,
     pub xive: Option<XiveNode>,
+    /// The first PCI host bridge; others are not used. `None`: there is none.
+    pub bridge: Option<Result<BridgeNode, BridgeError>>,
     /// `ibm,pa-features` says that the CPU walks radix trees; `None` if it says nothing.
     pub cpu_radix: Option<bool>,
 }
@@ -217,6 +226,7 @@ pub fn read(blob: &[u8]) -> Result<Handover, TreeError> {
                 Some("cpu") => pass.cpu(node)?,
                 Some("serial") => pass.terminal(node),
                 Some("power-ivpe") => pass.out.xive = xive(node, pass.priority),
+                Some("pci") => pass.bridge(node),
                 _ => {}
             },
         }
@@ -241,6 +251,7 @@ impl Pass {
                 platform: Platform::UNSAID,
                 invalidation: Invalidation::UNSAID,
                 xive: None,
+                bridge: None,
                 cpu_radix: None,
             },
             // What the specification says where the root says nothing.
@@ -318,6 +329,12 @@ impl Pass {
                 "start-cpu" => tokens.start_cpu = token,
                 "stop-self" => tokens.stop_self = token,
                 "query-cpu-stopped-state" => tokens.query_cpu_stopped_state = token,
+                "ibm,int-on" => tokens.int_on = token,
+                "ibm,int-off" => tokens.int_off = token,
+                "ibm,read-pci-config" => tokens.read_pci_config = token,
+                "ibm,write-pci-config" => tokens.write_pci_config = token,
+                "ibm,change-msi" => tokens.change_msi = token,
+                "ibm,query-interrupt-source-number" => tokens.query_interrupt_source_number = token,
                 _ => {}
             }
         }
@@ -371,6 +388,13 @@ impl Pass {
         let _ = self.terminals.try_push(Terminal { unit, interrupt });
     }
 
+    fn bridge(&mut self, node: FdtNode) {
+        if self.out.bridge.is_none() && bridge::is_bridge(node) {
+            let cells = self.address_cells.clamp(1, 2);
+            self.out.bridge = Some(BridgeNode::read(node, cells));
+        }
+    }
+
     fn finish(mut self, boot_cpu: HardwareCpu) -> Result<Handover, TreeError> {
         if self.out.memory.is_empty() {
             return Err(TreeError::NoMemory);
@@ -389,6 +413,11 @@ impl Pass {
         {
             let len = end.checked_sub(start).ok_or(TreeError::BadRange)?;
             self.out.initrd = Some(PhysRange { start: PhysAddr(start), len });
+        }
+        if let Some(Ok(bridge)) = &self.out.bridge
+            && self.out.memory.iter().any(|range| range.overlaps(&bridge.window))
+        {
+            self.out.bridge = Some(Err(BridgeError::BadWindow));
         }
         // Firmware takes the terminal with the lowest unit address for its own, which may be the
         // one that is none: the console is never that.
@@ -410,7 +439,7 @@ fn xive(node: FdtNode, priority: u8) -> Option<XiveNode> {
     Some(XiveNode { context, first_ipi: word(ipis, 0)?, ipi_count: word(ipis, 1)?, queue_shift, priority })
 }
 
-fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a [u8]> {
     node.property(name).map(|property| property.value)
 }
 
@@ -421,7 +450,7 @@ fn text<'a>(node: FdtNode<'_, 'a>, name: &str) -> Option<&'a str> {
 }
 
 /// Whether a property that is a list of strings has `entry`.
-fn lists(value: &[u8], entry: &str) -> bool {
+pub(crate) fn lists(value: &[u8], entry: &str) -> bool {
     value.split(|&byte| byte == 0).any(|string| string == entry.as_bytes())
 }
 
@@ -429,13 +458,13 @@ fn granted(yes: bool) -> Grant {
     if yes { Grant::Given } else { Grant::Refused }
 }
 
-fn word(value: &[u8], index: usize) -> Option<u32> {
+pub(crate) fn word(value: &[u8], index: usize) -> Option<u32> {
     let bytes = value.get(4 * index..4 * index + 4)?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
 /// One or two cells as a number.
-fn cells(value: &[u8]) -> Option<u64> {
+pub(crate) fn cells(value: &[u8]) -> Option<u64> {
     match value.len() {
         4 => Some(u32::from_be_bytes(value.try_into().ok()?).into()),
         8 => Some(u64::from_be_bytes(value.try_into().ok()?)),

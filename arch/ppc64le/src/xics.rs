@@ -7,7 +7,10 @@
 use crate::controller::{ControllerError, Pending, accepted};
 use crate::cpu::Cpu;
 use crate::hcall::{self, Call, Status};
+use crate::rtas::{self, RtasError};
+use crate::sources::{Sources, Wiring};
 use crate::spr;
+use crate::tree::RtasTokens;
 use arch_contract::boot::HardwareCpu;
 use arch_contract::irq::Interrupt;
 use arch_contract::mutant::{self, Mutant};
@@ -29,8 +32,8 @@ pub fn open() -> Result<(), ControllerError> {
     accepted("H_CPPR", status)
 }
 
-/// Takes the most urgent interrupt, if one is pending, and ends it. Sources are message-signalled
-/// or, as this CPU's MFRR, cleared here, so ending first loses nothing.
+/// Takes the most urgent interrupt, if one is pending, and ends it. Sources are message-signalled,
+/// or cleared or silenced here, as this CPU's MFRR and lines, so ending first loses nothing.
 pub fn accept(cpu: &Cpu) -> Pending {
     // SAFETY: acknowledges an interrupt to this CPU's controller; no memory is touched.
     let (status, [xirr, ..]) = unsafe { hcall::call(Call::Xirr, [LEAST]) };
@@ -38,17 +41,18 @@ pub fn accept(cpu: &Cpu) -> Pending {
     if status != Status::SUCCESS || source == NONE {
         return Pending::Nothing;
     }
-    if source == IPI {
-        // Before the end of interrupt: a request made after this line raises it anew.
-        request(cpu.server, LEAST);
-    }
+    // Before the end of interrupt: what is raised after this line arrives anew.
+    let interrupt = match source {
+        IPI => {
+            request(cpu.server, LEAST);
+            Interrupt::Ipi
+        }
+        _ if Some(source) == cpu.machine.console_interrupt => Interrupt::Console,
+        _ => Sources::taken(cpu, source).map_or(Interrupt::Spurious, Interrupt::Device),
+    };
     // SAFETY: ends what was just accepted.
     let _ = unsafe { hcall::call(Call::Eoi, [xirr & 0xffff_ffff]) };
-    Pending::Delivered(match source {
-        IPI => Interrupt::Ipi,
-        _ if Some(source) == cpu.machine.console_interrupt => Interrupt::Console,
-        _ => Interrupt::Spurious,
-    })
+    Pending::Delivered(interrupt)
 }
 
 #[inline(always)]
@@ -73,7 +77,37 @@ pub fn close(cpu: &Cpu) {
     let _ = unsafe { hcall::call(Call::Cppr, [MOST]) };
 }
 
-/// Directs a source at a CPU and lets it through.
-pub fn enable(source: u32, server: HardwareCpu, set_xive: u32) -> Result<(), crate::rtas::RtasError> {
-    crate::rtas::call(set_xive, &[source, server.0, PRIORITY as u32]).map(|[]| ())
+/// The calls that switch sources (PAPR §7.3.10.1), which come together.
+#[derive(Clone, Copy)]
+pub struct SourceCalls {
+    set_xive: u32,
+    on: u32,
+    off: u32,
+}
+
+impl SourceCalls {
+    /// `None`: firmware lacks one of them.
+    pub fn find(tokens: &RtasTokens) -> Option<Self> {
+        Some(Self { set_xive: tokens.set_xive?, on: tokens.int_on?, off: tokens.int_off? })
+    }
+
+    /// Directs a source at a CPU, and lets it through unless it is a line.
+    pub fn direct(&self, source: u32, server: HardwareCpu, wiring: Wiring) -> Result<(), RtasError> {
+        rtas::call(self.set_xive, &[source, server.0, PRIORITY as u32]).map(|[]| ())?;
+        match wiring {
+            Wiring::Message => Ok(()),
+            Wiring::Line => rtas::call(self.off, &[source]).map(|[]| ()),
+        }
+    }
+
+    /// Lets a source through that was switched off; at once if it is asserted.
+    pub fn on(&self, source: u32) {
+        // It was directed before, so firmware knows it.
+        let _ = rtas::call::<0>(self.on, &[source]);
+    }
+
+    pub fn off(&self, source: u32) {
+        // As above.
+        let _ = rtas::call::<0>(self.off, &[source]);
+    }
 }

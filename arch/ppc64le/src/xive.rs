@@ -6,16 +6,18 @@
 //! here, and then asks for the CPU's attention through its *thread context* (TIMA), a page that
 //! shows each CPU its own. Hypervisor calls set all that up once; afterwards nothing needs a call.
 //!
-//! Sources are interrupts between CPUs, one per CPU, and the console. Each is given a number of our
-//! own, which is what arrives in the queue.
+//! Sources are interrupts between CPUs, one per CPU, the console, and what devices are given
+//! (`sources.rs`). Each is given a number of our own, which is what arrives in the queue.
 
 use crate::controller::{ControllerError, Pending, accepted};
 use crate::cpu::{Cpu, PHYSICAL_MAP};
 use crate::hcall::{self, Call};
+use crate::sources::{Sources, Wiring};
 use crate::tree::XiveNode;
-use crate::{boot_memory, spr};
+use crate::{boot_memory, late_map, spr};
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::{HardwareCpu, MAX_CPUS, MAX_RANGES, PhysRange};
+use arch_contract::device;
 use arch_contract::irq::Interrupt;
 use arch_contract::mutant::{self, Mutant};
 use arrayvec::ArrayVec;
@@ -24,6 +26,8 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 /// Our numbers of the sources, as they stand in a queue.
 const IPI: u32 = 1;
 const CONSOLE: u32 = 2;
+/// A device's is this and the number that the generic kernel knows it by.
+const FIRST_DEVICE: u32 = 256;
 
 /// Bytes of a device page that are used, and mapped.
 const PAGE: u64 = 4096;
@@ -32,6 +36,10 @@ const PAGE: u64 = 4096;
 /// they were.
 const STORE_END: u64 = 0x400;
 const SET_00: u64 = 0xc00;
+/// As a load from here sets Q and clears P, which keeps the source from sending anything on.
+const SET_01: u64 = 0xd00;
+/// A load from here ends an event.
+const LOAD_END: u64 = 0;
 const Q: u64 = 1;
 
 /// Offsets in the thread context's page for operating systems: a load of 16 bits that acknowledges,
@@ -53,9 +61,18 @@ enum State {
     Call,
 }
 
+/// The two that have a page, in the low bits of its address.
+const PACKED_LOAD: u64 = 1;
+const PACKED_STORE: u64 = 2;
+
+/// The page at an address in the physical map.
+fn page(at: u64) -> PhysRange {
+    PhysRange { start: PhysAddr(at & !PHYSICAL_MAP), len: PAGE }
+}
+
 /// A source of interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Source {
+pub struct Source {
     number: u32,
     state: State,
     /// Where a store triggers it, if it can be triggered.
@@ -116,15 +133,8 @@ impl Xive {
 
     /// The device pages to be mapped.
     pub fn pages(&self) -> impl Iterator<Item = PhysRange> {
-        let sources = self.ipis.iter().chain(&self.console).flat_map(|source| {
-            let manage = match source.state {
-                State::Load(page) | State::Store(page) => Some(page),
-                State::Call => None,
-            };
-            [manage, source.trigger.filter(|&page| Some(page) != manage)]
-        });
-        let pages = sources.flatten().chain([self.context]);
-        pages.map(|page| PhysRange { start: PhysAddr(page & !PHYSICAL_MAP), len: PAGE })
+        let sources = self.ipis.iter().chain(&self.console).flat_map(|source| source.pages());
+        sources.chain([page(self.context)])
     }
 
     /// Gives every CPU its queue and every source its way there. Once, with translation on.
@@ -138,11 +148,41 @@ impl Xive {
             let (status, _) = unsafe { hcall::call(Call::IntSetQueueConfig, arguments) };
             accepted("H_INT_SET_QUEUE_CONFIG", status)?;
             self.ipis[index].direct(*cpu, self.priority, IPI)?;
+            self.ipis[index].set(SET_00);
         }
         match self.console {
-            Some(console) => console.direct(cpus[0], self.priority, CONSOLE),
+            Some(console) => {
+                console.direct(cpus[0], self.priority, CONSOLE)?;
+                console.set(SET_00);
+                Ok(())
+            }
             None => Ok(()),
         }
+    }
+
+    /// Finds a device's source and maps its pages. It is left silent.
+    pub fn prepare(&self, number: u32) -> Result<Source, ControllerError> {
+        let source = Source::find(number)?;
+        for page in source.pages() {
+            late_map::map_device_page(page.start).map_err(|_| ControllerError::NoRoom)?;
+        }
+        source.set(SET_01);
+        Ok(source)
+    }
+
+    /// Directs a device's source, and lets it through unless it is a line.
+    pub fn direct(
+        &self,
+        source: &Source,
+        cpu: HardwareCpu,
+        ours: device::Source,
+        wiring: Wiring,
+    ) -> Result<(), ControllerError> {
+        source.direct(cpu, self.priority, FIRST_DEVICE + u32::from(ours.0))?;
+        if wiring == Wiring::Message {
+            source.set(SET_00);
+        }
+        Ok(())
     }
 
     fn queue(&self, cpu: usize) -> u64 {
@@ -220,14 +260,23 @@ impl Xive {
     /// Takes the event that was seen, and ends it at its source.
     fn take(&self, cpu: &Cpu, number: u32) -> Pending {
         cpu.events_taken.set(cpu.events_taken.get() + 1);
-        let (source, interrupt) = match number {
-            IPI => (Some(self.ipis[cpu.index]), Interrupt::Ipi),
-            CONSOLE => (self.console, Interrupt::Console),
-            _ => (None, Interrupt::Spurious),
+        let interrupt = match number {
+            IPI => {
+                self.ipis[cpu.index].end();
+                Interrupt::Ipi
+            }
+            CONSOLE => {
+                if let Some(console) = self.console {
+                    console.end();
+                }
+                Interrupt::Console
+            }
+            _ => {
+                let ours = number.checked_sub(FIRST_DEVICE).and_then(|ours| u16::try_from(ours).ok());
+                let device = ours.and_then(|ours| Sources::arrived(cpu, device::Source(ours)));
+                device.map_or(Interrupt::Spurious, Interrupt::Device)
+            }
         };
-        if let Some(source) = source {
-            source.end();
-        }
         // The entry before what its handler reads. Pairs with the `sync` of `trigger`.
         fence(Ordering::Acquire);
         Pending::Delivered(interrupt)
@@ -261,24 +310,36 @@ impl Source {
         Ok(Self { number, state, trigger })
     }
 
-    /// Sends its events to `cpu`, under our number, and lets them through.
+    /// Sends its events to `cpu`, under our number, as far as its state lets them through.
     fn direct(&self, cpu: HardwareCpu, priority: u64, ours: u32) -> Result<(), ControllerError> {
         const SET_NUMBER: u64 = 2;
         let arguments = [SET_NUMBER, self.number.into(), cpu.0.into(), priority, ours.into()];
         // SAFETY: `cpu` may be interrupted from now on, once it opens its context.
         let (status, _) = unsafe { hcall::call(Call::IntSetSourceConfig, arguments) };
-        accepted("H_INT_SET_SOURCE_CONFIG", status)?;
-        self.set_00();
-        Ok(())
+        accepted("H_INT_SET_SOURCE_CONFIG", status)
     }
 
-    /// Clears P and Q; says what they were.
-    fn set_00(&self) -> u64 {
+    /// Loads from a management offset: changes P and Q as it says, and returns what they were.
+    fn set(&self, offset: u64) -> u64 {
         match self.state {
             // SAFETY: the page is mapped; a load from this offset writes the state.
-            State::Load(page) | State::Store(page) => u64::from_be(unsafe { ((page + SET_00) as *const u64).read_volatile() }),
-            State::Call => self.call(SET_00),
+            State::Load(page) | State::Store(page) => u64::from_be(unsafe { ((page + offset) as *const u64).read_volatile() }),
+            State::Call => self.call(offset),
         }
+    }
+
+    /// Keeps it from sending anything on. What it has sent is in its queue when this returns.
+    pub fn silence(&self) {
+        self.set(SET_01);
+        // SAFETY: waits only.
+        let _ = unsafe { hcall::call(Call::IntSync, [0, self.number.into()]) };
+    }
+
+    /// Lets a line through, whether it was silenced or has not been ended: at once if it is asserted.
+    pub fn unsilence_line(&self) {
+        self.set(SET_00);
+        // Ending what has not happened sends an asserted line on.
+        self.set(LOAD_END);
     }
 
     /// H_INT_ESB: a load from the management page by the hypervisor's hand.
@@ -290,21 +351,52 @@ impl Source {
     }
 
     /// Ends an event: what came meanwhile, or comes, is a new one.
-    fn end(&self) {
+    pub fn end(&self) {
         match self.state {
             // SAFETY: the page is mapped; the store ends the event and sends on what Q remembers.
             State::Store(page) => unsafe { ((page + STORE_END) as *mut u64).write_volatile(0) },
             State::Load(_) => {
-                if self.set_00() & Q != 0 {
+                if self.set(SET_00) & Q != 0 {
                     self.trigger();
                 }
             }
             // A load from offset 0 ends the event; a level that is still high is sent on by the
             // hypervisor.
             State::Call => {
-                self.call(0);
+                self.call(LOAD_END);
             }
         }
+    }
+
+    /// The device pages it is reached by.
+    fn pages(&self) -> impl Iterator<Item = PhysRange> + use<> {
+        let manage = match self.state {
+            State::Load(page) | State::Store(page) => Some(page),
+            State::Call => None,
+        };
+        let trigger = self.trigger.filter(|&page| Some(page) != manage);
+        [manage, trigger].into_iter().flatten().map(page)
+    }
+
+    /// As two words, for a place that is shared: pages are aligned, which leaves bits.
+    pub fn pack(&self) -> [u64; 2] {
+        let state = match self.state {
+            State::Load(page) => page | PACKED_LOAD,
+            State::Store(page) => page | PACKED_STORE,
+            State::Call => 0,
+        };
+        [state, self.trigger.unwrap_or(0)]
+    }
+
+    /// What was packed of the source of this number.
+    pub fn unpack(number: u32, [state, trigger]: [u64; 2]) -> Self {
+        let page = state & !(PAGE - 1);
+        let state = match state & (PAGE - 1) {
+            PACKED_LOAD => State::Load(page),
+            PACKED_STORE => State::Store(page),
+            _ => State::Call,
+        };
+        Self { number, state, trigger: (trigger != 0).then_some(trigger) }
     }
 
     fn trigger(&self) {

@@ -1,9 +1,9 @@
-//! The few ACPI tables this port reads: RSDP, XSDT or RSDT, MADT, FADT.
+//! The few ACPI tables this port reads: RSDP, XSDT or RSDT, MADT, FADT, MCFG.
 //!
 //! From the MADT: which CPUs there are, where the local and I/O APICs are, where ISA interrupts
-//! arrive. From the FADT: the PM timer, a clock of known rate, and the soft-off register. Both
-//! are optional: without them the machine has one CPU and the classic addresses. A table with a
-//! bad checksum counts as missing (ACPI 6.5 §5.2).
+//! arrive. From the FADT: the PM timer, a clock of known rate, and the soft-off register. From the MCFG:
+//! where PCI configuration space is. All are optional: without them the machine has one CPU, the classic
+//! addresses and no PCI. A table with a bad checksum counts as missing (ACPI 6.5 §5.2).
 
 use crate::firmware::{Source, u16_at, u32_at, u64_at};
 use arch_contract::boot::{HardwareCpu, MAX_CPUS};
@@ -76,15 +76,35 @@ pub struct Power {
     pub pm1_control: Option<u16>,
 }
 
+/// Where the MCFG says that configuration space of the first segment is mapped (PCI Firmware Specification
+/// 3.0 §4.1.2): 1 MiB for each bus, bus 0 at `base`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ecam {
+    pub base: u64,
+    pub first_bus: u8,
+    pub last_bus: u8,
+}
+
+impl Ecam {
+    /// Bytes of one bus.
+    pub const BUS_BYTES: u64 = 1 << 20;
+
+    /// One past the last byte.
+    pub fn end(&self) -> u64 {
+        self.base + (u64::from(self.last_bus) + 1) * Self::BUS_BYTES
+    }
+}
+
 /// The tables' contents; what is missing or damaged has its default.
 pub struct Tables {
     pub interrupts: Interrupts,
     pub power: Power,
+    pub ecam: Option<Ecam>,
 }
 
 /// Reads what can be reached from the root pointer at `rsdp`.
 pub fn read(memory: &impl Source, rsdp: Option<u64>) -> Tables {
-    let mut tables = Tables { interrupts: Interrupts::classic(), power: Power::default() };
+    let mut tables = Tables { interrupts: Interrupts::classic(), power: Power::default(), ecam: None };
     let Some(root) = rsdp.and_then(|at| root_table(memory, at)) else { return tables };
     let width = if root.starts_with(b"XSDT") { 8 } else { 4 };
     for entry in root.get(HEADER..).unwrap_or(&[]).chunks_exact(width) {
@@ -92,6 +112,7 @@ pub fn read(memory: &impl Source, rsdp: Option<u64>) -> Tables {
         match at.and_then(|at| table(memory, at)) {
             Some(madt) if madt.starts_with(b"APIC") => tables.interrupts = interrupts(madt),
             Some(fadt) if fadt.starts_with(b"FACP") => tables.power = power(fadt),
+            Some(mcfg) if mcfg.starts_with(b"MCFG") => tables.ecam = ecam(mcfg),
             _ => {}
         }
     }
@@ -187,6 +208,21 @@ fn power(fadt: &[u8]) -> Power {
     Power { pm_timer: port(76), pm1_control: port(64) }
 }
 
+/// The entry for segment 0, if it makes sense.
+fn ecam(mcfg: &[u8]) -> Option<Ecam> {
+    let entries = mcfg.get(HEADER + 8..)?.chunks_exact(16);
+    let mut entries = entries.filter(|entry| u16_at(entry, 8) == Some(0));
+    let entry = entries.next()?;
+    let found = Ecam { base: u64_at(entry, 0)?, first_bus: entry[10], last_bus: entry[11] };
+    let fits = found.first_bus <= found.last_bus
+        && found.base.is_multiple_of(Ecam::BUS_BYTES)
+        && found.base.checked_add(256 * Ecam::BUS_BYTES).is_some_and(|end| end <= MAX_ECAM);
+    fits.then_some(found)
+}
+
+/// A bound on a corrupt address: what the kernel's tables can map.
+const MAX_ECAM: u64 = 1 << 46;
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -227,6 +263,7 @@ mod tests {
         rsdt.resize(HEADER, 0);
         rsdt.extend(0x200u32.to_le_bytes());
         rsdt.extend(0x300u32.to_le_bytes());
+        rsdt.extend(0x400u32.to_le_bytes());
         let rsdt = seal(rsdt);
         memory[0x100..0x100 + rsdt.len()].copy_from_slice(&rsdt);
         let madt = madt();
@@ -236,6 +273,12 @@ mod tests {
         fadt[76..80].copy_from_slice(&0x608u32.to_le_bytes());
         let fadt = seal(fadt);
         memory[0x300..0x300 + fadt.len()].copy_from_slice(&fadt);
+        let mut mcfg = Vec::from(*b"MCFG");
+        mcfg.resize(44, 0);
+        mcfg.extend(0xb000_0000u64.to_le_bytes());
+        mcfg.extend([0, 0, 0, 0xff, 0, 0, 0, 0]);
+        let mcfg = seal(mcfg);
+        memory[0x400..0x400 + mcfg.len()].copy_from_slice(&mcfg);
         memory
     }
 
@@ -250,6 +293,8 @@ mod tests {
         assert_eq!(tables.interrupts.isa[4], low_level);
         assert_eq!(tables.power.pm_timer, Some(0x608));
         assert_eq!(tables.power.pm1_control, None);
+        let ecam = Ecam { base: 0xb000_0000, first_bus: 0, last_bus: 0xff };
+        assert_eq!((tables.ecam, ecam.end()), (Some(ecam), 0xc000_0000));
     }
 
     /// One flipped byte anywhere makes a table missing, never a crash.
@@ -262,7 +307,7 @@ mod tests {
             let tables = read(&Slice { base: 0, data: &memory }, Some(0));
             assert!(tables.interrupts.cpus.len() <= 5);
         }
-        for len in 0..0x3a0 {
+        for len in 0..0x4a0 {
             let tables = read(&Slice { base: 0, data: &good[..len] }, Some(0));
             assert!(!tables.interrupts.io_apics.is_empty());
         }

@@ -16,6 +16,8 @@ pub mod vector {
     pub const LEGACY: u8 = 0x20;
     pub const LEGACY_END: u8 = 0x30;
     pub const CONSOLE: u8 = 0x40;
+    /// First of those that functions' messages carry, up to the timer's.
+    pub const DEVICES: u8 = 0x50;
     pub const TIMER: u8 = 0xf0;
     pub const IPI: u8 = 0xf1;
     pub const ERROR: u8 = 0xfe;

@@ -4,6 +4,7 @@
 use crate::acpi;
 use crate::apic::{LocalApic, vector};
 use crate::cpu::{self, Cpu, power};
+use crate::device::Pci;
 use crate::features::Features;
 use crate::firmware::Source;
 use crate::handover::{self, Handover};
@@ -80,7 +81,7 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
         }
         Err(bad) => U::boot_failure(format_args!("{bad}")),
     };
-    let acpi::Tables { interrupts, power } = tables;
+    let acpi::Tables { interrupts, power, ecam } = tables;
     let Handover { mut ram, command_line, initrd, .. } = handover;
     normalize(&mut ram);
     let mut free = ram.clone();
@@ -93,12 +94,14 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     let io_apic = interrupts.io_apics[0];
     let page = |address: u64| PhysAddr(address & !(PAGE_SIZE - 1));
     let devices = [page(interrupts.local_apic), page(io_apic.address)];
+    let pci = ecam.and_then(|ecam| Pci::new(&ecam, &ram, page(io_apic.address)));
+    let registers = pci.as_ref().map_or([].as_slice(), Pci::registers);
     // One of those listed is this CPU.
     let others = interrupts.cpus.len().saturating_sub(1);
     let huge = if features.pages_1g { HugePages::Available } else { HugePages::Missing };
     // SAFETY: on the boot CPU, once, under the entry code's tables; the maps are normalized, and
     // what is in use is out of `free`. The new root maps this code, its stack and all RAM.
-    let built = unsafe { paging::build(&ram, &mut free, &devices, others, huge) };
+    let built = unsafe { paging::build(&ram, &mut free, &devices, registers, others, huge) };
     match built {
         // SAFETY: complete, as `build` returned it, and static.
         Ok(()) => unsafe { paging::load(paging::kernel()) },
@@ -132,11 +135,21 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
     local_apic.start_timer(rates.mode);
     let apic_id = local_apic.id();
     cpu.apic_id.set(apic_id);
+    let pci = pci.map(|pci| pci.interrupting(apic_id));
 
     let pcids = if features.pcid { Pcids::Available } else { Pcids::Missing };
     let clock_floor = rates.floor();
-    let found =
-        Machine { features, pcids, rates, clock_floor, local_apic, io_apic, ports: power, vector: units };
+    let found = Machine {
+        features,
+        pcids,
+        rates,
+        clock_floor,
+        local_apic,
+        io_apic,
+        pci,
+        ports: power,
+        vector: units,
+    };
     // SAFETY: nobody has a reference to it yet.
     let machine: &'static Machine = unsafe { (*MACHINE.0.get()).write(found) };
     cpu.set_machine(machine);

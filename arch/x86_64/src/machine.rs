@@ -4,6 +4,7 @@ use crate::X86_64;
 use crate::acpi::{self, Power as PowerPorts};
 use crate::apic::LocalApic;
 use crate::cpu;
+use crate::device::Pci;
 use crate::features::Features;
 use crate::ioapic::IoApic;
 use crate::paging;
@@ -27,6 +28,7 @@ pub struct Machine {
     pub(crate) clock_floor: Option<AtomicU64>,
     pub(crate) local_apic: LocalApic,
     pub(crate) io_apic: IoApic,
+    pub(crate) pci: Option<Pci>,
     pub(crate) ports: PowerPorts,
     pub(crate) vector: crate::vector::Format,
 }

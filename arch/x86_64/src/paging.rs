@@ -2,7 +2,8 @@
 //!
 //! | from | what | how |
 //! | --- | --- | --- |
-//! | `0xffff_8000_0000_0000` | the physical map: all RAM, and nothing else | data; the image's text and read-only data are read-only here too |
+//! | `0xffff_8000_0000_0000` | the physical map: all RAM | data; the image's text and read-only data are read-only here too |
+//! | the same | PCI: configuration space of the first bus, registers of its functions | data, uncached |
 //! | `0xffff_ffff_8010_0000` | the image | text, read-only data and data apart (`PTE-3`); guard pages absent |
 //! | `0xffff_ffff_c000_0000` | device registers | data, uncached |
 //! | `0xffff_ffff_d000_0000` | stacks and values of the CPUs but the first | data; guard pages absent |
@@ -285,14 +286,17 @@ pub enum HugePages {
 }
 
 /// Builds the kernel's tables for `ram`, with table pages out of `free`, a page of device registers
-/// for each of `devices`, in their order, and stacks for as many `others` beside the boot CPU.
+/// for each of `devices`, in their order, the `registers` of PCI functions, and stacks for as many `others`
+/// beside the boot CPU.
 ///
 /// # Safety
-/// On the boot CPU, once, under the entry code's tables; `free` is free RAM and `ram` is RAM.
+/// On the boot CPU, once, under the entry code's tables; `free` is free RAM and `ram` is RAM; no RAM is among
+/// the `registers`, which are disjoint whole pages below the end of the physical map.
 pub unsafe fn build(
     ram: &[PhysRange],
     free: &mut ArrayVec<PhysRange, MAX_RANGES>,
     devices: &[PhysAddr],
+    registers: &[PhysRange],
     others: usize,
     huge: HugePages,
 ) -> Result<(), BuildError> {
@@ -304,6 +308,9 @@ pub unsafe fn build(
     builder.map_image()?;
     for (index, at) in devices.iter().enumerate() {
         builder.map(DEVICES + index as u64 * PAGE_SIZE, at.0, PAGE_SIZE, Use::Device, Largest::Page)?;
+    }
+    for PhysRange { start, len } in registers {
+        builder.map(PHYSICAL_MAP + start.0, start.0, *len, Use::Device, Largest::Large)?;
     }
     (0..others).try_for_each(|index| builder.map_block(index))
 }

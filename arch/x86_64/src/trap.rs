@@ -6,6 +6,7 @@
 
 use crate::apic::vector;
 use crate::cpu::{self, Cpu};
+use crate::device;
 use crate::gdt::{USER_CODE, USER_DATA};
 use crate::opcode::{self, Kind};
 use crate::pte::USER_END;
@@ -328,6 +329,7 @@ fn acknowledge(cpu: &Cpu, number: u64) -> Interrupt {
         vector::TIMER => (Interrupt::Timer, true),
         vector::IPI => (Interrupt::Ipi, true),
         vector::CONSOLE => (Interrupt::Console, true),
+        vector @ vector::DEVICES..vector::TIMER => (Interrupt::Device(device::source(vector)), true),
         // Neither the spurious vector nor the legacy controllers' are in service anywhere.
         vector::SPURIOUS | vector::LEGACY..vector::LEGACY_END => (Interrupt::Spurious, false),
         _ => (Interrupt::Spurious, true),

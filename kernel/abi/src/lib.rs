@@ -23,6 +23,7 @@
 //! says otherwise. Vector registers are preserved.
 #![no_std]
 
+pub mod device;
 pub mod exception;
 pub mod ipc;
 pub mod membarrier;
@@ -182,6 +183,12 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `memory_copy(process [MAP], from, process [MAP], to, length) -> bytes`. Copies from one address
+    /// space to another, or inside one, what the first may read to where the second may write; in
+    /// ascending order, and not at once: others see it come. Fewer bytes than asked for mean that the
+    /// next is not mapped so, or that one of the processes is ending. Errors, if not one byte was
+    /// copied: `BadAddress`, `Gone`.
+    MemoryCopy = 36,
     /// `thread_exceptions(thread or process [MANAGE], endpoint [WRITE] or `[`Handle::NONE`]`) -> handler`.
     /// From now on faults of the thread, or of those of the process that have no handler of their own, are
     /// calls to the endpoint: see [`exception`]. That lasts as long as the handle on the handler, which is
@@ -256,8 +263,50 @@ numbers! {
     NotificationWait = 57,
     /// `notification_bind(notification [READ] or `[`Handle::NONE`]`)`. From now on what is signalled
     /// ends the calling thread's receiving too; `NONE` ends that, as does the end of the handle. A
-    /// notification is bound to one thread at most, and a thread to one notification. Errors: `BadArgument` (it is bound to another thread).
+    /// notification is bound to one thread at most, and a thread to one notification. Errors:
+    /// `BadArgument` (it is bound to another thread).
     NotificationBind = 58,
+    /// `pci_function(machine [MANAGE], index) -> function`. A handle with all rights on the `index`-th PCI
+    /// function of the machine, derived from the machine's. See [`device`]. Errors: `NotFound` past the
+    /// last, `Busy` (something of its last holder is left), `TableFull`, `NoMemory`.
+    PciFunction = 64,
+    /// `pci_info(function [READ], address of a `[`PciInfo`](crate::device::PciInfo)`)`.
+    PciInfo = 65,
+    /// `pci_read(function [READ], offset, width) -> value`. Reads 1, 2 or 4 bytes of configuration space,
+    /// aligned to that. Errors: `BadArgument`, `Gone`.
+    PciRead = 66,
+    /// `pci_write(function [WRITE], offset, width, value)`. Errors: as `pci_read`, and `NoRight` for
+    /// registers that are the kernel's: see [`device`].
+    PciWrite = 67,
+    /// `pci_bar(function [MANAGE], bar) -> memory`. The registers behind a memory BAR, 0–5, to be attached
+    /// like any memory; derived from the function's handle. It ends before the page where the MSI-X table
+    /// begins. Errors: `BadArgument` (not a memory BAR), `NotSupported` (nothing of it can be given out),
+    /// `Gone`, `NoMemory`, `TableFull`.
+    PciBar = 68,
+    /// `pci_command(function [MANAGE], set) -> set before`. Turns the [`Command`](crate::device::Command)
+    /// bits of the set on and the others off. Errors: `BadArgument` (other bits), `Gone`.
+    PciCommand = 69,
+    /// `pci_interrupt(function [MANAGE], vector) -> interrupt`. A handle with all rights on one of the
+    /// interrupts that [`PciInfo`](crate::device::PciInfo) counts, derived from the function's. Errors:
+    /// `BadArgument` (no such vector), `NotSupported`, `NoMemory` (no source is left in the machine),
+    /// `Gone`, `TableFull`.
+    PciInterrupt = 70,
+    /// `interrupt_bind(interrupt [MANAGE], notification [WRITE] or `[`Handle::NONE`]`, bits)`. From now on it
+    /// signals these bits, and nothing it signalled before; it is acknowledged. `NONE` ends that. Errors:
+    /// `BadArgument` (no bits), `Gone`.
+    InterruptBind = 71,
+    /// `interrupt_acknowledge(interrupt [MANAGE])`. It may come again: once it has come it does not until
+    /// then. What the device signalled meanwhile comes at once. Errors: `Gone`.
+    InterruptAcknowledge = 72,
+    /// `dma_create(function [MANAGE], length) -> memory`. Zeroed memory that the function can reach, in one
+    /// piece on the bus, charged to the caller's budget until nothing names or maps it *and* the function
+    /// has been reset; derived from the function's handle, with READ and WRITE. The length is as
+    /// for `memory_create`. Errors: as there, `TableFull` too for more than
+    /// [`MAX_DMA`](crate::device::MAX_DMA) in one function, `Gone`.
+    DmaCreate = 73,
+    /// `dma_address(function [READ], memory [READ], offset) -> bus address` of a byte of what `dma_create`
+    /// made for this function. Errors: `WrongObject` (other memory), `BadArgument` (beyond its end), `Gone`.
+    DmaAddress = 74,
 }
 
 numbers! {
@@ -293,6 +342,8 @@ numbers! {
     TimedOut = 14,
     /// No exception has stopped the thread.
     NotStopped = 15,
+    /// Something is left of its last holder: again later.
+    Busy = 19,
 }
 
 numbers! {
@@ -309,6 +360,8 @@ numbers! {
     Endpoint = 9,
     Reply = 10,
     Notification = 11,
+    Interrupt = 12,
+    PciFunction = 13,
     /// What faults go by: see [`exception`].
     Handler = 14,
 }

@@ -19,6 +19,8 @@ mod table;
 pub use table::{Emptied, Slots, Table, Where};
 
 use crate::cpu::Cpu;
+use crate::device::function::Function;
+use crate::device::interrupt::Interrupt;
 use crate::ipc::exception::Handler;
 use crate::ipc::{Endpoint, Notification, Reply};
 use crate::mm::object::{Attachment, MemoryObject};
@@ -39,6 +41,8 @@ pub enum Object {
     Reply(Ref<Reply>),
     Notification(Ref<Notification>),
     Handler(Ref<Handler>),
+    PciFunction(&'static Function),
+    Interrupt(&'static Interrupt),
     Console,
     Timer,
     Archive,
@@ -56,6 +60,8 @@ impl Object {
             Self::Reply(_) => Kind::Reply,
             Self::Notification(_) => Kind::Notification,
             Self::Handler(_) => Kind::Handler,
+            Self::PciFunction(_) => Kind::PciFunction,
+            Self::Interrupt(_) => Kind::Interrupt,
             Self::Console => Kind::Console,
             Self::Timer => Kind::Timer,
             Self::Archive => Kind::Archive,
@@ -69,6 +75,7 @@ impl Object {
             Self::Endpoint(_) => true,
             Self::Process(_) | Self::Thread(_) | Self::Memory(_) | Self::Attachment(_) => false,
             Self::Reply(_) | Self::Notification(_) | Self::Handler(_) => false,
+            Self::PciFunction(_) | Self::Interrupt(_) => false,
             Self::Console | Self::Timer | Self::Archive | Self::Machine => false,
         }
     }
@@ -88,15 +95,22 @@ impl Object {
         match self {
             Self::Process(process) => Ref::address(process),
             Self::Thread(thread) => Ref::address(thread),
-            Self::Memory(object) => Ref::address(object),
-            Self::Attachment(attachment) => Ref::address(&attachment.object),
+            Self::Memory(object) => memory_key(object),
+            Self::Attachment(attachment) => memory_key(&attachment.object),
             Self::Endpoint(endpoint) => Ref::address(endpoint),
             Self::Reply(reply) => Ref::address(reply),
             Self::Notification(notification) => Ref::address(notification),
             Self::Handler(handler) => Ref::address(&handler.endpoint),
+            // All that has to do with devices is derived from the machine's.
+            Self::PciFunction(_) | Self::Interrupt(_) => Self::Machine.key(),
             Self::Console | Self::Timer | Self::Archive | Self::Machine => self.kind() as usize,
         }
     }
+}
+
+/// As [`Object::key`].
+fn memory_key(object: &Ref<MemoryObject>) -> usize {
+    if object.is_of_device() { Object::Machine.key() } else { Ref::address(object) }
 }
 
 /// An object with rights.
@@ -137,6 +151,8 @@ impl Capability {
             Object::Endpoint(endpoint) => endpoint.named(self.rights),
             Object::Reply(reply) => reply.named(),
             Object::Notification(notification) => notification.named(self.rights),
+            Object::PciFunction(function) => function.named(),
+            Object::Interrupt(interrupt) => interrupt.named(),
             _ => {}
         }
     }
@@ -149,6 +165,8 @@ impl Capability {
             Object::Reply(reply) => reply.unnamed(cpu),
             Object::Notification(notification) => Notification::unnamed(notification, cpu, self.rights),
             Object::Handler(handler) => handler.end(),
+            Object::PciFunction(function) => function.unnamed(cpu),
+            Object::Interrupt(interrupt) => interrupt.unnamed(cpu),
             _ => {}
         }
     }

@@ -231,7 +231,7 @@ fn accept(cpu: &Cpu, sender: Ref<Thread>, receiver: &Ref<Thread>, irq: &IrqsOff)
 
 /// `client`, which is off this CPU and whose message `server` has, waits for the reply. This CPU has
 /// both; `client` it has no more when this returns.
-fn await_reply(cpu: &Cpu, client: Ref<Thread>, server: &Thread) {
+fn await_reply(cpu: &Cpu, client: Ref<Thread>, server: &Ref<Thread>) {
     let number = client.ipc.next_wait();
     reply::serve(cpu, server, &client, number);
     if client.stand(Standing::Awaiting(number)) == Fate::Doomed {

@@ -21,6 +21,10 @@
 //! do, if its deadline has really passed; who ends the wait takes the alarm out ([`Alarm::cancel`])
 //! before it lets the thread go. Locks: a queue's, then that of timers or of a thread, all leaves.
 //!
+//! # Faults
+//! A fault whose thread has a handler, and a page that comes from a pager, are calls that the thread makes
+//! without having asked for it ([`exception`]).
+//!
 //! # The short way
 //! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
 //! long way would.
@@ -28,12 +32,13 @@
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a
 //! thread goes in and out in a number of steps logarithmic in those who wait. A call lends to one
-//! thread, the receiver, what the caller has by then, what it was lent included: so a chain of calls
+//! thread, the receiver, what the caller has by then, what it was lent included ([`loan`]): so a chain of calls
 //! costs each link the same, and nobody walks along it. What is not bounded, waking all who wait at an
 //! object that has ended, is a kernel task's ([`Place`]).
 
 pub mod endpoint;
 pub mod exception;
+mod loan;
 pub mod message;
 pub mod notification;
 pub mod quick;
@@ -76,8 +81,8 @@ pub struct State {
     pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
     bound: Leaf<Option<Bound>>,
-    /// On whose budget it runs, if not on its own. Changed by whoever has the thread.
-    payer: Leaf<Option<Ref<Thread>>>,
+    /// What it was lent, and who has its call.
+    sides: loan::Sides,
 }
 
 // SAFETY: `caller` and `stopped` are touched only by whoever has the thread, as its frame; all else is `Sync`.
@@ -94,7 +99,7 @@ impl State {
             stopped: Cell::new(None),
             handler: Leaf::new(None),
             bound: Leaf::new(None),
-            payer: Leaf::new(None),
+            sides: loan::Sides::new(),
         }
     }
 
@@ -114,7 +119,7 @@ impl State {
 
     /// On whose budget it runs, if not on its own.
     pub(crate) fn payer(&self) -> Option<Ref<Thread>> {
-        self.payer.lock().clone()
+        self.sides.payer()
     }
 }
 
@@ -322,7 +327,10 @@ pub fn timed_out(cpu: &Cpu, thread: &Ref<Thread>) {
                 return;
             }
             // The number first: a later wait, with a later deadline, has another.
-            (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| thread.clone())
+            (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| {
+                loan::given_up(cpu, thread);
+                thread.clone()
+            })
         }
         _ => None,
     };
@@ -371,6 +379,7 @@ fn release(cpu: &Cpu, thread: Ref<Thread>) {
 /// `thread`, which this CPU has, has ended: nobody waits for it any more, nor it for anything.
 pub(crate) fn ended(cpu: &Cpu, thread: &Ref<Thread>) {
     Alarm::cancel(cpu, thread);
+    loan::given_up(cpu, thread);
     reply::stop_serving(cpu, thread);
     notification::unbind(thread);
     exception::set(&thread.ipc.handler, None);

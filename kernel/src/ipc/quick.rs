@@ -15,6 +15,7 @@
 
 use super::Endpoint;
 use super::endpoint::{Life, Side};
+use super::loan;
 use super::reply::Caller;
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
@@ -198,12 +199,14 @@ fn try_call(
         count_time(cpu, &client, Current::now(cpu.arch()));
         save(&client);
         let number = client.ipc.next_wait();
+        // First: who ends the client's wait looks for what it has lent.
+        if of_server < priority {
+            loan::lend_priority(server, &client, number, priority);
+        }
         if client.stand_awaiting(number) == Fate::Doomed {
+            loan::given_up(cpu, &client);
             Some(Err(()))
         } else {
-            if of_server < priority {
-                server.store_lent(priority);
-            }
             state.waiters.pop().map(|server| Ok((server, number)))
         }
     };
@@ -272,7 +275,9 @@ fn try_reply(
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
     let priority = if server.extras().has(Extra::Priority) {
-        server.store_lent(0);
+        if server.lent() != 0 {
+            loan::end_priority(&server, &client);
+        }
         server.priority()
     } else {
         priority

@@ -4,8 +4,8 @@
 //! nothing refers to it: no capability, and no region of any space. It is no larger than
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
 //! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
-//! are charged to nobody, never cleared, and not given back. Or its pages come from a user program
-//! ([`super::paged`]).
+//! are charged to nobody, never cleared, and not given back; or memory that a device reaches too
+//! ([`MemoryObject::dma`]). Or its pages come from a user program ([`super::paged`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -24,6 +24,8 @@ use super::page_table::Page;
 use super::paged::Paged;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
+use crate::device::dma::Dma;
+use crate::device::function::Remains;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::sync::{AtomicBool, Ordering};
@@ -45,7 +47,11 @@ pub struct MemoryObject {
 enum Backing {
     /// Frames of its own.
     Frames(List<PhysAddr>),
-    Device(PhysRange),
+    Device {
+        range: PhysRange,
+        _remains: Option<Remains>,
+    },
+    Dma(Ref<Dma>),
     /// Those that its pager has supplied.
     Paged(Ref<Paged>),
 }
@@ -61,7 +67,32 @@ impl MemoryObject {
     /// pays for the object, not for the range.
     pub fn device(charged: Charged, range: PhysRange) -> Self {
         debug_assert!(range.start.is_aligned(PAGE_SIZE) && range.len.is_multiple_of(PAGE_SIZE));
-        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Device(range) }
+        let backing = Backing::Device { range, _remains: None };
+        Self { memory: charged.memory, budget: charged.budget, backing }
+    }
+
+    /// The same of a PCI function, which is not held anew while `remains` is there.
+    pub fn registers(charged: Charged, range: PhysRange, remains: Remains) -> Self {
+        let backing = Backing::Device { range, _remains: Some(remains) };
+        Self { memory: charged.memory, budget: charged.budget, backing }
+    }
+
+    /// Memory that a function reaches, and pays for by itself.
+    pub fn dma(charged: Charged, dma: Ref<Dma>) -> Self {
+        Self { memory: charged.memory, budget: charged.budget, backing: Backing::Dma(dma) }
+    }
+
+    /// What a function reaches of it, if one does.
+    pub fn as_dma(&self) -> Option<&Ref<Dma>> {
+        match &self.backing {
+            Backing::Dma(dma) => Some(dma),
+            _ => None,
+        }
+    }
+
+    /// Whether capabilities on it are derived from those on a function, and so in the end from the machine's.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self.backing, Backing::Device { .. } | Backing::Dma(_))
     }
 
     /// One whose pages come from a pager.
@@ -75,7 +106,7 @@ impl MemoryObject {
     pub fn paged(&self) -> Option<&Paged> {
         match &self.backing {
             Backing::Paged(paged) => Some(paged),
-            Backing::Frames(_) | Backing::Device(_) => None,
+            _ => None,
         }
     }
 
@@ -108,7 +139,8 @@ impl MemoryObject {
     pub fn length(&self) -> u64 {
         match &self.backing {
             Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
-            Backing::Device(range) => range.len,
+            Backing::Device { range, .. } => range.len,
+            Backing::Dma(dma) => dma.length,
             Backing::Paged(paged) => paged.length(),
         }
     }
@@ -118,7 +150,8 @@ impl MemoryObject {
     pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
         match &self.backing {
             Backing::Frames(frames) => frames.get((offset / PAGE_SIZE) as usize).copied(),
-            Backing::Device(range) => {
+            Backing::Dma(dma) => dma.frame(offset),
+            Backing::Device { range, .. } => {
                 (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
             }
             Backing::Paged(paged) => paged.frame(offset),
@@ -128,7 +161,7 @@ impl MemoryObject {
     /// As [`frame`](Self::frame), as it is mapped with `protection`.
     pub(super) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
         let memory = match &self.backing {
-            Backing::Device(_) if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
+            Backing::Device { .. } if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
             _ => MemoryType::Normal,
         };
         self.frame(offset).map(|frame| Page { frame, protection, memory })

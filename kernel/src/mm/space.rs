@@ -427,6 +427,34 @@ impl Space {
         Ok(())
     }
 
+    /// Puts bytes where user mode could, through the physical map. Says how many: up to the first that
+    /// it could not write, or that is a device's. At most a page of them, for the time the lock is held.
+    pub fn store(&self, cpu: &Cpu, at: VirtAddr, bytes: &[u8]) -> usize {
+        debug_assert!(bytes.len() <= PAGE_SIZE as usize);
+        if user_range(at, bytes.len() as u64).is_err() {
+            return 0;
+        }
+        let inner = self.inner.lock(cpu);
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = VirtAddr(at.0 + done as u64);
+            let inside = at.0 - at.page().0;
+            let piece = (bytes.len() - done).min((PAGE_SIZE - inside) as usize);
+            let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
+            let may = |page: &Page| {
+                page.memory == MemoryType::Normal
+                    && (page.protection == Protection::ReadWrite || mutant::is(Mutant::CopiedAnywhere))
+            };
+            let Some(page) = mapped.filter(may) else { break };
+            let to = Current::phys(self.memory.machine(), PhysAddr(page.frame.0 + inside));
+            // SAFETY: the bytes lie in one frame of RAM, which the mapping holds while the space is
+            // locked; user programs are no Rust code, so nothing here refers to it.
+            unsafe { to.as_ptr().copy_from_nonoverlapping(bytes[done..].as_ptr(), piece) };
+            done += piece;
+        }
+        done
+    }
+
     /// Keeps the frame that `at` lies in allocated, whatever becomes of the mapping, until
     /// [`unpin`](Self::unpin) or the end of the space. Returns where `at` lies in it. `NotMapped` if
     /// user mode cannot write there, or if it is attached: its frame is the object's.

@@ -37,7 +37,7 @@ pub fn to_job(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     let Some(thread) = cpu.take_current() else { unreachable!("a call without a thread") };
     let now = take_off(cpu, &thread, &irq);
     // What became ready after this CPU last looked has it look again.
-    if cpu.work() != Work::NONE || cpu.rival.get() || mutant::any() {
+    if cpu.work() != Work::NONE || cpu.rival.get() || mutant::any() || job::uses(&thread).is_some() {
         return leave_with(cpu, Some((waiting::hand_to_job(thread), Place::Last)), Some(now), irq);
     }
     match job_slice(cpu, &thread, &irq) {
@@ -55,6 +55,9 @@ pub fn to_job(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
 #[inline(never)]
 pub(super) fn to_other(cpu: &'static Cpu, job: Runnable, now: Ticks, irq: IrqsOff) -> Resume<Frame> {
     let Runnable::Job(thread) = job else { unreachable!("neither a thread nor its job") };
+    if job::uses(&thread).is_some() {
+        return leave_with(cpu, Some((Runnable::Job(thread), Place::First)), Some(now), irq);
+    }
     match job_slice(cpu, &thread, &irq) {
         Poll::Ready(result) => match waiting::complete_here(cpu, thread, result) {
             Some(Runnable::Thread(thread)) => back(cpu, thread, now, irq),

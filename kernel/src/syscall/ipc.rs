@@ -58,7 +58,11 @@ pub(super) fn endpoint(
 }
 
 /// The notification that `handle` names, if it carries `rights`.
-fn notification(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Notification>, Error> {
+pub(super) fn notification(
+    caller: &Caller<'_>,
+    handle: u64,
+    rights: Rights,
+) -> Result<Ref<Notification>, Error> {
     match caller.capability(handle, rights)?.object {
         Object::Notification(notification) => Ok(notification),
         _ => Err(Error::WrongObject),
@@ -156,7 +160,7 @@ pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
     let capability = Capability::new(Object::Reply(reply.clone()), MADE);
     // Its handle first: what cannot be named could not be met.
     let handle = process.table.insert(caller.cpu, capability)?;
-    match reply.save(caller.cpu, &caller.thread) {
+    match Reply::save(&reply, caller.cpu, &caller.thread) {
         Ok(()) => Ok(handle.0.into()),
         Err(error) => {
             let it = |object: &Object| matches!(object, Object::Reply(there) if Ref::ptr_eq(there, &reply));

@@ -5,6 +5,8 @@
 //! made again; a call whose work is long hands the thread to a kernel task.
 
 mod console;
+mod copy;
+mod device;
 mod handle;
 mod ipc;
 mod memory;
@@ -14,6 +16,8 @@ mod testing;
 mod thread;
 mod time;
 
+pub use copy::Copy;
+pub use device::DmaCreate;
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
 pub use object::{Attach, Create};
 use process::process;
@@ -159,6 +163,7 @@ fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -
         Call::MemoryUnmap => return memory::unmap(&caller, args),
         Call::MemoryCreate => return object::create(&caller, args),
         Call::MemoryAttach => return object::attach(&caller, args),
+        Call::MemoryCopy => return copy::copy(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),
@@ -210,6 +215,17 @@ fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -
         Call::NotificationSignal => ipc::signal(&caller, args),
         Call::NotificationWait => return ipc::wait(&caller, args),
         Call::NotificationBind => ipc::bind(&caller, args),
+        Call::PciFunction => device::function(&caller, args),
+        Call::PciInfo => device::info(&caller, args),
+        Call::PciRead => device::read(&caller, args),
+        Call::PciWrite => device::write(&caller, args),
+        Call::PciBar => device::bar(&caller, args),
+        Call::PciCommand => device::command(&caller, args),
+        Call::PciInterrupt => device::interrupt(&caller, args),
+        Call::InterruptBind => device::bind(&caller, args),
+        Call::InterruptAcknowledge => device::acknowledge(&caller, args),
+        Call::DmaCreate => return device::create_dma(&caller, args),
+        Call::DmaAddress => device::dma_address(&caller, args),
         Call::Test if trace::ENABLED => return testing::call(&caller, args),
         Call::Test => Err(Error::BadCall),
     };

@@ -10,6 +10,8 @@ mod calls;
 mod caps;
 mod conformance;
 mod context;
+mod copy;
+mod device;
 mod exceptions;
 mod explore;
 mod fuzz;

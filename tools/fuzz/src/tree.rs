@@ -16,6 +16,9 @@ pub const WORDS: &[&[u8]] = &[
     b"cpu\0",
     b"reg\0",
     b"device_type\0",
+    b"IBM,Logical_PHB\0",
+    b"ranges\0",
+    b"ibm,dma-window\0",
     b"/vdevice/vty@71000000\0",
     b"\xff\xfe\0",
 ];
@@ -84,6 +87,17 @@ fn machine(cpus: u32, cells: u32) -> Result<Vec<u8>, Error> {
     }
     tree.end_node(rtas)?;
 
+    let bridge = tree.begin_node("pci@800000020000000")?;
+    tree.property_string("device_type", "pci")?;
+    tree.property_string("compatible", "IBM,Logical_PHB")?;
+    tree.property_array_u32("reg", &[0x0800_0000, 0x2000_0000, 0, 0])?;
+    tree.property_u32("ibm,pci-config-space-type", 1)?;
+    let memory = [0x0200_0000, 0, 0x8000_0000, 0x2000, 0x8000_0000, 0, 0x8000_0000];
+    tree.property_array_u32("ranges", &memory)?;
+    tree.property_array_u32("ibm,dma-window", &[0x8000_0000, 0, 0, 0, 0x4000_0000])?;
+    tree.property_array_u32("interrupt-map", &[0x800, 0, 0, 1, 0x1111, 0x1200, 1])?;
+    tree.end_node(bridge)?;
+
     let devices = tree.begin_node("vdevice")?;
     for unit in [0x3000_0000u32, 0x7100_0000] {
         let terminal = tree.begin_node(&format!("vty@{unit:x}"))?;
@@ -107,6 +121,18 @@ pub fn run(bytes: &[u8]) {
             }
             for range in &found.reserved {
                 assert!(range.start.0.checked_add(range.len).is_some(), "a reserved range does not wrap");
+            }
+            if let Some(Ok(bridge)) = &found.bridge {
+                let window = bridge.window;
+                assert!(window.start.0.checked_add(window.len).is_some_and(|end| end <= 1 << 52));
+                assert!(found.memory.iter().all(|range| !range.overlaps(&window)), "registers are not RAM");
+                assert!(
+                    bridge.window_bus + window.len <= 1 << 32 && bridge.dma.start + bridge.dma.len <= 1 << 32
+                );
+                assert!((0..=255).all(|pin| bridge.source(0, pin).is_none() || (1..=4).contains(&pin)));
+            }
+            if let Some(Err(error)) = &found.bridge {
+                assert!(!error.to_string().is_empty());
             }
             assert!((32..=64).contains(&found.decrementer_bits));
         }

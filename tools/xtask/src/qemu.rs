@@ -75,6 +75,10 @@ pub struct Machine {
     pub cpu: Option<String>,
     pub kernel: PathBuf,
     pub initrd: Option<PathBuf>,
+    /// An image that a virtio block device has.
+    pub disk: Option<PathBuf>,
+    /// More devices, as `-device` wants them.
+    pub devices: Vec<String>,
     /// The kernel's options, then `--` and what init is told.
     pub options: Vec<String>,
     pub init_arguments: Vec<String>,
@@ -114,6 +118,8 @@ impl Machine {
             cpu: None,
             kernel: kernel.into(),
             initrd: None,
+            disk: None,
+            devices: Vec::new(),
             options: Vec::new(),
             init_arguments: Vec::new(),
             extra: Vec::new(),
@@ -199,6 +205,16 @@ impl Machine {
         add(&["-smp", &self.cpus.to_string()]);
         // Nothing that is not asked for; the console is standard input and output; a reset ends.
         add(&["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+        if let Some(disk) = &self.disk {
+            // A comma in the name is doubled.
+            let file = disk.display().to_string().replace(',', ",,");
+            add(&["-drive", &format!("if=none,id=disk,format=raw,readonly=on,file={file}")]);
+            // Modern virtio only: no I/O ports.
+            add(&["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
+        }
+        for device in &self.devices {
+            add(&["-device", device]);
+        }
         arguments.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
         if let Some(initrd) = &self.initrd {
             arguments.extend(["-initrd".into(), initrd.clone().into_os_string()]);

@@ -68,6 +68,12 @@ pub struct Arguments {
     /// Boot this archive instead of the one that was built.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     initrd: Option<PathBuf>,
+    /// A disk image, for a virtio block device that only reads.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    disk: Option<PathBuf>,
+    /// Another PCI device, as QEMU's -device wants it. May be repeated.
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
     /// An option for the kernel, such as log=quiet. May be repeated.
     #[arg(long, value_name = "OPTION")]
     kernel_option: Vec<String>,
@@ -100,6 +106,8 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         accel: arguments.accel,
         threads: arguments.tcg,
         cpu: arguments.cpu,
+        disk: arguments.disk,
+        devices: arguments.device,
         initrd: Some(arguments.initrd.unwrap_or(built.initrd)),
         options: arguments.kernel_option,
         init_arguments: arguments.program.into_iter().chain(arguments.program_arguments).collect(),

@@ -14,13 +14,14 @@ use crate::sync::Ordering;
 use crate::syscall::Outcome;
 use crate::tests::worker::Worker;
 use abi::membarrier::Command;
+use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
 use arch_contract::barrier::Site;
 use arch_contract::context::ContextId;
 use arch_contract::pte::Protection;
 use arch_contract::tlb::Freed;
 use arch_model::profile::Profile;
-use arch_model::{Config, Event};
+use arch_model::{Config, Event, Model};
 use core::ptr;
 use protocol::flush::Range;
 use std::boxed::Box;
@@ -439,6 +440,26 @@ fn ctx_12_ids_roll_over() {
         let expected = if ids.are_per_cpu() { 0 } else { 3 };
         assert_eq!(ids.rollovers(), expected, "{profile:?}");
     }
+}
+
+/// `CTX-12`: retired ids are clean only when every CPU has forgotten: who takes one meanwhile waits.
+#[test]
+fn ctx_12_no_id_is_clean_before_every_cpu_has_forgotten() {
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        // The CPU that rolls over is bound when a kernel boots, which this one does not.
+        if event == Event::FlushAll && !Model::upper(cpu).is_null() {
+            // SAFETY: the kernel has bound it.
+            let ids = unsafe { &Cpu::of(cpu).kernel.ids };
+            assert_eq!(ids.clean(), 0, "CPU {} has yet to forget", cpu.number());
+        }
+    }
+    let w = world(Config { hardware_ids: 3, ram: 8 << 20, ..config(Profile::Minimal, 3) });
+    w.cpu.machine().watch(look);
+    for n in 1..=7 {
+        let space = w.space(n);
+        while space.teardown_step(w.cpu, 8) == Progress::More {}
+    }
+    assert_eq!(w.cpu.kernel.ids.rollovers(), 2);
 }
 
 /// `CTX-9`: an address space that seven CPUs hold lazily is free only when none does. Shootdown

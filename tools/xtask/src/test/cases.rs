@@ -158,6 +158,11 @@ impl Case {
     }
 }
 
+/// A PCI function that interrupts and masters the bus.
+fn teaching_device(machine: &mut Machine) {
+    machine.devices.push("edu,dma_mask=0xffffffff".into());
+}
+
 /// The cases in which a machine boots and runs programs.
 pub fn all(arch: Arch) -> Vec<Case> {
     let case = |what: &str| Case::new(arch, what);
@@ -194,6 +199,17 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .prints(&["0 wrong"])
             .limit(120),
         case("caps").program(&["caps"]),
+        case("edu")
+            .program(&["edu"])
+            .machine(teaching_device)
+            .prints(&["off the bus when its driver let go"]),
+        case("edu-4")
+            .program(&["edu"])
+            .machine(|machine| {
+                teaching_device(machine);
+                machine.cpus = 4;
+            })
+            .prints(&["off the bus when its driver let go"]),
         case("share").program(&["share", "20000"]).prints(&["sum 2666466670000"]).limit(60),
         case("share-4")
             .program(&["share"])
@@ -205,6 +221,11 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),
         case("threads").program(&["threads"]).machine(|machine| machine.cpus = 4).prints(&["on 4 CPUs"]),
         case("threads-1").program(&["threads"]).prints(&["on 1 CPUs"]),
+        // The clock counts instructions: no timer may wait for more of them than that.
+        case("revoke")
+            .program(&["revoke", "100000", "100000"])
+            .machine(|machine| machine.extra.extend(["-icount".into(), "shift=0".into()]))
+            .limit(120),
         case("crowd")
             // Asked for are 2048; the vector registers of ppc64le alone take 1152.
             .program(&["crowd", "10000", if arch == Arch::X86_64 { "2048" } else { "2560" }])
@@ -236,6 +257,8 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .program(&["supervisor", "gives-up"])
             .prints(&["given up after 3 restarts", "sums: Gone"])
             .status(1),
+        reads_a_disk(case("disk"), 1),
+        reads_a_disk(case("disk-4"), 4),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq").program(&["rseq"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq-1").program(&["rseq"]).limit(120),
@@ -346,6 +369,20 @@ fn supervised(case: Case, cpus: u32) -> Case {
         "server: killed by a fault (status 139); restarted (3)",
         "sums: 1000 sums, 2 calls made again",
     ])
+}
+
+/// A disk is read whole while every CPU computes, though its driver dies at work, by itself and by force.
+fn reads_a_disk(case: Case, cpus: u32) -> Case {
+    let disk = super::disk::Disk::new();
+    let right = format!("{} blocks, {:#018x}", disk.blocks(), disk.checksum());
+    case.program(&["supervisor", "disk"])
+        .machine(move |machine| (machine.cpus, machine.disk) = (cpus, Some(disk.file())))
+        .prints(&[
+            &right,
+            "driver: killed by a fault (status 139); restarted",
+            "driver: killed (status 137); restarted",
+        ])
+        .limit(180)
 }
 
 /// `HV-1`: what optional features stand behind works on this CPU too.

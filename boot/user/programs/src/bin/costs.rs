@@ -15,7 +15,8 @@
 //! | 8 | the same to a server in this process |
 //! | 9 | as 7, where client and server have vector registers |
 //! | 10 | the first touch of a page that a pager in this process supplies: fault, message, supply, reply |
-//! | 11 | a signal to a thread of a higher priority that waits for it, to that thread's next instruction |
+//! | 11 | mapping one page of new memory, where its tables are there |
+//! | 12 | a signal to a thread of a higher priority that waits for it, to that thread's next instruction |
 #![no_std]
 #![no_main]
 
@@ -84,6 +85,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
         Window::<4>::on_this_cpu(unmap_nothing).map_err(as_name("unmap"))?;
     }
     tasks(count).map_err(as_name("task"))?;
+    maps(count).map_err(as_name("map"))?;
     calls(count).map_err(as_name("call"))?;
     faults(count).map_err(as_name("fault"))?;
     signals(count).map_err(as_name("signal"))?;
@@ -234,7 +236,7 @@ fn signals(count: u64) -> Result<(), Error> {
     let waiter = thread::spawn(move || {
         loop {
             let bits = waits.wait(Deadline::Never)?;
-            Window::<11>::end();
+            Window::<12>::end();
             if bits & LAST != 0 {
                 return Ok(());
             }
@@ -242,7 +244,7 @@ fn signals(count: u64) -> Result<(), Error> {
     })?;
     let signaller = thread::spawn(move || {
         for _ in 0..count {
-            Window::<11>::begin();
+            Window::<12>::begin();
             notification.signal(1)?;
         }
         notification.signal(LAST)
@@ -263,6 +265,29 @@ fn calls_to_other<const WINDOW: u32>(count: u64, vectors: Vectors) -> Result<(),
     ask::<WINDOW>(endpoint.handle(), count, vectors)?;
     drop(endpoint);
     server.wait().map(|_| ())
+}
+
+/// A page between two that stay, in a thread without vector registers.
+fn maps(count: u64) -> Result<(), Error> {
+    let all = thread::spawn(move || {
+        let map = |at: u64| {
+            let read_write = Protection::ReadWrite as u64;
+            // SAFETY: nothing of this program is there.
+            unsafe {
+                call::call(Call::MemoryMap, [initial::PROCESS.0.into(), at, PAGE_BYTES, read_write, 0, 0])
+            }
+        };
+        let here = NOWHERE + (1 << 30);
+        map(here)?;
+        map(here + 2 * PAGE_BYTES)?;
+        for _ in 0..count {
+            let page = Window::<11>::on_this_cpu(|| map(here + PAGE_BYTES))?;
+            // SAFETY: nobody has it.
+            unsafe { call::call(Call::MemoryUnmap, [initial::PROCESS.0.into(), page, PAGE_BYTES, 0, 0, 0]) }?;
+        }
+        Ok(())
+    })?;
+    all.join()?
 }
 
 fn naps(count: u64) -> Result<(), Error> {

@@ -1,0 +1,100 @@
+//! Memory that a function reaches.
+//!
+//! One block of frames, which are next to each other. Two refer to it: the memory object that programs map,
+//! and the function, which lets go when it has been reset ([`function`](super::function)). The frames go
+//! back to whoever paid for them when both have.
+
+use crate::mm::budget::Budget;
+use crate::mm::frames::{Block, Order};
+use crate::mm::heap::Charged;
+use crate::mm::memory::Memory;
+use crate::mm::space::Progress;
+use crate::mm::{Machine, NoMemory};
+use crate::object::Ref;
+use crate::sync::Leaf;
+use arch_contract::addr::{PAGE_SIZE, PhysAddr};
+use arch_contract::boot::PhysRange;
+use arch_contract::device::{BusAddr, Devices, Function as Place};
+use arch_contract::irq::IrqsOff;
+use arch_contract::pte::Paging;
+use arch_current::Current;
+
+/// See the module.
+pub struct Dma {
+    memory: &'static Memory,
+    budget: Ref<Budget>,
+    start: PhysAddr,
+    order: Order,
+    /// In bytes; the block may be longer.
+    pub length: u64,
+    /// Where the function finds it, as long as it does, and which one that is.
+    bus: Leaf<Option<(Place, BusAddr)>>,
+}
+
+impl Dma {
+    /// Takes the frames, charged for as the block they are, of unknown contents. `length` is whole pages.
+    pub fn take(charged: &Charged, length: u64) -> Result<Ref<Self>, NoMemory> {
+        let order = Order::holding(length).ok_or(NoMemory)?;
+        let (memory, budget) = (charged.memory, charged.budget.clone());
+        let start = memory.alloc_block(&budget, order)?.at();
+        let dma = Self { memory, budget, start, order, length, bus: Leaf::new(None) };
+        Ref::try_new(memory, Some(&charged.budget), dma)
+    }
+
+    /// Clears up to `pages` pages from the `from`-th on. Says whether there are more.
+    ///
+    /// # Safety
+    /// The caller has made it, and has let nobody else know of it.
+    pub unsafe fn clear(&self, from: u64, pages: u64) -> Progress {
+        let left = (self.length / PAGE_SIZE).saturating_sub(from);
+        let now = left.min(pages);
+        let at = Current::phys(self.memory.machine(), PhysAddr(self.start.0 + from * PAGE_SIZE));
+        // SAFETY: pages of the block, in the physical map, and nobody else has them.
+        unsafe { at.write_bytes(0, (now * PAGE_SIZE) as usize) };
+        if left > pages { Progress::More } else { Progress::Done }
+    }
+
+    fn frames(&self) -> PhysRange {
+        PhysRange { start: self.start, len: self.length }
+    }
+
+    /// Lets the function at `place` reach it.
+    pub fn map(&self, machine: &'static Machine, place: Place, irq: &IrqsOff) -> Result<(), NoMemory> {
+        // SAFETY: the frames are this object's, which the caller has the function refer to until `unmap`.
+        let at = unsafe { Current::map_dma(machine, place, self.frames(), irq) }.ok_or(NoMemory)?;
+        *self.bus.lock() = Some((place, at));
+        Ok(())
+    }
+
+    /// The function reaches it no more.
+    pub(super) fn unmap(&self, machine: &Machine, place: Place) {
+        let at = self.bus.lock().take();
+        if let Some((_, at)) = at {
+            Current::unmap_dma(machine, place, self.frames(), at);
+        }
+    }
+
+    /// What the function at `place` knows the byte at `offset` by.
+    pub fn address(&self, place: Place, offset: u64) -> Option<BusAddr> {
+        let (of, BusAddr(start)) = (*self.bus.lock())?;
+        (of == place).then_some(BusAddr(start + offset))
+    }
+
+    /// As [`address`](Self::address), for any function.
+    pub fn any_address(&self, offset: u64) -> Option<BusAddr> {
+        self.bus.lock().map(|(_, BusAddr(start))| BusAddr(start + offset))
+    }
+
+    /// The frame `offset` bytes from the start, if that lies in it.
+    pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
+        (offset < self.length).then(|| PhysAddr(self.start.0 + (offset & !(PAGE_SIZE - 1))))
+    }
+}
+
+impl Drop for Dma {
+    fn drop(&mut self) {
+        // SAFETY: `take` took it, and gave up the block for the address.
+        let block = unsafe { Block::from_owned(self.start, self.order) };
+        self.memory.free_block(&self.budget, block);
+    }
+}
