@@ -22,6 +22,7 @@ pub extern crate alloc;
 mod arch;
 mod args;
 mod barrier;
+pub mod blocks;
 pub mod call;
 mod console;
 mod cpus;

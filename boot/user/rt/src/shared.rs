@@ -79,6 +79,13 @@ impl Shared {
         self.len
     }
 
+    /// Keeps it mapped as long as the program runs, unless what it was mapped by is revoked.
+    pub fn forever(self) -> NonNull<[u8]> {
+        let whole = NonNull::slice_from_raw_parts(self.start, self.len);
+        core::mem::forget(self);
+        whole
+    }
+
     /// Never: a mapping has at least a page.
     pub fn is_empty(&self) -> bool {
         self.len == 0

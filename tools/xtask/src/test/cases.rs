@@ -257,6 +257,8 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .program(&["supervisor", "gives-up"])
             .prints(&["given up after 3 restarts", "sums: Gone"])
             .status(1),
+        reads_a_disk(case("disk"), 1),
+        reads_a_disk(case("disk-4"), 4),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq").program(&["rseq"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq-1").program(&["rseq"]).limit(120),
@@ -377,6 +379,20 @@ fn supervised(case: Case, cpus: u32) -> Case {
         "server: killed by a fault (status 139); restarted (3)",
         "sums: 1000 sums, 2 calls made again",
     ])
+}
+
+/// A disk is read whole while every CPU computes, though its driver dies at work, by itself and by force.
+fn reads_a_disk(case: Case, cpus: u32) -> Case {
+    let disk = super::disk::Disk::new();
+    let right = format!("{} blocks, {:#018x}", disk.blocks(), disk.checksum());
+    case.program(&["supervisor", "disk"])
+        .machine(move |machine| (machine.cpus, machine.disk) = (cpus, Some(disk.file())))
+        .prints(&[
+            &right,
+            "driver: killed by a fault (status 139); restarted",
+            "driver: killed (status 137); restarted",
+        ])
+        .limit(180)
 }
 
 /// `HV-1`: what optional features stand behind works on this CPU too.
