@@ -338,6 +338,16 @@ pub fn all(arch: Arch) -> Vec<Case> {
                     .machine(|m| (m.firmware, m.cpus) = (Firmware::Qboot, 4))
                     .prints(&["x86_64"]),
             );
+            // It assigns no base address.
+            cases.push(
+                case("edu-qboot")
+                    .program(&["edu"])
+                    .machine(|machine| {
+                        teaching_device(machine);
+                        machine.firmware = Firmware::Qboot;
+                    })
+                    .prints(&["off the bus when its driver let go"]),
+            );
             // Without CPUID.0BH, the other place where a CPU finds its name.
             cases.push(
                 case("cpu-qemu64")
