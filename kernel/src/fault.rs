@@ -1,11 +1,15 @@
-//! What becomes of a user program's fault: a message, and the end of its process alone.
+//! What becomes of a user program's fault that nobody handles: a message, and the end of its process
+//! alone.
 
 use crate::cpu::Cpu;
+use crate::ipc::exception::kind;
 use crate::print::{self, Text};
 use crate::process::Process;
 use crate::sched;
+use crate::thread::Thread;
 use crate::trace;
-use abi::testing::{FaultKind, FaultWord, NO_ADDRESS};
+use abi::exception::{FaultKind, NO_ADDRESS};
+use abi::testing::FaultWord;
 use abi::{Ending, ExitReport};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
@@ -40,29 +44,16 @@ impl Last {
     }
 }
 
-const fn kind(cause: FaultCause) -> FaultKind {
-    match cause {
-        FaultCause::Page(Access::Read) => FaultKind::PageRead,
-        FaultCause::Page(Access::Write) => FaultKind::PageWrite,
-        FaultCause::Page(Access::Execute) => FaultKind::PageExecute,
-        FaultCause::BadAddress(Access::Read) => FaultKind::BadRead,
-        FaultCause::BadAddress(Access::Write) => FaultKind::BadWrite,
-        FaultCause::BadAddress(Access::Execute) => FaultKind::BadExecute,
-        FaultCause::UndefinedInstruction => FaultKind::Undefined,
-        FaultCause::PrivilegedInstruction => FaultKind::Privileged,
-        FaultCause::Breakpoint => FaultKind::Breakpoint,
-        FaultCause::SingleStep => FaultKind::SingleStep,
-        FaultCause::Arithmetic => FaultKind::Arithmetic,
-        FaultCause::FloatingPoint => FaultKind::FloatingPoint,
-        FaultCause::Alignment => FaultKind::Alignment,
-        FaultCause::MachineCheck => FaultKind::MachineCheck,
-        FaultCause::Other(_) => FaultKind::Other,
-    }
-}
-
-/// Ends the current process for `fault`, with a message that names the cause and the address.
+/// Ends the current process for `fault`, with a message.
 pub fn kill_current(cpu: &Cpu, fault: &Fault, irq: &IrqsOff) {
     let Some(thread) = cpu.current() else { return };
+    report(cpu, &thread, fault);
+    drop(thread);
+    sched::end_current(cpu, ExitReport::new(Ending::Fault, abi::FAULT_STATUS), irq);
+}
+
+/// Says that `fault` of `thread`, which this CPU has, ends its process: the cause and the address.
+pub fn report(cpu: &Cpu, thread: &Thread, fault: &Fault) {
     let process = thread.process();
     let machine = cpu.machine();
     cpu.kernel.last_fault.note(fault);
@@ -77,12 +68,11 @@ pub fn kill_current(cpu: &Cpu, fault: &Fault, irq: &IrqsOff) {
         ),
     );
     if cpu.kernel.log == Log::Verbose {
-        // SAFETY: the current thread's frame is this CPU's.
+        // SAFETY: this CPU has the thread, hence its frame.
         let frame = unsafe { thread.frame().as_ref() };
         // Writing to the console cannot fail.
         let _ = Current::print_frame(frame, &mut Text(Some(machine)));
     }
-    sched::end_current(cpu, ExitReport::new(Ending::Fault, abi::FAULT_STATUS), irq);
 }
 
 /// Ends the current process because it needs vector registers and its budget has no room for them.

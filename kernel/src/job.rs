@@ -9,7 +9,7 @@ use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::syscall::{Attach, Create, DmaCreate, Map, Unmap};
+use crate::syscall::{Attach, Copy, Create, DmaCreate, Map, Unmap};
 use crate::thread::Thread;
 use abi::{Error, Handle};
 use arch_contract::irq::IrqsOff;
@@ -30,6 +30,7 @@ pub enum Work {
     Revoke(Revocation),
     Create(Create),
     Attach(Attach),
+    Copy(Copy),
     DmaCreate(DmaCreate),
 }
 
@@ -76,13 +77,28 @@ impl Job {
             }),
             Work::Create(create) => create.slice(&self.process.table, cpu),
             Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
+            Work::Copy(copy) => copy.slice(&self.process, cpu, irq),
             Work::DmaCreate(create) => create.slice(&self.process, cpu, irq),
         }
     }
 
     /// It is done.
     fn end(&self, cpu: &Cpu) {
+        if let Work::Copy(copy) = &self.work {
+            copy.end(cpu);
+        }
         Process::end_job(&self.process, cpu);
+    }
+}
+
+/// Whose address space the job of `thread` uses: it is current on the CPU that does a slice of it. The
+/// caller has the thread, as for [`slice`].
+#[inline(always)]
+pub fn uses(thread: &Thread) -> Option<Ref<Process>> {
+    // SAFETY: by the caller's word this CPU alone has the thread, hence its job.
+    match unsafe { thread.job().as_ref() } {
+        Some(Job { process, work: Work::Copy(_) }) => Some(process.clone()),
+        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@
 //! | [`cap`], [`object`] | what a program can name, and how objects live |
 //! | [`process`], [`thread`], [`program`] | what runs, and how it gets loaded |
 //! | [`sched`] | what runs next, and where; kernel tasks; memory contexts |
-//! | [`ipc`] | how threads meet: endpoints, replies, notifications |
+//! | [`ipc`] | how threads meet: endpoints, replies, notifications; faults as messages |
 //! | [`device`] | devices for user mode: functions, interrupts, memory they reach |
 //! | [`membarrier`], [`rseq`] | what user mode is promised about other CPUs and about being interrupted |
 //! | [`request`], [`pending`] | what CPUs ask of each other, and calls that wait for it |

@@ -10,6 +10,7 @@
 use crate::cap::{Emptied, Table};
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
+use crate::ipc::exception;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
@@ -43,6 +44,8 @@ pub struct Process {
     pub table: Table,
     life: Lock<Life>,
     priority: AtomicU8,
+    /// For faults of threads that have no handler of their own.
+    pub(crate) handler: exception::Place,
     /// The highest priority of those who have killed it, and of its threads when it ended.
     teardown_floor: AtomicU8,
     pub(crate) teardown_entry: Entry,
@@ -117,6 +120,7 @@ impl Process {
                 teardown_entry: Use::Nothing,
             }),
             priority: AtomicU8::new(priority),
+            handler: Leaf::new(None),
             teardown_floor: AtomicU8::new(0),
             teardown_entry: Entry::new(CpuId::BOOT),
             teardown: Leaf::new(None),
@@ -198,6 +202,11 @@ impl Process {
         self.life.lock(cpu).waiters.remove(thread.entry.link())
     }
 
+    /// Whether it is not being ended.
+    pub fn goes_on(&self, cpu: &Cpu) -> bool {
+        self.life.lock(cpu).ending.is_none()
+    }
+
     /// Starts an operation on the address space, which keeps it from being taken apart until
     /// [`end_job`](Self::end_job). `Gone` if the process is being ended.
     pub fn begin_job(&self, cpu: &Cpu) -> Result<(), Error> {
@@ -260,6 +269,21 @@ impl Process {
         }
     }
 
+    /// As [`condemn`](Self::condemn), where the caller may be ending something itself, which must not nest:
+    /// all threads are doomed by its kernel task, which runs at `floor` at least.
+    pub fn condemn_later(this: &Ref<Self>, cpu: &Cpu, floor: Priority, report: ExitReport) {
+        let mut life = this.life.lock(cpu);
+        if life.ending.is_some() {
+            return;
+        }
+        life.ending = Some(report);
+        this.hurry_teardown(floor);
+        if core::mem::replace(&mut life.teardown_entry, Use::Dooming) == Use::Nothing {
+            drop(life);
+            cpu.make_ready(Runnable::Teardown(this.clone()));
+        }
+    }
+
     /// Dooms some of its threads. One CPU at a time does, and no thread is added meanwhile; so when
     /// the first in the list is doomed all are.
     fn doom_some(&self, cpu: &Cpu) -> Progress {
@@ -302,6 +326,7 @@ impl Process {
 
     /// Its last thread is gone: wakes who waits.
     fn has_ended(this: &Ref<Self>, cpu: &Cpu, report: ExitReport) {
+        exception::set(&this.handler, None);
         if this.init.load(Ordering::Relaxed) {
             program::init_ended(cpu, report);
         }

@@ -39,7 +39,7 @@ pub type Frame = <Current as Traps>::Frame;
 /// else have its CPU look: so who reads it under the lock of a queue that it leaves or enters
 /// misses nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Extra {
     /// It is to end. Set before its standing says so, and never taken off.
     Doomed = 1,
@@ -57,20 +57,22 @@ pub enum Extra {
     Payer = 64,
     /// A notification is bound to it.
     Bound = 128,
+    /// A fault has stopped it, and nobody has answered: its registers are no call's.
+    Stopped = 256,
 }
 
 /// A set of [`Extra`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Extras(u8);
+pub struct Extras(u16);
 
 impl Extras {
     pub const NONE: Self = Self(0);
 
     pub const fn with(self, extra: Extra) -> Self {
-        Self(self.0 | extra as u8)
+        Self(self.0 | extra as u16)
     }
     pub const fn has(self, extra: Extra) -> bool {
-        self.0 & extra as u8 != 0
+        self.0 & extra as u16 != 0
     }
     /// Those in either.
     pub const fn or(self, other: Self) -> Self {
@@ -119,7 +121,7 @@ pub struct Thread {
     /// slice, and while it runs.
     pub slice_left: AtomicU64,
     /// See [`Extras`].
-    extras: AtomicU8,
+    extras: AtomicU16,
 }
 
 // SAFETY: `frame` and `job` are touched by the CPU that runs the thread, or, while no CPU does, by
@@ -153,7 +155,7 @@ impl Thread {
             limit: Limit::new(),
             cpu_time: AtomicU64::new(0),
             slice_left: AtomicU64::new(0),
-            extras: AtomicU8::new(0),
+            extras: AtomicU16::new(0),
         };
         Ref::try_new(memory, Some(&budget), thread)
     }
@@ -263,12 +265,12 @@ impl Thread {
 
     /// It has this from now on.
     pub fn add_extra(&self, extra: Extra) {
-        self.extras.fetch_or(extra as u8, Ordering::Relaxed);
+        self.extras.fetch_or(extra as u16, Ordering::Relaxed);
     }
 
     /// It has this no more.
     pub fn drop_extra(&self, extra: Extra) {
-        self.extras.fetch_and(!(extra as u8), Ordering::Relaxed);
+        self.extras.fetch_and(!(extra as u16), Ordering::Relaxed);
     }
 }
 

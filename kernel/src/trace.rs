@@ -124,22 +124,25 @@ impl Trace {
             Kind::Barrier if a == Site::EnterUserMm as u64 => Step::Entered,
             _ => return,
         };
-        self.steps.store(self.steps() << 4 | step as u64, Relaxed);
+        self.steps.store(self.steps.load(Relaxed) << 4 | step as u64, Relaxed);
     }
+
+    // What tests ask of another CPU is what is there now, and orders nothing: a barrier that is missing
+    // must not be made up for by the question. A read-modify-write is both.
 
     /// The last sixteen steps of its CPU, the latest in the lowest digit.
     pub fn steps(&self) -> u64 {
-        self.steps.load(Relaxed)
+        self.steps.fetch_or(0, Relaxed)
     }
 
     /// Whether its CPU has nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.idle.load(Relaxed)
+        self.idle.fetch_or(false, Relaxed)
     }
 
     /// How often it happened on this CPU.
     pub fn counted(&self, counter: Counter) -> u64 {
-        self.counts.get(counter as usize).map_or(0, |count| count.load(Relaxed))
+        self.counts.get(counter as usize).map_or(0, |count| count.fetch_add(0, Relaxed))
     }
 }
 

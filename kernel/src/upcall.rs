@@ -6,7 +6,7 @@
 
 use crate::cpu::{Cpu, Work};
 use crate::fault;
-use crate::ipc;
+use crate::ipc::{self, exception};
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
@@ -59,16 +59,6 @@ fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> 
     }
 }
 
-/// A call that is not among the very shortest. Out of line, so that those do not pay for the choice.
-#[inline(never)]
-fn other(cpu: &'static Cpu, frame: NonNull<Frame>, number: u64, irq: IrqsOff) -> Resume<Frame> {
-    match number {
-        CALL => endpoint_call(cpu, frame, irq),
-        REPLY_RECEIVE => reply_receive(cpu, frame, irq),
-        _ => call(cpu, frame, irq),
-    }
-}
-
 /// A call of an endpoint: straight to it, if the server waits and nothing is unusual. Out of line, as
 /// what it keeps in registers is not the business of shorter calls.
 #[inline(never)]
@@ -110,7 +100,7 @@ fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
     ipc::quick::reply_receive_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
 }
 
-/// Any call but the null one and the yield, which must not pay for what this one keeps in registers.
+/// Any call that has no way of its own.
 #[inline(never)]
 fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
     // SAFETY: it is the current thread's frame, which this CPU alone has.
@@ -182,19 +172,23 @@ impl Upcalls<Current> for Upcall {
         // SAFETY: it is the current thread's frame, which this CPU alone has.
         let registers = unsafe { frame.as_mut() };
         match Current::syscall(registers).number {
-            NULL => Current::set_result(registers, 0, 0),
+            NULL => {
+                Current::set_result(registers, 0, 0);
+                back(cpu, frame, irq)
+            }
+            CALL => endpoint_call(cpu, frame, irq),
+            REPLY_RECEIVE => reply_receive(cpu, frame, irq),
             YIELD => {
                 Current::set_result(registers, 0, 0);
                 match quick::take_turns(cpu, irq) {
-                    Turn::Next(resume) => return resume,
-                    Turn::Mine(irq) => return back(cpu, frame, irq),
-                    Turn::Unclear(irq) => return take_turns_slowly(cpu, frame, irq),
+                    Turn::Next(resume) => resume,
+                    Turn::Mine(irq) => back(cpu, frame, irq),
+                    Turn::Unclear(irq) => take_turns_slowly(cpu, frame, irq),
                 }
             }
-            MEMBARRIER => return membarrier(cpu, frame, irq),
-            number => return other(cpu, frame, number, irq),
+            MEMBARRIER => membarrier(cpu, frame, irq),
+            _ => call(cpu, frame, irq),
         }
-        back(cpu, frame, irq)
     }
 
     fn trap(cpu: &'static ArchCpu, mut frame: NonNull<Frame>, trap: Trap) -> Resume<Frame> {
@@ -205,7 +199,11 @@ impl Upcalls<Current> for Upcall {
         trace::event(cpu, Kind::UserEnter, if matches!(trap, Trap::Interrupt(_)) { 1 } else { 2 }, 0);
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
-            Trap::Fault(fault) => fault::kill_current(cpu, &fault, &irq),
+            Trap::Fault(fault) => {
+                if let Outcome::To(handler) = exception::raise(cpu, &fault, &irq) {
+                    return sched::leave_to(cpu, handler, irq);
+                }
+            }
             Trap::VectorUnitOff => {
                 let area = cpu.current().map(|thread| thread.make_vector_area(cpu.machine()));
                 match area {

@@ -161,6 +161,26 @@ pub fn cap_6_a_revocation_unmaps<O: Os>(world: &World<O>) -> Outcome {
     Ok(())
 }
 
+/// A copy reads what could be read, writes what could be written, and says how far it came. `CAP-7`
+pub fn cap_7_a_copy_writes_what_could_be_written<O: Os>(world: &World<O>) -> Outcome {
+    let (next, fixed) = (SHARED.plus(PAGE_BYTES), SHARED.plus(2 * PAGE_BYTES));
+    world.map(SHARED, 2)?;
+    world.map_as(fixed.address(), PAGE_BYTES, Protection::Read as u64).or_fail("memory_map")?;
+    world.store(SHARED.plus(8), HELLO);
+    ensure_eq!(world.copy_memory(SHARED, next, PAGE_BYTES), Ok(PAGE_BYTES), "bytes of a page");
+    ensure_eq!(world.load(next.plus(8)), HELLO, "what was copied");
+    ensure_eq!(world.copy_memory(SHARED, fixed, 16), Err(Error::BadAddress), "a copy to what is read-only");
+    ensure_eq!(world.load(fixed.plus(8)), 0, "what is read-only");
+    let copied = world.copy_memory(SHARED.plus(8), next.plus(8), 2 * PAGE_BYTES);
+    ensure_eq!(copied, Ok(PAGE_BYTES - 8), "bytes up to what is read-only");
+    ensure_eq!(world.load(fixed), 0, "what is read-only");
+    ensure_eq!(world.copy_memory(fixed, SHARED, 2 * PAGE_BYTES), Ok(PAGE_BYTES), "bytes that are there");
+    ensure_eq!(world.load(SHARED.plus(8)), 0, "what was copied over");
+    world.unmap(SHARED, 3)?;
+    ensure_eq!(world.copy_memory(SHARED, SHARED, 8), Err(Error::BadAddress), "a copy of nothing");
+    Ok(())
+}
+
 /// The child's handle on the memory.
 const GIVEN: Handle = Handle(initial::MACHINE.0 + 1);
 /// What is written.

@@ -14,14 +14,14 @@ const LEAST: u64 = 10;
 const LOW: u64 = 20;
 const MIDDLE: u64 = 50;
 
-type Words = [u64; WORDS];
+pub(crate) type Words = [u64; WORDS];
 
 /// What a call with a message has brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Received {
-    tag: Tag,
-    badge: u64,
-    words: Words,
+pub(crate) struct Received {
+    pub tag: Tag,
+    pub badge: u64,
+    pub words: Words,
 }
 
 /// A call with a message.
@@ -46,20 +46,20 @@ fn ask<O: Os>(world: &World<O>, handle: Handle, word: u64) -> Result<Received, E
     exchange(world, Call::EndpointCall, handle, FOREVER, Tag::new(word, 1), [word; WORDS])
 }
 
-fn receive<O: Os>(world: &World<O>, handle: Handle, deadline: u64) -> Result<Received, Error> {
+pub(crate) fn receive<O: Os>(world: &World<O>, handle: Handle, deadline: u64) -> Result<Received, Error> {
     exchange(world, Call::EndpointReceive, handle, deadline, Tag::new(0, 0), [0; WORDS])
 }
 
-fn reply<O: Os>(world: &World<O>, reply: Handle, word: u64) -> Result<(), Error> {
+pub(crate) fn reply<O: Os>(world: &World<O>, reply: Handle, word: u64) -> Result<(), Error> {
     exchange(world, Call::Reply, reply, 0, Tag::new(word, 1), [word; WORDS]).map(|_| ())
 }
 
-fn create<O: Os>(world: &World<O>, call: Call) -> Result<Handle, Not> {
+pub(crate) fn create<O: Os>(world: &World<O>, call: Call) -> Result<Handle, Not> {
     world.call(call, []).map(|handle| Handle(handle as u32)).or_fail("creating an object")
 }
 
 /// This thread is where all are, and the least urgent of them.
-fn begin<O: Os>(world: &World<O>) -> Outcome {
+pub(crate) fn begin<O: Os>(world: &World<O>) -> Outcome {
     world.flags()?;
     world.move_to(0)?;
     world.priority(LEAST)
@@ -67,7 +67,11 @@ fn begin<O: Os>(world: &World<O>) -> Outcome {
 
 /// Starts a thread beside this one, which has run until it waits when this returns to the least urgent.
 /// It ends with the process.
-fn start<O: Os>(world: &World<O>, priority: u64, body: impl FnOnce(World<O>) + Send + 'static) -> Outcome {
+pub(crate) fn start<O: Os>(
+    world: &World<O>,
+    priority: u64,
+    body: impl FnOnce(World<O>) + Send + 'static,
+) -> Outcome {
     world.spawn_unwatched(1, move |world| {
         if world.priority(priority).is_ok() {
             body(world);

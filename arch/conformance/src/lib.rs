@@ -22,6 +22,7 @@ mod cap;
 pub mod catalogue;
 mod code;
 mod ctx;
+mod fault;
 mod fpu;
 mod hv;
 mod ipc;

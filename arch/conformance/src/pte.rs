@@ -4,7 +4,8 @@ use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::probe::Touch;
 use crate::world::{Stop, World};
 use crate::{ARENA, Not, Os, Word};
-use abi::testing::{FaultKind, Point};
+use abi::exception::FaultKind;
+use abi::testing::Point;
 use abi::{Ending, Error, PAGE_BYTES, Protection};
 
 /// Where pages come and go.

@@ -1,7 +1,8 @@
 //! All cases, one row each.
 
 use crate::{
-    Os, Outcome, World, bar, boot, cap, code, ctx, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap, usr,
+    Os, Outcome, World, bar, boot, cap, code, ctx, fault, fpu, hv, ipc, mig, pte, ret, smp, time, tlb, trap,
+    usr,
 };
 use core::marker::PhantomData;
 
@@ -119,6 +120,7 @@ rows! {
     cap::cap_4_copies_do_not_outrun_a_revocation level 7 cpus 2 Every;
     cap::cap_6_a_mapping_is_never_more level 7 cpus 1 Every;
     cap::cap_6_a_revocation_unmaps role uses_what_it_was_lent level 7 cpus 1 Every;
+    cap::cap_7_a_copy_writes_what_could_be_written level 5 cpus 1 Every;
     ipc::ipc_1_messages_arrive_as_they_were_sent level 5 cpus 1 Every;
     ipc::ipc_2_the_best_first level 5 cpus 1 Every;
     ipc::ipc_3_a_call_that_is_not_answered_in_time level 5 cpus 1 Every;
@@ -127,6 +129,8 @@ rows! {
     ipc::ipc_6_a_late_reply_answers_nothing level 5 cpus 1 Every;
     ipc::ipc_7_nobody_overtakes_a_call level 5 cpus 1 Every;
     ipc::ipc_9_bits_stay level 5 cpus 1 Every;
+    fault::ipc_10_a_fault_is_a_call level 5 cpus 1 Every;
+    fault::ipc_13_pages_come_from_a_pager level 5 cpus 1 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;
     hv::hv_1_every_door level 9 cpus 1 Every;
     hv::hv_2_refusals level 9 cpus 2 Every;

@@ -4,7 +4,8 @@ use crate::outcome::{Outcome, ensure, ensure_eq};
 use crate::probe::{File, Meanwhile, Touch};
 use crate::world::{Faulted, Loaded, Stop, World};
 use crate::{ARENA, Not, Os, Word};
-use abi::testing::{Counter, FaultKind, Point};
+use abi::exception::FaultKind;
+use abi::testing::{Counter, Point};
 use abi::{Call, Ending, Error, Handle, PAGE_BYTES, initial};
 use alloc::vec::Vec;
 

@@ -4,9 +4,8 @@
 use crate::outcome::{Not, OrFail, Outcome, STATUS_FAILED};
 use crate::table::{Case, find};
 use crate::{ARENA, Announcement, Order, Os, Word};
-use abi::testing::{
-    Counter, FaultKind, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, NO_ADDRESS, Operation, Point,
-};
+use abi::exception::{FaultKind, NO_ADDRESS};
+use abi::testing::{Counter, FaultWord, LOADED_LAZILY, LOADED_SWITCHING, Operation, Point};
 use abi::{
     Call, CpusThat, Ending, Error, ExitReport, Grant, Handle, ProcessInfo, Protection, Rights, SpawnRequest,
     initial,
@@ -467,6 +466,12 @@ impl<O: Os> World<O> {
         let length = pages * abi::PAGE_BYTES;
         let args = [initial::PROCESS.0.into(), memory.0.into(), at.address(), 0, length, protection as u64];
         Ok(Handle(self.call(Call::MemoryAttach, args)? as u32))
+    }
+
+    /// Copies inside the calling process.
+    pub fn copy_memory(&self, from: Word, to: Word, bytes: u64) -> Result<u64, Error> {
+        let own = initial::PROCESS.0.into();
+        self.call(Call::MemoryCopy, [own, from.address(), own, to.address(), bytes])
     }
 
     /// The clock, by any handle.

@@ -451,6 +451,9 @@ mutants! {
     NeverDetached "never-detached" Cap6 "A revocation deletes the handle of a mapping and leaves the mapping." by [
         Case(Both, "cap_6_a_revocation_unmaps"),
         Host("kernel", "cap_6_a_revoked_mapping_is_gone")];
+    CopiedAnywhere "copied-anywhere" Cap7 "A copy between address spaces writes to whatever is mapped." by [
+        Case(Both, "cap_7_a_copy_writes_what_could_be_written"),
+        Host("kernel", "cap_7_copies_keep_to_what_is_mapped")];
     DeviceMemoryCached "device-memory-cached" Pte6 "A device's registers are mapped like RAM." by [
         Host("kernel", "pte_6_a_devices_registers_are_mapped_as_such")];
     ConfigUnfiltered "config-unfiltered" Dev1 "A function's holder may write all of its configuration space." by [
@@ -509,4 +512,27 @@ mutants! {
     LastSignalOnly "last-signal-only" Ipc9 "A signal takes the place of those before it." by [
         Case(Both, "ipc_9_bits_stay"),
         Host("kernel", "ipc_9_notifications")];
+    BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
+        Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
+        unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
+    LoansKept "loans-kept" Ipc7 "What a caller has lent stays lent though it has given up." by [
+        Host("kernel", "ipc_7_a_loan_ends_with_its_call")]
+        unseen "on a machine that is shared, at which priority a program runs says little";
+    NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_10_a_fault_is_a_call")];
+    FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_11_registers_of_a_stopped_thread")];
+    FaultsForgotten "faults-forgotten" Ipc12 "A fault whose handler is gone is forgotten, and its thread with it." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_12_a_handler_that_is_gone")];
+    CallsNotMadeAgain "calls-not-made-again" Ipc13 "A call that touches a page of a pager's goes on behind it when the page is there." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
+        Row(Both, "pager"),
+        Host("kernel", "ipc_13_a_call_that_touches_an_absent_page")];
+    PagesOfNobody "pages-of-nobody" Ipc13 "A page that its pager has not supplied is an ordinary fault." by [
+        Case(Both, "ipc_13_pages_come_from_a_pager"),
+        Row(Both, "pager"),
+        Host("kernel", "ipc_13_a_page_comes_before_its_instruction")];
 }

@@ -84,4 +84,17 @@ pub trait Return: crate::trap::Traps {
         reload: Reload,
         irq: &IrqsOff,
     ) -> Resume<Self::Frame>;
+
+    /// What a switch of threads may end in. A port that loads every register from the frame needs
+    /// nothing of what the way in has left on the kernel's stack, and goes to user mode from here; any
+    /// other gives `resume` back, and the caller returns it.
+    ///
+    /// # Safety
+    /// 1. `resume` is what [`return_to_user`](Self::return_to_user) has just answered, with
+    ///    [`Reload::Full`].
+    /// 2. Nothing in the functions between the upcall and here has to be dropped any more.
+    #[inline(always)]
+    unsafe fn go(_: &Self::Cpu, resume: Resume<Self::Frame>) -> Resume<Self::Frame> {
+        resume
+    }
 }

@@ -63,6 +63,22 @@ pub enum Trap {
 /// Message registers.
 pub const MESSAGE_WORDS: usize = 8;
 
+/// Words of the general registers that any machine has, at most.
+pub const MAX_REGISTERS: usize = 40;
+
+/// The general registers of a frame, in the order of the machine's structure in `abi::registers`; words
+/// beyond [`Traps::REGISTERS`] mean nothing.
+pub type Registers = [u64; MAX_REGISTERS];
+
+/// What a thread does when it goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It runs.
+    Free,
+    /// It completes one instruction and stops with [`FaultCause::SingleStep`].
+    One,
+}
+
 /// What a thread sends or receives in registers, beside the words of an ordinary call and its result.
 pub type Words = [u64; MESSAGE_WORDS];
 
@@ -112,6 +128,20 @@ pub trait Traps: crate::Base {
     /// Puts the program counter back at the system-call instruction, so that the call is made
     /// again when the thread next runs. All argument registers are as they were at the call.
     fn restart_syscall(frame: &mut Self::Frame);
+
+    /// Words of the general registers.
+    const REGISTERS: usize;
+
+    /// The general registers of a thread that a fault has stopped.
+    fn registers(frame: &Self::Frame) -> Registers;
+
+    /// Stores them, as far as user mode could: privilege, interrupts, segments, stepping and what else the
+    /// kernel relies on stays as it is (`IPC-11`). Any value of any word is fine. Needs
+    /// [`Reload::Full`](crate::ret::Reload::Full), after which every register is as stored.
+    fn set_registers(frame: &mut Self::Frame, registers: &Registers);
+
+    /// Says what the thread does when it goes on. Needs [`Reload::Full`](crate::ret::Reload::Full).
+    fn set_step(frame: &mut Self::Frame, step: Step);
 
     /// Writes the registers for a person, several to a line. For fault messages and panics.
     fn print_frame(frame: &Self::Frame, out: &mut dyn core::fmt::Write) -> core::fmt::Result;

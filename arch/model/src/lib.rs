@@ -3,8 +3,9 @@
 //!
 //! The idea is to be *worse* than real machines in what they permit and *stricter* in what they
 //! forbid. Translations are cached whenever they are used and leave the cache only through the
-//! flush hooks, so a forgotten flush shows. Nothing serializes or fences unless the [`Profile`]
-//! says that this machine's instruction does. A translation that is found under a tag that has
+//! flush hooks or, under schedules, by chance, so a forgotten flush shows. Nothing serializes or
+//! fences unless the [`Profile`] says that this machine's instruction does, and until something does
+//! a core executes what it once fetched. A translation that is found under a tag that has
 //! changed hands, a hardware id that is taken while a CPU still remembers its former user, a load
 //! without the barrier before it: each ends the run with a message that names the clause.
 //! A physical address outside RAM, a retired address space that is loaded, or one that is retired

@@ -3,7 +3,7 @@
 use crate::Model;
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::trap::{Syscall, Traps, Words};
+use arch_contract::trap::{MAX_REGISTERS, MESSAGE_WORDS, Registers, Step, Syscall, Traps, Words};
 
 /// A user's registers. Tests set them and call the upcalls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -17,6 +17,10 @@ pub struct Frame {
     /// After a system call: the instruction after it.
     pub pc: u64,
     pub sp: u64,
+    /// Whether the next instruction ends in a fault, [`FaultCause::SingleStep`](arch_contract::trap::FaultCause).
+    pub stepping: bool,
+    /// Whether it may do what user mode may not. Never.
+    pub privileged: bool,
     /// Whether the vector units are on for this thread.
     pub vectors_on: bool,
 }
@@ -85,6 +89,32 @@ impl Traps for Model {
 
     fn restart_syscall(frame: &mut Frame) {
         frame.pc -= CALL_BYTES;
+    }
+
+    const REGISTERS: usize = 13 + MESSAGE_WORDS;
+
+    fn registers(frame: &Frame) -> Registers {
+        let Frame { number, args, status, value, badge, words, pc, sp, .. } = *frame;
+        let mut registers = [0; MAX_REGISTERS];
+        registers[..5].copy_from_slice(&[pc, sp, number, status, value]);
+        registers[5] = badge;
+        registers[6..12].copy_from_slice(&args);
+        registers[12..12 + MESSAGE_WORDS].copy_from_slice(&words);
+        registers[12 + MESSAGE_WORDS] = frame.privileged.into();
+        registers
+    }
+
+    fn set_registers(frame: &mut Frame, registers: &Registers) {
+        [frame.pc, frame.sp, frame.number, frame.status, frame.value, frame.badge, ..] = *registers;
+        frame.args.copy_from_slice(&registers[6..12]);
+        frame.words.copy_from_slice(&registers[12..12 + MESSAGE_WORDS]);
+        if mutant::is(Mutant::FramesUnsanitized) {
+            frame.privileged = registers[12 + MESSAGE_WORDS] != 0;
+        }
+    }
+
+    fn set_step(frame: &mut Frame, step: Step) {
+        frame.stepping = step == Step::One;
     }
 
     fn print_frame(frame: &Frame, out: &mut dyn core::fmt::Write) -> core::fmt::Result {

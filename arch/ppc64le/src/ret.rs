@@ -28,4 +28,13 @@ impl Return for Ppc64le {
         // since entry code clears EE (and `scv`'s saved MSR is not the live one).
         unsafe { Resume::settled(frame, reload) }
     }
+
+    #[inline(always)]
+    unsafe fn go(_cpu: &Cpu, resume: Resume<Frame>) -> Resume<Frame> {
+        // SAFETY: it takes the frame of a `Resume` in r3, and never returns; nothing on the stack is
+        // needed any more, by the caller's obligation.
+        unsafe {
+            core::arch::asm!("b spandrel_return_full", in("r3") resume.frame().as_ptr(), options(noreturn));
+        }
+    }
 }

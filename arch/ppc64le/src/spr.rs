@@ -21,6 +21,8 @@ pub mod msr {
     /// Floating-point exceptions are taken, precisely.
     pub const FE0: u64 = 1 << 11;
     pub const FE1: u64 = 1 << 8;
+    /// One instruction, then a trace interrupt (Book III §6.5.15).
+    pub const SE: u64 = 1 << 10;
     /// Instruction and data translation.
     pub const IR: u64 = 1 << 5;
     pub const DR: u64 = 1 << 4;

@@ -9,7 +9,9 @@ use crate::{Ppc64le, irq};
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::Reload;
-use arch_contract::trap::{Access, Fault, FaultCause, MESSAGE_WORDS, Syscall, Trap, Traps, Words};
+use arch_contract::trap::{
+    Access, Fault, FaultCause, MAX_REGISTERS, MESSAGE_WORDS, Registers, Step, Syscall, Trap, Traps, Words,
+};
 use arch_contract::upcalls::Upcalls;
 use core::fmt::Write;
 use core::ptr::NonNull;
@@ -117,6 +119,40 @@ impl Traps for Ppc64le {
         frame.pc = frame.pc.wrapping_sub(4);
         // The arguments are needed once more.
         frame.entered_by = BY_NOTHING;
+    }
+
+    const REGISTERS: usize = 37;
+
+    fn registers(frame: &Frame) -> Registers {
+        let mut registers = [0; MAX_REGISTERS];
+        registers[..32].copy_from_slice(&frame.gpr);
+        registers[32..Self::REGISTERS].copy_from_slice(&[
+            frame.pc, frame.lr, frame.ctr, frame.xer, frame.cr,
+        ]);
+        registers
+    }
+
+    // The machine state register is not among them.
+    fn set_registers(frame: &mut Frame, registers: &Registers) {
+        frame.gpr.copy_from_slice(&registers[..32]);
+        [frame.pc, frame.lr, frame.ctr, frame.xer, frame.cr] =
+            [registers[32], registers[33], registers[34], registers[35], registers[36]];
+        if mutant::is(Mutant::FramesUnsanitized) {
+            frame.msr = registers[35];
+        }
+        // `rfscv` would lose the volatile ones.
+        frame.entered_by = BY_NOTHING;
+    }
+
+    fn set_step(frame: &mut Frame, step: Step) {
+        match step {
+            Step::Free => frame.msr &= !msr::SE,
+            Step::One => {
+                frame.msr |= msr::SE;
+                // `rfscv` of a call that is made again would lose its arguments.
+                frame.entered_by = BY_NOTHING;
+            }
+        }
     }
 
     fn print_frame(frame: &Frame, out: &mut dyn Write) -> core::fmt::Result {

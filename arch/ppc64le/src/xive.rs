@@ -247,10 +247,13 @@ impl Xive {
     }
 
     /// What came before an acknowledgement, and was not seen then, has been acknowledged with the
-    /// rest: it asks again.
+    /// rest: something asks again. Most often what came is this CPU's own interrupt, which sends nothing
+    /// on before it is ended: so it is ended first, and comes twice.
     fn ask_again(&self, cpu: &Cpu) {
         if self.peek(cpu).is_some() {
-            self.send(cpu);
+            let ipi = self.ipis[cpu.index];
+            ipi.set_00();
+            ipi.trigger();
         }
     }
 

@@ -103,8 +103,14 @@ macro_rules! atomic {
                 run::point();
                 let place = Location::caller();
                 let [done, not] = [done, not].map(|order| relaxed::order(order, place));
-                memory(|memory, actor, _| {
+                memory(|memory, actor, below| {
                     let old = self.newest();
+                    // One that fails is a load, and may have found what is not the newest.
+                    let (found, _) = memory.peek(self.at(), $to(old), actor, below);
+                    if found != $to(old) && change($from(found)).is_none() {
+                        memory.fail(self.at(), $to(old), found, not, actor);
+                        return Err($from(found));
+                    }
                     let new = change(old);
                     let order = if new.is_some() { done } else { not };
                     memory.modify(self.at(), $to(old), new.map($to), order, actor);

@@ -2,7 +2,8 @@
 //!
 //! Each word remembers its last stores, in the one order in which they happened (they cannot
 //! overtake each other: of the weak behaviours of the language this leaves out load buffering and
-//! writes to two words in opposite orders). A load may find any of them, but for those that
+//! writes to two words in opposite orders). A read-modify-write that stores finds the newest; one that
+//! fails is a load. A load may find any of them, but for those that
 //! something newer is known to have replaced: known to the actor, because it stored or loaded that
 //! newer value itself, or because somebody who did has since synchronized with it. What
 //! synchronizes is what the language says: an acquire load that finds a release store, either made
@@ -213,7 +214,19 @@ impl Memory {
         }
     }
 
-    /// A read-modify-write, which finds the newest. `new`: what it stores, if it stores.
+    /// A read-modify-write that fails because it has found `found`, which a load by `actor` may find.
+    pub(crate) fn fail(&mut self, at: (usize, usize), value: u64, found: u64, order: Ordering, actor: usize) {
+        if order == Ordering::SeqCst {
+            self.fence(order, actor);
+        }
+        let tick = self.tick(actor);
+        let stores = Self::stores(&mut self.words, at, value);
+        if let Some(store) = stores.iter_mut().rev().find(|store| store.value == found) {
+            Self::find(store, &mut self.views[actor], order, actor, tick);
+        }
+    }
+
+    /// A read-modify-write of the newest. `new`: what it stores, if it stores.
     pub(crate) fn modify(
         &mut self,
         at: (usize, usize),

@@ -293,3 +293,26 @@ fn a_spin_lock_passes_messages() {
         });
     }
 }
+
+/// A read-modify-write that fails is a load: it may fail at a value that is there no more, unless
+/// something orders the newer one before it.
+#[test]
+fn a_failure_may_be_a_thing_of_the_past() {
+    let failures = |writer: Body<2>| {
+        let takes: Body<2> =
+            |[x, y, _]| [y.load(Acquire), x.compare_exchange(1, 2, RELAXED, RELAXED).is_ok().into()];
+        count([writer, takes], |read| read[1] == [1, 0])
+    };
+    let ordered = |[x, y, _]: &[AtomicU64; 3]| {
+        x.store(1, RELAXED);
+        y.store(1, Release);
+        [0, 0]
+    };
+    let not = |[x, y, _]: &[AtomicU64; 3]| {
+        x.store(1, RELAXED);
+        y.store(1, RELAXED);
+        [0, 0]
+    };
+    assert_eq!(failures(ordered), 0);
+    assert!(failures(not) > SEEDS / 100);
+}

@@ -73,7 +73,7 @@ pub unsafe extern "C" fn start<U: Upcalls<X86_64>>(start_info: u32) -> ! {
         )),
     };
     // SAFETY: after this CPU's GS base and segments are set, before the kernel's tables are loaded.
-    let units = unsafe { set_up::<U>(&features) };
+    let units = unsafe { set_up::<U>(cpu, &features) };
     let (handover, tables) = match handover::parse(&BootWindow, start_info.into()) {
         Ok(handover) => {
             let rsdp = handover.rsdp.map(|at| at.0);
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn start_other<U: Upcalls<X86_64>>(cpu: &'static Cpu) -> !
     unsafe {
         cpu.take_over();
         idt::load();
-        set_up::<U>(&machine.features);
+        set_up::<U>(cpu, &machine.features);
         paging::load(paging::kernel());
         X86_64::flush_local_all(cpu, &IrqsOff::assume());
         machine.local_apic.enable();
@@ -210,13 +210,13 @@ pub unsafe extern "C" fn start_other<U: Upcalls<X86_64>>(cpu: &'static Cpu) -> !
 /// What every CPU does alike: control registers, system calls, vector units.
 ///
 /// # Safety
-/// On each CPU as it starts, after its GS base and segments are set, before the kernel's own tables
+/// On `cpu`, as it starts, after its GS base and segments are set, before the kernel's own tables
 /// are loaded.
-unsafe fn set_up<U: Upcalls<X86_64>>(features: &Features) -> units::Format {
+unsafe fn set_up<U: Upcalls<X86_64>>(cpu: &Cpu, features: &Features) -> units::Format {
     // SAFETY: the caller's obligation; the control registers switch on what the others need.
     unsafe {
         control_registers(features);
-        syscall::init::<U>();
+        syscall::init::<U>(cpu);
         units::Format::enable(features)
     }
 }

@@ -38,6 +38,8 @@ pub struct Cpu {
     stack_top: Cell<u64>,
     /// The user stack pointer, for a few instructions of the entry paths.
     scratch: Cell<u64>,
+    /// The way to user mode, which is instantiated with the kernel above.
+    pub(crate) enter_user: Cell<*const ()>,
     pub(crate) tss: UnsafeCell<Tss>,
     pub(crate) gdt: UnsafeCell<Gdt>,
     upper: Cell<*const ()>,
@@ -74,6 +76,7 @@ pub mod offset {
     pub const FRAME: usize = offset_of!(Cpu, frame);
     pub const STACK_TOP: usize = offset_of!(Cpu, stack_top);
     pub const SCRATCH: usize = offset_of!(Cpu, scratch);
+    pub const ENTER_USER: usize = offset_of!(Cpu, enter_user);
     pub const APIC_ID: usize = offset_of!(Cpu, apic_id);
     pub const POWER: usize = offset_of!(Cpu, power);
     pub const TSS_RSP0: usize = offset_of!(Cpu, tss) + offset_of!(Tss, rsp0);
@@ -86,6 +89,7 @@ impl Cpu {
             frame: Cell::new(ptr::null_mut()),
             stack_top: Cell::new(0),
             scratch: Cell::new(0),
+            enter_user: Cell::new(ptr::null()),
             tss: UnsafeCell::new(Tss::new()),
             gdt: UnsafeCell::new(Gdt::new()),
             upper: Cell::new(ptr::null()),

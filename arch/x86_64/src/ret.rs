@@ -1,7 +1,7 @@
 //! The last hook before user mode.
 
 use crate::X86_64;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, offset};
 use crate::trap::Frame;
 use arch_contract::barrier::Barriers;
 use arch_contract::irq::IrqsOff;
@@ -31,5 +31,19 @@ impl Return for X86_64 {
         // SAFETY: what was owed is settled above; interrupts are off (`irq`) and the trap code
         // leaves them off until the return instruction. The rest is the caller's obligation.
         unsafe { Resume::settled(frame, reload) }
+    }
+
+    #[inline(always)]
+    unsafe fn go(_: &Cpu, resume: Resume<Frame>) -> Resume<Frame> {
+        // SAFETY: that is where `enter_user` is, which takes the frame of a `Resume` in `rax` and never
+        // returns; nothing on the stack is needed any more, by the caller's obligation.
+        unsafe {
+            core::arch::asm!(
+                "jmp qword ptr gs:[{}]",
+                const offset::ENTER_USER,
+                in("rax") resume.frame().as_ptr(),
+                options(noreturn)
+            );
+        }
     }
 }

@@ -28,11 +28,12 @@ const FLAGS_CLEARED: u64 = 1 << 9 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 14 | 3 << 
 /// TF and RF: `sysretq` would trap too early with the one and drops the other.
 const FLAGS_FOR_IRET: u32 = 1 << 8 | 1 << 16;
 
-/// Makes `syscall` enter here on this CPU (SDM vol. 3 §5.8.8).
+/// Makes `syscall` enter here on `cpu`, which is this CPU (SDM vol. 3 §5.8.8).
 ///
 /// # Safety
 /// On each CPU once, with its GDT and GS base set up; EFER.SCE is set by the caller.
-pub unsafe fn init<U: Upcalls<X86_64>>() {
+pub unsafe fn init<U: Upcalls<X86_64>>(cpu: &Cpu) {
+    cpu.enter_user.set(enter_user::<U> as *const ());
     // SAFETY: ring 0; selectors and entry point are this kernel's.
     unsafe {
         msr::wrmsr(msr::IA32_STAR, u64::from(USER_BASE) << 48 | u64::from(KERNEL_CODE) << 32);

@@ -14,7 +14,9 @@ use crate::{X86_64, operand, user};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::{Interrupt, IrqsOff};
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::trap::{Access, Fault, FaultCause, Syscall, Trap, Traps, Words};
+use arch_contract::trap::{
+    Access, Fault, FaultCause, MAX_REGISTERS, Registers, Step, Syscall, Trap, Traps, Words,
+};
 use arch_contract::upcalls::Upcalls;
 use arch_contract::user::Window;
 use core::fmt;
@@ -59,6 +61,11 @@ pub const BY_NOTHING: u64 = 0x101;
 
 /// RFLAGS: interrupts on, and the bit that is always set.
 const USER_FLAGS: u64 = 1 << 9 | 1 << 1;
+/// RFLAGS.TF: one instruction, then #DB.
+const STEP_FLAG: u64 = 1 << 8;
+/// RFLAGS that `popfq` changes in user mode and that the kernel relies on nothing of: CF, PF, AF, ZF, SF,
+/// DF, OF, AC, ID. Not TF, which is the handler's, and not NT, with which `iretq` faults (SDM vol. 1 §3.4.3).
+const FREE_FLAGS: u64 = 1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 18 | 1 << 21;
 
 const _: () = assert!(size_of::<Frame>() == 176 && size_of::<Frame>().is_multiple_of(16));
 
@@ -187,6 +194,54 @@ impl Traps for X86_64 {
         /// Bytes of the `syscall` instruction.
         const SYSCALL: u64 = 2;
         frame.rip = frame.rip.wrapping_sub(SYSCALL);
+    }
+
+    const REGISTERS: usize = 18;
+
+    fn registers(frame: &Frame) -> Registers {
+        let Frame { rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, .. } =
+            *frame;
+        let (rip, rflags) = (frame.rip, frame.rflags & !STEP_FLAG);
+        let all = [rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags];
+        let mut registers = [0; MAX_REGISTERS];
+        registers[..Self::REGISTERS].copy_from_slice(&all);
+        registers
+    }
+
+    fn set_registers(frame: &mut Frame, registers: &Registers) {
+        let rflags;
+        [
+            frame.rax,
+            frame.rbx,
+            frame.rcx,
+            frame.rdx,
+            frame.rsi,
+            frame.rdi,
+            frame.rbp,
+            frame.rsp,
+            frame.r8,
+            frame.r9,
+            frame.r10,
+            frame.r11,
+            frame.r12,
+            frame.r13,
+            frame.r14,
+            frame.r15,
+            frame.rip,
+            rflags,
+            ..,
+        ] = *registers;
+        let free = if mutant::is(Mutant::FramesUnsanitized) { !STEP_FLAG } else { FREE_FLAGS };
+        frame.rflags = frame.rflags & !free | rflags & free;
+        // `sysretq` would lose rcx and r11.
+        frame.entered_by = BY_NOTHING;
+    }
+
+    fn set_step(frame: &mut Frame, step: Step) {
+        match step {
+            Step::Free => frame.rflags &= !STEP_FLAG,
+            Step::One => frame.rflags |= STEP_FLAG,
+        }
     }
 
     fn print_frame(frame: &Frame, out: &mut dyn fmt::Write) -> fmt::Result {

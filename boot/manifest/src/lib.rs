@@ -59,6 +59,20 @@ pub enum ObjectKind {
     Notification,
     /// Of so many bytes.
     Memory(u64),
+    /// The first PCI function that is one of these. Found anew whenever its driver is started: it is reset
+    /// when the driver has ended, since nobody else holds it.
+    Function(Which),
+}
+
+/// Which PCI function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Which {
+    Id {
+        vendor: u16,
+        device: u16,
+    },
+    /// Base class and subclass.
+    Class(u16),
 }
 
 /// A process to be started.

@@ -18,6 +18,10 @@ const SUPERVISOR: &[Role] = &[(CLIENT, WRITE)];
 const NOTIFICATION: &[Role] = &[("waiter", READ), ("signaller", WRITE)];
 const MEMORY: &[Role] = &[("reader", READ), ("writer", READ.union(WRITE))];
 
+const FUNCTION: &[Role] = &[(DRIVER, READ.union(WRITE).union(Rights::MANAGE))];
+
+/// Who has a device to itself.
+pub const DRIVER: &str = "driver";
 /// Who receives from an endpoint.
 pub const SERVER: &str = "server";
 /// Who calls through one.
@@ -34,6 +38,7 @@ pub fn of(kind: ObjectKind) -> &'static [Role] {
         ObjectKind::Endpoint => ENDPOINT,
         ObjectKind::Notification => NOTIFICATION,
         ObjectKind::Memory(_) => MEMORY,
+        ObjectKind::Function(_) => FUNCTION,
     }
 }
 
@@ -48,6 +53,7 @@ pub fn noun(kind: ObjectKind) -> &'static str {
         ObjectKind::Endpoint => "endpoint",
         ObjectKind::Notification => "notification",
         ObjectKind::Memory(_) => "memory",
+        ObjectKind::Function(_) => "device",
     }
 }
 

@@ -5,7 +5,7 @@
 //! each other in a circle. Each problem says its line.
 
 use crate::roles::{self, CLIENT, SERVER};
-use crate::{Manifest, Object, ObjectKind, Process, Restart, USUAL, Use, When};
+use crate::{Manifest, Object, ObjectKind, Process, Restart, USUAL, Use, When, Which};
 use abi::{DEFAULT_PRIORITY, MAX_ARGS, MAX_GRANTS, MAX_MEMORY, MAX_NAME, PAGE_BYTES};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -51,7 +51,31 @@ struct Written {
     /// Bytes by name.
     #[serde(default)]
     memory: BTreeMap<Name, Spanned<u64>>,
+    /// PCI functions by name.
+    #[serde(default)]
+    device: BTreeMap<Name, Spanned<WrittenDevice>>,
     process: Vec<WrittenProcess>,
+}
+
+/// `vendor` and `device`, or `class`.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenDevice {
+    vendor: Option<u16>,
+    device: Option<u16>,
+    class: Option<u16>,
+}
+
+impl WrittenDevice {
+    fn which(self) -> Option<Which> {
+        match self {
+            Self { vendor: Some(vendor), device: Some(device), class: None } => {
+                Some(Which::Id { vendor, device })
+            }
+            Self { vendor: None, device: None, class: Some(class) } => Some(Which::Class(class)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -145,14 +169,18 @@ fn check<'a>(written: &'a Written, programs: &[&str]) -> Result<Manifest<'a>, At
 /// The objects: first those that are always there, then those declared.
 fn objects(written: &Written) -> Result<Vec<Object<'_>>, At> {
     let mut objects: Vec<_> = GIVEN.iter().map(|&(name, kind)| Object { name, kind }).collect();
-    let declared = declared(written).map(|(name, kind)| (name, kind));
-    for (name, kind) in declared {
+    for (name, kind) in declared(written) {
         well_named(name)?;
         if let Some(earlier) = objects.iter().find(|object| object.name == name.get_ref()) {
             let (name_, noun) = (name.get_ref(), roles::noun(earlier.kind));
             return Err(At::of(name, format!("the name `{name_}` is taken: it is that of a {noun}")));
         }
         objects.push(Object { name: name.get_ref(), kind });
+    }
+    for device in written.device.values() {
+        if device.get_ref().which().is_none() {
+            return Err(At::of(device, "a device is wanted by `vendor` and `device`, or by `class`"));
+        }
     }
     for length in written.memory.values() {
         let bytes = *length.get_ref();
@@ -169,7 +197,11 @@ fn declared(written: &Written) -> impl Iterator<Item = (&Name, ObjectKind)> {
     let endpoints = written.endpoints.iter().map(|name| (name, ObjectKind::Endpoint));
     let notifications = written.notifications.iter().map(|name| (name, ObjectKind::Notification));
     let memory = written.memory.iter().map(|(name, bytes)| (name, ObjectKind::Memory(*bytes.get_ref())));
-    endpoints.chain(notifications).chain(memory)
+    let devices = written
+        .device
+        .iter()
+        .filter_map(|(name, device)| Some((name, ObjectKind::Function(device.get_ref().which()?))));
+    endpoints.chain(notifications).chain(memory).chain(devices)
 }
 
 fn process<'a>(
@@ -267,6 +299,9 @@ fn used(written: &Written, objects: &[Object<'_>], processes: &[Process<'_>]) ->
         let (noun, name_) = (roles::noun(kind), name.get_ref());
         if uses.is_empty() {
             return Err(At::of(name, format!("nobody uses the {noun} `{name_}`")));
+        }
+        if matches!(kind, ObjectKind::Function(_)) && uses.len() > 1 {
+            return Err(At::of(name, format!("the {noun} `{name_}` has more than one driver")));
         }
         for needed in roles::needed(kind) {
             let rights =

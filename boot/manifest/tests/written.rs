@@ -1,7 +1,7 @@
 //! What a manifest may say, and each thing that it may not.
 
 use abi::Rights;
-use manifest::{Manifest, ObjectKind, When, written};
+use manifest::{Manifest, ObjectKind, When, Which, written};
 
 const PROGRAMS: [&str; 2] = ["adder", "asker"];
 
@@ -10,12 +10,15 @@ until = "asker"
 endpoints = ["sums"]
 [memory]
 ring = 8192
+[device]
+disk = { vendor = 0x1af4, device = 0x1042 }
 
 [[process]]
 name = "adder"
 restart = { when = "failure", at_most = 3, within = 1000 }
 [process.uses]
 sums = "server"
+disk = "driver"
 
 [[process]]
 name = "asker"
@@ -45,6 +48,8 @@ fn what_was_written_comes_out() {
     assert_eq!((adder.restart.at_most, adder.restart.within, adder.memory), (3, 1000, u64::MAX));
     assert_eq!(asker.arguments, ["10", "two words"]);
     assert_eq!((asker.priority, asker.memory, asker.restart.when), (90, 1 << 20, When::Never));
+    let disk = manifest.objects[adder.uses[0].object as usize];
+    assert_eq!(disk.kind, ObjectKind::Function(Which::Id { vendor: 0x1af4, device: 0x1042 }));
     let sums = &asker.uses[0];
     assert_eq!((sums.name, sums.rights, sums.badge), ("adder", Rights::WRITE.bits(), 7));
     let object = manifest.objects[sums.object as usize];
@@ -64,9 +69,9 @@ fn what_is_cut_off_is_refused() {
 #[test]
 fn every_mistake_is_named_with_its_line() {
     let cases = [
-        ("name = \"asker\"", "name = \"askr\"", 14, "no program `askr`"),
-        ("name = \"asker\"", "name = \"adder\"", 14, "two processes `adder`"),
-        ("name = \"asker\"", "name = \"A\"", 14, "a name is of"),
+        ("name = \"asker\"", "name = \"askr\"", 17, "no program `askr`"),
+        ("name = \"asker\"", "name = \"adder\"", 17, "two processes `adder`"),
+        ("name = \"asker\"", "name = \"A\"", 17, "a name is of"),
         ("until = \"asker\"", "until = \"nobody\"", 2, "no process `nobody`"),
         ("endpoints = [\"sums\"]", "endpoints = [\"sums\", \"console\"]", 3, "`console` is taken"),
         ("endpoints = [\"sums\"]", "endpoints = [\"sums\", \"more\"]", 3, "nobody uses the endpoint `more`"),
@@ -74,22 +79,25 @@ fn every_mistake_is_named_with_its_line() {
         ("ring = 8192", "ring = 8192\nring = 8192", 6, "duplicate key"),
         ("sums = \"server\"", "", 3, "the endpoint `sums` has no server"),
         ("adder = { as = \"client\", of = \"sums\", badge = 7 }", "", 3, "the endpoint `sums` has no client"),
-        ("sums = \"server\"", "sums = \"servant\"", 11, "knows no `servant`, only: server, client"),
-        ("of = \"sums\"", "of = \"sum\"", 20, "no object `sum`"),
-        ("ring = \"writer\"", "ring = { as = \"writer\", badge = 1 }", 21, "only a client"),
-        ("ring = \"writer\"", "ring = { is = \"writer\" }", 21, "a role such as"),
-        ("\"10\"", "\"\\u0001\"", 15, "an argument has no"),
+        ("sums = \"server\"", "sums = \"servant\"", 13, "knows no `servant`, only: server, client"),
+        ("of = \"sums\"", "of = \"sum\"", 23, "no object `sum`"),
+        ("ring = \"writer\"", "ring = { as = \"writer\", badge = 1 }", 24, "only a client"),
+        ("ring = \"writer\"", "ring = { is = \"writer\" }", 24, "a role such as"),
+        ("\"10\"", "\"\\u0001\"", 18, "an argument has no"),
         (
             "console = \"writer\"",
             "console = \"writer\"\nc = { as = \"reader\", of = \"console\" }",
             14,
             "the console twice",
         ),
-        ("priority = 90", "priority = 256", 16, "u8"),
-        ("priority = 90", "prio = 90", 16, "unknown field `prio`"),
-        ("at_most = 3, ", "", 9, "a limit is wanted"),
-        ("\"failure\"", "\"never\"", 9, "never restarted has no limit"),
-        ("\"failure\"", "\"often\"", 9, "unknown variant `often`"),
+        ("priority = 90", "priority = 256", 19, "u8"),
+        ("priority = 90", "prio = 90", 19, "unknown field `prio`"),
+        ("at_most = 3, ", "", 11, "a limit is wanted"),
+        ("\"failure\"", "\"never\"", 11, "never restarted has no limit"),
+        ("\"failure\"", "\"often\"", 11, "unknown variant `often`"),
+        ("device = 0x1042", "", 7, "by `vendor` and `device`"),
+        ("ring = \"writer\"", "disk = \"driver\"", 7, "more than one driver"),
+        ("disk = \"driver\"", "", 7, "nobody uses the device `disk`"),
     ];
     for (from, to, line, what) in cases {
         let found = problem(from, to);

@@ -70,7 +70,8 @@ impl Tag {
     /// Whether it may be sent and carries no capabilities.
     #[inline(always)]
     pub const fn is_of_words(self) -> bool {
-        self.0 & 0xfff0 == 0 && self.words() <= WORDS
+        // Both counts in one: that of the capabilities lies above that of the words.
+        self.0 & 0xffff <= WORDS as u64
     }
     /// Whether it may be sent.
     pub const fn is_valid(self) -> bool {

@@ -24,8 +24,10 @@
 #![no_std]
 
 pub mod device;
+pub mod exception;
 pub mod ipc;
 pub mod membarrier;
+pub mod registers;
 pub mod rseq;
 pub mod testing;
 pub mod trace;
@@ -181,6 +183,41 @@ numbers! {
     /// mapped many times, with other protections too. All or nothing. Errors: `NoMemory`,
     /// `BadAddress` (not user's, or in part taken), `BadArgument`, `TableFull`.
     MemoryAttach = 35,
+    /// `memory_copy(process [MAP], from, process [MAP], to, length) -> bytes`. Copies from one address
+    /// space to another, or inside one, what the first may read to where the second may write; in
+    /// ascending order, and not at once: others see it come. Fewer bytes than asked for mean that the
+    /// next is not mapped so, or that one of the processes is ending. Errors, if not one byte was
+    /// copied: `BadAddress`, `Gone`.
+    MemoryCopy = 36,
+    /// `thread_exceptions(thread or process [MANAGE], endpoint [WRITE] or `[`Handle::NONE`]`) -> handler`.
+    /// From now on faults of the thread, or of those of the process that have no handler of their own, are
+    /// calls to the endpoint: see [`exception`]. That lasts as long as the handle on the handler, which is
+    /// derived from that on the endpoint and cannot be copied, or until there is another handler.
+    /// `NONE` as endpoint takes the handler away, and no handle comes back; `NONE` as thread is the calling
+    /// one. Errors: `NoMemory`, `TableFull`.
+    ThreadExceptions = 40,
+    /// `thread_registers(thread [READ], address, length) -> bytes`. Writes the
+    /// [`registers`] of a thread that an exception has stopped. [`Handle::NONE`] is the one whose exception
+    /// the calling thread received last and has not answered. Errors: `NotStopped`, `BadArgument` (length is
+    /// not that of the machine's registers).
+    ThreadRegisters = 41,
+    /// `thread_set_registers(thread [MANAGE], address, length)`. The opposite of `thread_registers`.
+    ThreadSetRegisters = 42,
+    /// `memory_create_paged(length, endpoint [WRITE]) -> memory`. A memory object without a page. When one is
+    /// touched, or wanted by a call, the endpoint gets a call for the thread that did it, with the badge of the
+    /// capability: its label is one of the page kinds of [`exception::FaultKind`], its one word the offset of
+    /// the page in the object. A reply with the label 0 makes the thread touch it again, any other ends its
+    /// process. Without a pager, because nobody can receive at the endpoint any more, it is an ordinary fault,
+    /// or an error of the call. The list of pages is charged to the caller's budget. The handle has READ,
+    /// WRITE, EXECUTE and MANAGE. Errors: as `memory_create`.
+    MemoryCreatePaged = 43,
+    /// `memory_supply(memory [MANAGE], offset, source [READ, WRITE, EXECUTE], source offset, length)`. Pages of
+    /// a paged memory object are from now on those of another memory object, which is not paged: whoever maps
+    /// either sees what is written by the other, and the pages stay while one of the two is there. A page that
+    /// was supplied stays what it is. All are multiples of the page size; length is at most
+    /// [`MAX_SUPPLY`](crate::MAX_SUPPLY). Errors: `BadArgument`, `WrongObject` (not paged, or the source is),
+    /// `NoMemory` (more than [`MAX_SOURCES`](crate::MAX_SOURCES) sources).
+    MemorySupply = 44,
     /// `archive_read(archive [READ], index, offset, address, length) -> bytes`. Copies from `offset` on
     /// of the `index`-th file, at most [`ARCHIVE_CHUNK`](crate::ARCHIVE_CHUNK) bytes; the caller calls
     /// again for the rest. 0 at the end of the file. Errors: `NotFound` past the last file.
@@ -225,8 +262,9 @@ numbers! {
     /// until there are some. Errors: `TimedOut`, `Gone` (nobody can signal any more).
     NotificationWait = 57,
     /// `notification_bind(notification [READ] or `[`Handle::NONE`]`)`. From now on what is signalled
-    /// ends the calling thread's receiving too; `NONE` ends that. A notification is bound to one thread
-    /// at most, and a thread to one notification. Errors: `BadArgument` (it is bound to another thread).
+    /// ends the calling thread's receiving too; `NONE` ends that, as does the end of the handle. A
+    /// notification is bound to one thread at most, and a thread to one notification. Errors:
+    /// `BadArgument` (it is bound to another thread).
     NotificationBind = 58,
     /// `pci_function(machine [MANAGE], index) -> function`. A handle with all rights on the `index`-th PCI
     /// function of the machine, derived from the machine's. See [`device`]. Errors: `NotFound` past the
@@ -302,6 +340,8 @@ numbers! {
     NotRegistered = 13,
     /// The deadline has passed.
     TimedOut = 14,
+    /// No exception has stopped the thread.
+    NotStopped = 15,
     /// Something is left of its last holder: again later.
     Busy = 19,
 }
@@ -322,6 +362,8 @@ numbers! {
     Notification = 11,
     Interrupt = 12,
     PciFunction = 13,
+    /// What faults go by: see [`exception`].
+    Handler = 14,
 }
 
 numbers! {
@@ -400,6 +442,10 @@ pub const STACK_BYTES: u64 = 128 * 1024;
 pub const PAGE_BYTES: u64 = 4096;
 /// The largest memory object, in bytes.
 pub const MAX_MEMORY: u64 = 2 << 20;
+/// Most bytes of one `memory_supply`.
+pub const MAX_SUPPLY: u64 = 64 * 1024;
+/// Memory objects that the pages of a paged one can come from, at most.
+pub const MAX_SOURCES: usize = 4;
 /// The smallest budget of a thread, in nanoseconds.
 pub const MIN_BUDGET: u64 = 10_000;
 /// Most bytes of one `code_publish`.

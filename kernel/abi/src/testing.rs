@@ -139,37 +139,10 @@ crate::numbers! {
 crate::numbers! {
     /// What is kept of the last fault that ended a process.
     FaultWord:
-    /// A [`FaultKind`].
+    /// A [`FaultKind`](crate::exception::FaultKind).
     Kind = 0,
     /// The program counter.
     Pc = 1,
-    /// The address, or [`NO_ADDRESS`](crate::testing::NO_ADDRESS).
+    /// The address, or [`NO_ADDRESS`](crate::exception::NO_ADDRESS).
     Address = 2,
-}
-
-/// The address of a fault that has none, or whose machine does not tell.
-pub const NO_ADDRESS: u64 = u64::MAX;
-
-crate::numbers! {
-    /// Why a user instruction could not complete.
-    FaultKind:
-    /// There was no fault yet.
-    None = 0,
-    /// A page is absent or forbids it.
-    PageRead = 1,
-    PageWrite = 2,
-    PageExecute = 3,
-    /// Not an address of the machine.
-    BadRead = 4,
-    BadWrite = 5,
-    BadExecute = 6,
-    Undefined = 7,
-    Privileged = 8,
-    Breakpoint = 9,
-    SingleStep = 10,
-    Arithmetic = 11,
-    FloatingPoint = 12,
-    Alignment = 13,
-    MachineCheck = 14,
-    Other = 15,
 }

@@ -21,6 +21,7 @@ pub use table::{Emptied, Slots, Table, Where};
 use crate::cpu::Cpu;
 use crate::device::function::Function;
 use crate::device::interrupt::Interrupt;
+use crate::ipc::exception::Handler;
 use crate::ipc::{Endpoint, Notification, Reply};
 use crate::mm::object::{Attachment, MemoryObject};
 use crate::object::Ref;
@@ -39,6 +40,7 @@ pub enum Object {
     Endpoint(Ref<Endpoint>),
     Reply(Ref<Reply>),
     Notification(Ref<Notification>),
+    Handler(Ref<Handler>),
     PciFunction(&'static Function),
     Interrupt(&'static Interrupt),
     Console,
@@ -57,6 +59,7 @@ impl Object {
             Self::Endpoint(_) => Kind::Endpoint,
             Self::Reply(_) => Kind::Reply,
             Self::Notification(_) => Kind::Notification,
+            Self::Handler(_) => Kind::Handler,
             Self::PciFunction(_) => Kind::PciFunction,
             Self::Interrupt(_) => Kind::Interrupt,
             Self::Console => Kind::Console,
@@ -71,7 +74,8 @@ impl Object {
         match self {
             Self::Endpoint(_) => true,
             Self::Process(_) | Self::Thread(_) | Self::Memory(_) | Self::Attachment(_) => false,
-            Self::Reply(_) | Self::Notification(_) | Self::PciFunction(_) | Self::Interrupt(_) => false,
+            Self::Reply(_) | Self::Notification(_) | Self::Handler(_) => false,
+            Self::PciFunction(_) | Self::Interrupt(_) => false,
             Self::Console | Self::Timer | Self::Archive | Self::Machine => false,
         }
     }
@@ -96,6 +100,7 @@ impl Object {
             Self::Endpoint(endpoint) => Ref::address(endpoint),
             Self::Reply(reply) => Ref::address(reply),
             Self::Notification(notification) => Ref::address(notification),
+            Self::Handler(handler) => Ref::address(&handler.endpoint),
             // All that has to do with devices is derived from the machine's.
             Self::PciFunction(_) | Self::Interrupt(_) => Self::Machine.key(),
             Self::Console | Self::Timer | Self::Archive | Self::Machine => self.kind() as usize,
@@ -125,9 +130,9 @@ impl Capability {
 
     /// The same object with the rights that both name, and with `badge` if that is not 0.
     /// `BadArgument` if it has a badge already, or its object knows none; `WrongObject` for an
-    /// attachment, which has one capability.
+    /// attachment or a handler, which have one capability.
     pub fn derive(&self, rights: Rights, badge: u64) -> Result<Self, Error> {
-        if let Object::Attachment(_) = self.object {
+        if let Object::Attachment(_) | Object::Handler(_) = self.object {
             return Err(Error::WrongObject);
         }
         let badge = match badge {
@@ -159,6 +164,7 @@ impl Capability {
             Object::Endpoint(endpoint) => Endpoint::unnamed(endpoint, cpu, self.rights),
             Object::Reply(reply) => reply.unnamed(cpu),
             Object::Notification(notification) => Notification::unnamed(notification, cpu, self.rights),
+            Object::Handler(handler) => handler.end(),
             Object::PciFunction(function) => function.unnamed(cpu),
             Object::Interrupt(interrupt) => interrupt.unnamed(cpu),
             _ => {}

@@ -9,6 +9,7 @@
 use super::derivation::{Brackets, TOLL, TreeId};
 use super::{Capability, Object};
 use crate::cpu::Cpu;
+use crate::ipc::Endpoint;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::frames::{Block, Order};
@@ -276,9 +277,19 @@ impl Table {
 
     /// Empties a slot if it has `attachment`, of which nothing is mapped any more.
     pub fn take_attachment(&self, cpu: &Cpu, handle: Handle, attachment: &Ref<Attachment>) {
+        self.take_if(
+            cpu,
+            handle,
+            |object| matches!(object, Object::Attachment(there) if Ref::ptr_eq(there, attachment)),
+        );
+    }
+
+    /// Empties a slot if what it has is `it`, from which nothing must be detached: for who has made a handle
+    /// and is not to keep it. Meanwhile another may have closed it, and a third have filled the slot.
+    pub fn take_if(&self, cpu: &Cpu, handle: Handle, it: impl FnOnce(&Object) -> bool) {
         let mut slots = self.lock(cpu);
         let Ok((slot, capability)) = slots.find(handle) else { return };
-        if !matches!(&capability.object, Object::Attachment(there) if Ref::ptr_eq(there, attachment)) {
+        if !it(&capability.object) {
             return;
         }
         let (slot, id) = (NonNull::from(slot), TreeId::of(&capability.object));
@@ -341,15 +352,33 @@ impl Slots {
         if capability.rights.contains(rights) { Ok(capability) } else { Err(Error::NoRight) }
     }
 
+    /// The endpoint that `handle` names, if it does and carries all of `rights`, with the badge.
+    #[inline(always)]
+    pub fn endpoint(&self, handle: Handle, rights: Rights) -> Option<(&Ref<Endpoint>, u64)> {
+        match self.content(handle)?.1 {
+            Content::Capability(Capability { object: Object::Endpoint(endpoint), rights: has, badge })
+                if has.contains(rights) =>
+            {
+                Some((endpoint, *badge))
+            }
+            _ => None,
+        }
+    }
+
+    /// A slot, and what is in it. `None` if there is no such slot.
+    #[inline(always)]
+    fn content(&self, handle: Handle) -> Option<(&Slot, &Content)> {
+        let index = handle.0 as usize;
+        let slot = self.leaves.get(index / LEAF_SLOTS)?.slot(index % LEAF_SLOTS);
+        // SAFETY: the table is held, and shared here.
+        Some((slot, unsafe { &*slot.content.get() }))
+    }
+
     #[inline]
     pub(super) fn find(&self, handle: Handle) -> Result<(&Slot, &Capability), Error> {
-        let index = handle.0 as usize;
-        let leaf = self.leaves.get(index / LEAF_SLOTS).ok_or(Error::BadHandle)?;
-        let slot = leaf.slot(index % LEAF_SLOTS);
-        // SAFETY: the table is held, and shared here.
-        match unsafe { &*slot.content.get() } {
-            Content::Capability(capability) => Ok((slot, capability)),
-            Content::Free(_) | Content::Owner(..) => Err(Error::BadHandle),
+        match self.content(handle) {
+            Some((slot, Content::Capability(capability))) => Ok((slot, capability)),
+            _ => Err(Error::BadHandle),
         }
     }
 

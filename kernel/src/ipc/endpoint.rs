@@ -13,7 +13,7 @@ use crate::sched::ready::{Entry, Runnable};
 use crate::sched::{self, ending};
 use crate::sync::{Guard, Leaf, Ordering};
 use crate::syscall::Outcome;
-use crate::thread::{Fate, Standing, Thread};
+use crate::thread::{Extra, Fate, Standing, Thread};
 use abi::ipc::Tag;
 use abi::{Call, Error, Rights};
 use arch_contract::irq::IrqsOff;
@@ -123,7 +123,7 @@ impl Endpoint {
 
     /// The current thread, `receiver`, receives.
     pub fn receive(this: &Ref<Self>, cpu: &Cpu, receiver: &Ref<Thread>, irq: &IrqsOff) -> Outcome {
-        let bits = notification::take_bound(receiver);
+        let bits = notification::take_bound(cpu, receiver);
         if bits != 0 {
             message::deliver_bits(receiver, bits);
             return Outcome::Message;
@@ -220,7 +220,7 @@ fn accept(cpu: &Cpu, sender: Ref<Thread>, receiver: &Ref<Thread>, irq: &IrqsOff)
     let badge = sender.ipc.badge.load(Ordering::Relaxed);
     // SAFETY: this CPU has it.
     let call = Current::syscall(unsafe { sender.frame().as_ref() }).number;
-    if call == Call::EndpointCall as u64 {
+    if call == Call::EndpointCall as u64 || sender.extras().has(Extra::Stopped) {
         message::deliver(cpu, &sender, receiver, Tag::CALL, badge, irq);
         await_reply(cpu, sender, receiver);
     } else {
@@ -231,7 +231,7 @@ fn accept(cpu: &Cpu, sender: Ref<Thread>, receiver: &Ref<Thread>, irq: &IrqsOff)
 
 /// `client`, which is off this CPU and whose message `server` has, waits for the reply. This CPU has
 /// both; `client` it has no more when this returns.
-fn await_reply(cpu: &Cpu, client: Ref<Thread>, server: &Thread) {
+fn await_reply(cpu: &Cpu, client: Ref<Thread>, server: &Ref<Thread>) {
     let number = client.ipc.next_wait();
     reply::serve(cpu, server, &client, number);
     if client.stand(Standing::Awaiting(number)) == Fate::Doomed {

@@ -2,6 +2,7 @@
 
 use crate::cap::Where;
 use crate::cpu::Cpu;
+use crate::ipc::exception;
 use crate::process::Process;
 use crate::thread::Thread;
 use abi::ipc::{Tag, WORDS};
@@ -36,6 +37,9 @@ pub fn check(cpu: &Cpu, thread: &Thread) -> Result<(), Error> {
 /// Copies the message in the registers of `from` into those of `to`, with what the kernel says in the
 /// tag. This CPU has both.
 pub fn deliver(cpu: &Cpu, from: &Thread, to: &Thread, said: u64, badge: u64, irq: &IrqsOff) {
+    if let Some(stop) = from.ipc.stopped.get() {
+        return exception::deliver(&stop, to, badge);
+    }
     // SAFETY: the caller has both threads, which are two: one that sends does not receive.
     let (source, target) = unsafe { (from.frame().as_ref(), to.frame().as_mut()) };
     let tag = Tag(Current::syscall(source).args[2]);

@@ -21,6 +21,10 @@
 //! do, if its deadline has really passed; who ends the wait takes the alarm out ([`Alarm::cancel`])
 //! before it lets the thread go. Locks: a queue's, then that of timers or of a thread, all leaves.
 //!
+//! # Faults
+//! A fault whose thread has a handler, and a page that comes from a pager, are calls that the thread makes
+//! without having asked for it ([`exception`]).
+//!
 //! # The short way
 //! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
 //! long way would.
@@ -28,11 +32,13 @@
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a
 //! thread goes in and out in a number of steps logarithmic in those who wait. A call lends to one
-//! thread, the receiver, what the caller has by then, what it was lent included: so a chain of calls
+//! thread, the receiver, what the caller has by then, what it was lent included ([`loan`]): so a chain of calls
 //! costs each link the same, and nobody walks along it. What is not bounded, waking all who wait at an
 //! object that has ended, is a kernel task's ([`Place`]).
 
 pub mod endpoint;
+pub mod exception;
+mod loan;
 pub mod message;
 pub mod notification;
 pub mod quick;
@@ -42,6 +48,7 @@ pub use endpoint::Endpoint;
 pub use notification::Notification;
 pub use reply::{Caller, Reply};
 
+use self::exception::Stop;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::object::Ref;
@@ -50,9 +57,9 @@ use crate::sched::heap::{Heap, Member, Node};
 use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sched::set_result;
 use crate::sync::{AtomicU8, AtomicU64, Leaf, Ordering};
-use crate::thread::{Standing, Thread};
-use abi::Error;
+use crate::thread::{Extra, Standing, Thread};
 use abi::ipc::FOREVER;
+use abi::{Error, Handle};
 use arch_contract::mutant::{self, Mutant};
 use core::cell::Cell;
 
@@ -67,13 +74,18 @@ pub struct State {
     awaited: AtomicU64,
     /// Whose call it received last, and has not answered. For whoever has the thread, as its frame.
     caller: Cell<Option<Caller>>,
+    /// What has stopped it, while it has [`Extra::Stopped`](crate::thread::Extra). For whoever has the
+    /// thread, as its frame.
+    stopped: Cell<Option<Stop>>,
+    /// For its faults.
+    pub(crate) handler: exception::Place,
     /// What ends its receiving too. Changed by the thread alone.
-    bound: Leaf<Option<Ref<Notification>>>,
-    /// On whose budget it runs, if not on its own. Changed by whoever has the thread.
-    payer: Leaf<Option<Ref<Thread>>>,
+    bound: Leaf<Option<Bound>>,
+    /// What it was lent, and who has its call.
+    sides: loan::Sides,
 }
 
-// SAFETY: `caller` is touched only by whoever has the thread, as its frame; all else is `Sync`.
+// SAFETY: `caller` and `stopped` are touched only by whoever has the thread, as its frame; all else is `Sync`.
 unsafe impl Sync for State {}
 
 impl State {
@@ -84,8 +96,10 @@ impl State {
             badge: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
             caller: Cell::new(None),
+            stopped: Cell::new(None),
+            handler: Leaf::new(None),
             bound: Leaf::new(None),
-            payer: Leaf::new(None),
+            sides: loan::Sides::new(),
         }
     }
 
@@ -97,10 +111,23 @@ impl State {
         number
     }
 
+    /// Whether a fault has stopped it whose handler may touch the registers. For who holds the lock of its
+    /// standing, while it waits.
+    pub(crate) fn opens_registers(&self) -> bool {
+        self.stopped.get().is_some_and(|stop| stop.opens_registers())
+    }
+
     /// On whose budget it runs, if not on its own.
     pub(crate) fn payer(&self) -> Option<Ref<Thread>> {
-        self.payer.lock().clone()
+        self.sides.payer()
     }
+}
+
+/// What is bound to a thread, and the handle of its process by which it was: as long as that names it, it is.
+#[derive(Clone)]
+struct Bound {
+    notification: Ref<Notification>,
+    by: Handle,
 }
 
 /// A thread that waits at an endpoint or a notification.
@@ -300,7 +327,10 @@ pub fn timed_out(cpu: &Cpu, thread: &Ref<Thread>) {
                 return;
             }
             // The number first: a later wait, with a later deadline, has another.
-            (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| thread.clone())
+            (thread.ipc.alarm.is_past(cpu) && thread.claim(number)).then(|| {
+                loan::given_up(cpu, thread);
+                thread.clone()
+            })
         }
         _ => None,
     };
@@ -332,6 +362,9 @@ pub(crate) fn replace(thread: &Thread, standing: &Standing) {
 
 /// Ends the wait of `thread`, which this CPU has, with an error or a number.
 fn wake(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) {
+    if thread.extras().has(Extra::Stopped) {
+        return exception::unanswered(cpu, thread);
+    }
     // SAFETY: whoever has a thread that waits has its frame.
     set_result(unsafe { thread.frame().as_mut() }, result);
     release(cpu, thread);
@@ -346,6 +379,8 @@ fn release(cpu: &Cpu, thread: Ref<Thread>) {
 /// `thread`, which this CPU has, has ended: nobody waits for it any more, nor it for anything.
 pub(crate) fn ended(cpu: &Cpu, thread: &Ref<Thread>) {
     Alarm::cancel(cpu, thread);
+    loan::given_up(cpu, thread);
     reply::stop_serving(cpu, thread);
     notification::unbind(thread);
+    exception::set(&thread.ipc.handler, None);
 }

@@ -2,9 +2,12 @@
 //!
 //! A signal adds bits and never waits. One who waits takes all of them at once, so however often a bit
 //! was set, it comes once; none is lost. A thread can have one notification bound to it, whose signals end its
-//! receiving too: a server waits for messages and for interrupts in one place.
+//! receiving too: a server waits for messages and for interrupts in one place. That lasts as long as the handle
+//! by which it was bound, which is looked up whenever bits are about to be taken that way: so a revocation
+//! ends it.
 
-use super::{Alarm, Place, Waiters, message};
+use super::{Alarm, Bound, Place, Waiters, message};
+use crate::cap::Object;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::object::Ref;
@@ -15,7 +18,7 @@ use crate::sched::{
 use crate::sync::{Leaf, Ordering};
 use crate::syscall::Outcome;
 use crate::thread::{Extra, Fate, Standing, Thread};
-use abi::{Error, Rights};
+use abi::{Error, Handle, Rights};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 
@@ -65,6 +68,10 @@ impl Notification {
     /// Ends the receiving of the thread to which this is bound, if bits are set and it receives. If it
     /// only begins to, it looks for bits when it stands there. Locks: this one's, then the endpoint's.
     fn interrupt(&self, cpu: &Cpu) {
+        let bound = self.state.lock().bound.clone();
+        if bound.is_none_or(|bound| of(cpu, &bound).is_none()) {
+            return;
+        }
         let mut state = self.state.lock();
         if state.bits != 0
             && let Some(Standing::Receiving(endpoint)) = state.bound.as_ref().map(|bound| bound.standing())
@@ -103,10 +110,16 @@ impl Notification {
         Outcome::Off
     }
 
-    /// Binds it to `thread`, which calls. `BadArgument` if it is bound to another.
-    pub fn bind(this: &Ref<Self>, thread: &Ref<Thread>) -> Result<(), Error> {
-        if this.state.lock().bound.as_ref().is_some_and(|bound| !Ref::ptr_eq(bound, thread)) {
-            return Err(Error::BadArgument);
+    /// Binds it to `thread`, which calls and names it by the handle `by`. `BadArgument` if it is bound to
+    /// another.
+    pub fn bind(this: &Ref<Self>, cpu: &Cpu, thread: &Ref<Thread>, by: Handle) -> Result<(), Error> {
+        let other = this.state.lock().bound.clone().filter(|bound| !Ref::ptr_eq(bound, thread));
+        if let Some(other) = other {
+            if of(cpu, &other).is_some_and(|bound| Ref::ptr_eq(&bound, this)) {
+                return Err(Error::BadArgument);
+            }
+            // It has lost the handle.
+            this.leave(&other);
         }
         unbind(thread);
         let mut state = this.state.lock();
@@ -115,9 +128,17 @@ impl Notification {
         }
         state.bound = Some(thread.clone());
         drop(state);
-        *thread.ipc.bound.lock() = Some(this.clone());
+        *thread.ipc.bound.lock() = Some(Bound { notification: this.clone(), by });
         thread.add_extra(Extra::Bound);
         Ok(())
+    }
+
+    /// It is bound to `thread` no more, if it is.
+    fn leave(&self, thread: &Ref<Thread>) {
+        let mut state = self.state.lock();
+        let was = state.bound.take_if(|bound| Ref::ptr_eq(bound, thread));
+        drop(state);
+        drop(was);
     }
 
     /// There is one more capability with `rights`.
@@ -163,26 +184,44 @@ impl Place for Notification {
     }
 }
 
+/// The notification that is bound to `thread`, if its process still has the handle for it.
+fn of(cpu: &Cpu, thread: &Thread) -> Option<Ref<Notification>> {
+    let Bound { notification, by } = thread.ipc.bound.lock().clone()?;
+    if mutant::is(Mutant::BoundForGood) {
+        return Some(notification);
+    }
+    let named = thread.process().table.get(cpu, by, Rights::READ).ok()?.object;
+    matches!(named, Object::Notification(named) if Ref::ptr_eq(&named, &notification)).then_some(notification)
+}
+
 /// Takes the bits of the notification that is bound to `thread`, which runs here.
-pub(super) fn take_bound(thread: &Thread) -> u64 {
-    let bound = thread.ipc.bound.lock().clone();
-    bound.map_or(0, |bound| core::mem::take(&mut bound.state.lock().bits))
+pub(super) fn take_bound(cpu: &Cpu, thread: &Ref<Thread>) -> u64 {
+    if !thread.extras().has(Extra::Bound) {
+        return 0;
+    }
+    let Some(bound) = of(cpu, thread) else { return 0 };
+    let mut state = bound.state.lock();
+    // Unless another thread has it by now.
+    match &state.bound {
+        Some(to) if Ref::ptr_eq(to, thread) => core::mem::take(&mut state.bits),
+        _ => 0,
+    }
 }
 
 /// `thread` has begun to receive: what was signalled meanwhile ends that.
 pub(super) fn look_again(cpu: &Cpu, thread: &Thread) {
-    let bound = thread.ipc.bound.lock().clone();
-    if let Some(bound) = bound {
+    if thread.extras().has(Extra::Bound)
+        && let Some(bound) = of(cpu, thread)
+    {
         bound.interrupt(cpu);
     }
 }
 
 /// Ends what [`Notification::bind`] did for `thread`, which calls or has ended.
-pub fn unbind(thread: &Thread) {
+pub fn unbind(thread: &Ref<Thread>) {
     thread.drop_extra(Extra::Bound);
     let bound = thread.ipc.bound.lock().take();
     if let Some(bound) = bound {
-        let thread = bound.state.lock().bound.take();
-        drop(thread);
+        bound.notification.leave(thread);
     }
 }

@@ -15,8 +15,8 @@
 
 use super::Endpoint;
 use super::endpoint::{Life, Side};
+use super::loan;
 use super::reply::Caller;
-use crate::cap::{Object, Slots};
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::quick::{FEASIBLE, run};
@@ -146,16 +146,6 @@ fn finish(
     }
 }
 
-/// The endpoint that `handle` names in a table that is held, with its badge.
-#[inline(always)]
-fn endpoint(slots: &Slots, handle: Handle, rights: Rights) -> Option<(&Ref<Endpoint>, u64)> {
-    let capability = slots.get(handle, rights).ok()?;
-    match &capability.object {
-        Object::Endpoint(endpoint) => Some((endpoint, capability.badge)),
-        _ => None,
-    }
-}
-
 /// The priorities of both, if `next` can go on here in the place of `current` as far as they allow it.
 #[inline(always)]
 fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
@@ -192,7 +182,7 @@ fn try_call(
 ) -> Result<Turn, Ref<Thread>> {
     let taken: Option<Result<(Ref<Thread>, u64), ()>> = 'taken: {
         let Some(slots) = client.process().table.try_lock() else { break 'taken None };
-        let Some((endpoint, badge)) = endpoint(&slots, handle, Rights::WRITE) else { break 'taken None };
+        let Some((endpoint, badge)) = slots.endpoint(handle, Rights::WRITE) else { break 'taken None };
         let Some(mut state) = endpoint.state.try_lock() else { break 'taken None };
         if state.life == Life::Ended {
             break 'taken None;
@@ -209,12 +199,14 @@ fn try_call(
         count_time(cpu, &client, Current::now(cpu.arch()));
         save(&client);
         let number = client.ipc.next_wait();
+        // First: who ends the client's wait looks for what it has lent.
+        if of_server < priority {
+            loan::lend_priority(server, &client, number, priority);
+        }
         if client.stand_awaiting(number) == Fate::Doomed {
+            loan::given_up(cpu, &client);
             Some(Err(()))
         } else {
-            if of_server < priority {
-                server.store_lent(priority);
-            }
             state.waiters.pop().map(|server| Ok((server, number)))
         }
     };
@@ -225,7 +217,10 @@ fn try_call(
             Ok(Turn::Leave)
         }
         Some(Ok((server, number))) => {
-            server.ipc.caller.set(Some(Caller::new(client, number)));
+            let none = server.ipc.caller.replace(Some(Caller::new(client, number)));
+            debug_assert!(none.is_none(), "a thread with a caller receives");
+            // Nothing to drop: that is known.
+            core::mem::forget(none);
             if server.stand_called(cpu.number) == Fate::Doomed {
                 // Its caller hears of that.
                 ending::end_thread(cpu, &server);
@@ -254,7 +249,7 @@ fn try_reply(
             break 'taken None;
         }
         let Some(slots) = server.process().table.try_lock() else { break 'taken None };
-        let Some((endpoint, _)) = endpoint(&slots, handle, Rights::READ) else { break 'taken None };
+        let Some((endpoint, _)) = slots.endpoint(handle, Rights::READ) else { break 'taken None };
         let Some(held) = server.received_at().filter(|held| Ref::ptr_eq(held, endpoint)) else {
             break 'taken None;
         };
@@ -280,7 +275,9 @@ fn try_reply(
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
     let priority = if server.extras().has(Extra::Priority) {
-        server.store_lent(0);
+        if server.lent() != 0 {
+            loan::end_priority(&server, &client);
+        }
         server.priority()
     } else {
         priority

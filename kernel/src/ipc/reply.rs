@@ -1,19 +1,20 @@
 //! The duty to reply: who waits for it, what it has lent, and the object it can be made into.
 //!
-//! A thread has at most one caller: the one whose call it received last. While it has it, it runs at
-//! least at the caller's priority, as that was at the call, and on the caller's budget if that has one.
-//! Both end with the duty, whether it is met, saved or dropped; that the caller has given up the server
-//! learns only then.
+//! A thread has at most one caller: the one whose call it received last. While it has it, it runs on what
+//! the caller lends ([`super::loan`]). That the caller has given up the server learns when it replies.
 
-use crate::cpu::{Cpu, Work};
-use crate::ipc::{self, Alarm, message};
+use crate::cpu::Cpu;
+use crate::ipc::{self, Alarm, exception, loan, message};
 use crate::object::Ref;
-use crate::sched::{self, ready::Runnable};
+use crate::sched::ready::Runnable;
 use crate::sync::Leaf;
 use crate::thread::{Extra, Thread};
 use abi::Error;
+use abi::ipc::Tag;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
+use arch_contract::trap::Traps;
+use arch_current::Current;
 
 /// A thread that waits for a reply, if it still does: stale as soon as it waits no more.
 pub struct Caller {
@@ -39,19 +40,26 @@ impl Caller {
     }
 
     /// Ends the wait by the message of `server`, which runs here. `Gone` if it has ended before. The
-    /// caller of this lets the thread go.
-    fn answer(self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
+    /// caller of this lets the thread go, if it is to go on.
+    fn answer(self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Option<Ref<Thread>>, Error> {
         if !self.thread.claim(self.number) {
             return Err(Error::Gone);
         }
+        loan::is_over(&self.thread);
+        if self.thread.extras().has(Extra::Stopped) {
+            // SAFETY: the server runs here.
+            let tag = Tag(Current::syscall(unsafe { server.frame().as_ref() }).args[2]);
+            return Ok(exception::answered(cpu, self.thread, tag));
+        }
         Alarm::cancel(cpu, &self.thread);
         message::deliver(cpu, server, &self.thread, 0, 0, irq);
-        Ok(self.thread)
+        Ok(Some(self.thread))
     }
 
     /// There will be no reply.
     fn give_up(self, cpu: &Cpu) {
         if self.thread.claim(self.number) {
+            loan::is_over(&self.thread);
             ipc::wake(cpu, self.thread, Err(Error::Gone));
         }
     }
@@ -75,7 +83,7 @@ impl Reply {
     /// has given up.
     pub fn answer(&self, cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
         let caller = self.0.lock().caller.take().ok_or(Error::Gone)?;
-        cpu.make_ready(Runnable::Thread(caller.answer(cpu, server, irq)?));
+        let_go(cpu, caller.answer(cpu, server, irq)?);
         Ok(())
     }
 
@@ -97,15 +105,30 @@ impl Reply {
     }
 
     /// Takes the duty over from `server`, which runs here. `Gone` if nobody can name this any more.
-    pub fn save(&self, cpu: &Cpu, server: &Thread) -> Result<(), Error> {
-        let mut saved = self.0.lock();
+    pub fn save(this: &Ref<Self>, cpu: &Cpu, server: &Thread) -> Result<(), Error> {
+        let mut saved = this.0.lock();
         if saved.names == 0 {
             return Err(Error::Gone);
         }
-        saved.caller = Some(server.ipc.caller.take().ok_or(Error::NotFound)?);
+        let caller = server.ipc.caller.take().ok_or(Error::NotFound)?;
+        let (client, number) = (caller.thread.clone(), caller.number);
+        saved.caller = Some(caller);
         drop(saved);
-        end_loan(cpu, server);
+        loan::end(cpu, server);
+        loan::saved(this, &client, number);
         Ok(())
+    }
+
+    /// `client` waits no more, if it is the caller.
+    pub(super) fn forget(&self, client: &Ref<Thread>, number: u64) {
+        let caller = self.0.lock().caller.take_if(|caller| caller.is(client, number));
+        drop(caller);
+    }
+
+    /// References to its caller: 0 or 1.
+    #[cfg(test)]
+    pub fn callers(&self) -> usize {
+        self.0.lock().caller.iter().count()
     }
 }
 
@@ -115,70 +138,47 @@ impl Default for Reply {
     }
 }
 
-/// `server`, which runs here, replies to its caller: who that was, to be let go. `Gone` if there is none
-/// that waits.
-pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Ref<Thread>, Error> {
+/// `server`, which runs here, replies to its caller: who that was, to be let go, if it is to go on. `Gone`
+/// if there is none that waits.
+pub fn answer(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<Option<Ref<Thread>>, Error> {
     let caller = server.ipc.caller.take().ok_or(Error::Gone)?;
-    end_loan(cpu, server);
+    loan::end(cpu, server);
     caller.answer(cpu, server, irq)
 }
 
 /// As [`answer`], and lets it go.
 pub fn reply(cpu: &Cpu, server: &Thread, irq: &IrqsOff) -> Result<(), Error> {
-    cpu.make_ready(Runnable::Thread(answer(cpu, server, irq)?));
+    let_go(cpu, answer(cpu, server, irq)?);
     Ok(())
 }
 
+fn let_go(cpu: &Cpu, client: Option<Ref<Thread>>) {
+    if let Some(client) = client {
+        cpu.make_ready(Runnable::Thread(client));
+    }
+}
+
+/// The thread whose call `thread`, which runs here, received last and has not answered.
+pub fn caller_of(thread: &Thread) -> Option<Ref<Thread>> {
+    let caller = thread.ipc.caller.take();
+    let client = caller.as_ref().map(|caller| caller.thread.clone());
+    thread.ipc.caller.set(caller);
+    client
+}
+
 /// `server`, which this CPU has, has received the call of `client`, which it has too.
-pub(super) fn serve(cpu: &Cpu, server: &Thread, client: &Ref<Thread>, number: u64) {
+pub(super) fn serve(cpu: &Cpu, server: &Ref<Thread>, client: &Ref<Thread>, number: u64) {
     server.ipc.caller.set(Some(Caller::new(client.clone(), number)));
-    let priority = client.priority();
-    if priority > server.priority() && !mutant::is(Mutant::NothingLent) {
-        server.store_lent(priority);
-        cpu.add_work(Work::READY);
-    }
-    let payer = match client.ipc.payer() {
-        Some(payer) => Some(payer),
-        None => client.limit.is_set().then(|| client.clone()),
-    };
-    if payer.is_some() && !mutant::is(Mutant::ServersPay) {
-        pay(cpu, server, payer);
-    }
+    loan::lend(cpu, server, client, number);
 }
 
 /// `server`, which this CPU has, will not reply to its caller.
 pub fn stop_serving(cpu: &Cpu, server: &Thread) {
     if let Some(caller) = server.ipc.caller.take() {
-        end_loan(cpu, server);
+        loan::end(cpu, server);
         if mutant::is(Mutant::ServersDieSilently) {
             return;
         }
         caller.give_up(cpu);
     }
-}
-
-/// What the caller of `server`, which this CPU has, has lent it ends.
-fn end_loan(cpu: &Cpu, server: &Thread) {
-    if server.extras().has(Extra::Priority) && server.lent() != 0 {
-        server.store_lent(0);
-        cpu.add_work(Work::READY);
-    }
-    if server.extras().has(Extra::Payer) {
-        pay(cpu, server, None);
-    }
-}
-
-/// From now on `payer` pays for `server`, which this CPU has, or the server itself.
-fn pay(cpu: &Cpu, server: &Thread, payer: Option<Ref<Thread>>) {
-    if cpu.is_current(server) {
-        // What it has run so far is whose it was.
-        sched::charge_now(cpu, server);
-        cpu.add_work(Work::READY);
-    }
-    match payer {
-        Some(_) => server.add_extra(Extra::Payer),
-        None => server.drop_extra(Extra::Payer),
-    }
-    let before = core::mem::replace(&mut *server.ipc.payer.lock(), payer);
-    drop(before);
 }

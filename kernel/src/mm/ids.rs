@@ -91,6 +91,12 @@ impl HardwareIds {
         self.rollovers.load(Ordering::Relaxed)
     }
 
+    /// How many ids can be given out as they are.
+    #[cfg(test)]
+    pub(crate) fn clean(&self) -> u32 {
+        self.sets.lock().clean.iter_mut().map(|word| word.count_ones()).sum()
+    }
+
     /// Takes an id that no CPU has anything cached under.
     pub fn take(&self, cpu: &Cpu, irq: &IrqsOff) -> Result<HardwareId, NoMemory> {
         let Tags::Global { first, count } = self.tags else { return Ok(HardwareId(0)) };

@@ -12,6 +12,7 @@
 //! | [`budget`] | a tree of limits |
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
 //! | [`object`] | memory that several address spaces map |
+//! | [`paged`] | memory whose pages a user program supplies |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`tree`] | what is kept in order, and can be as long as a user wants |
@@ -28,6 +29,7 @@ pub mod list;
 pub mod memory;
 pub mod object;
 pub mod page_table;
+pub mod paged;
 pub mod pins;
 pub mod space;
 pub mod tree;

@@ -5,7 +5,7 @@
 //! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
 //! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
 //! are charged to nobody, never cleared, and not given back; or memory that a device reaches too
-//! ([`MemoryObject::dma`]).
+//! ([`MemoryObject::dma`]). Or its pages come from a user program ([`super::paged`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -21,6 +21,7 @@ use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
 use super::page_table::Page;
+use super::paged::Paged;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
 use crate::device::dma::Dma;
@@ -51,6 +52,8 @@ enum Backing {
         _remains: Option<Remains>,
     },
     Dma(Ref<Dma>),
+    /// Those that its pager has supplied.
+    Paged(Ref<Paged>),
 }
 
 impl MemoryObject {
@@ -89,7 +92,27 @@ impl MemoryObject {
 
     /// Whether capabilities on it are derived from those on a function, and so in the end from the machine's.
     pub fn is_of_device(&self) -> bool {
-        !matches!(self.backing, Backing::Frames(_))
+        matches!(self.backing, Backing::Device { .. } | Backing::Dma(_))
+    }
+
+    /// One whose pages come from a pager.
+    pub fn of_pager(charged: Charged, paged: Paged) -> Result<Self, NoMemory> {
+        let Charged { memory, budget } = charged;
+        let backing = Backing::Paged(Ref::try_new(memory, Some(&budget), paged)?);
+        Ok(Self { memory, budget, backing })
+    }
+
+    /// What its pager has supplied, if it has one.
+    pub fn paged(&self) -> Option<&Paged> {
+        match &self.backing {
+            Backing::Paged(paged) => Some(paged),
+            _ => None,
+        }
+    }
+
+    /// Whether it has frames of its own.
+    pub fn has_frames(&self) -> bool {
+        matches!(self.backing, Backing::Frames(_))
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
@@ -118,10 +141,11 @@ impl MemoryObject {
             Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
             Backing::Device { range, .. } => range.len,
             Backing::Dma(dma) => dma.length,
+            Backing::Paged(paged) => paged.length(),
         }
     }
 
-    /// The frame `offset` bytes from the start, if that lies in it. It stays the object's as long as
+    /// The frame `offset` bytes from the start, if that lies in it and is there. It stays the object's as long as
     /// that is referred to.
     pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
         match &self.backing {
@@ -130,6 +154,7 @@ impl MemoryObject {
             Backing::Device { range, .. } => {
                 (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
             }
+            Backing::Paged(paged) => paged.frame(offset),
         }
     }
 

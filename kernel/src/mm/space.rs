@@ -37,6 +37,7 @@ use arch_contract::context::{ContextId, Contexts, HardwareId};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{MemoryType, Paging, Protection};
+use arch_contract::trap::Access;
 use arch_current::Current;
 use protocol::shared::Shared;
 
@@ -67,6 +68,26 @@ pub enum Progress {
     /// Call again.
     More,
     Done,
+}
+
+/// How a page stands that was touched.
+pub enum PageIn {
+    /// It is no pager's, or the access is not allowed.
+    NotPaged,
+    /// It is mapped: the access can be made again.
+    There,
+    /// The pager of the object has to supply the page at this offset.
+    Absent(Ref<MemoryObject>, u64),
+}
+
+/// Whether a page with this protection can be used so.
+const fn allows(protection: Protection, access: Access) -> bool {
+    matches!(
+        (protection, access),
+        (_, Access::Read)
+            | (Protection::ReadWrite, Access::Write)
+            | (Protection::ReadExecute, Access::Execute)
+    )
 }
 
 /// Whether the port's part still exists.
@@ -214,6 +235,34 @@ impl Space {
             }
         }
         Ok(count)
+    }
+
+    /// The page at `at`, which was touched: maps it if it is its object's pager's and is there. `NoMemory`
+    /// if there is none for a table.
+    pub fn page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Result<PageIn, NoMemory> {
+        let at = at.page();
+        let mut guard = self.inner.lock(cpu);
+        let inner = &mut *guard;
+        let granted = inner.regions.find(at).filter(|granted| allows(granted.region().protection, access));
+        let paged = granted.and_then(|granted| {
+            let source = granted.source()?;
+            Some((granted, source, source.object.paged()?))
+        });
+        let Some((granted, source, paged)) = paged else { return Ok(PageIn::NotPaged) };
+        let offset = at.0.wrapping_sub(source.origin);
+        let (Some(_), Some(table)) = (paged.frame(offset), &mut inner.table) else {
+            return Ok(PageIn::Absent(source.object.clone(), offset));
+        };
+        if table.lookup(at).is_none() {
+            self.fill(table, cpu, at, granted)?;
+        }
+        Ok(PageIn::There)
+    }
+
+    /// Whether a page is mapped at `at`.
+    #[cfg(test)]
+    pub fn is_mapped(&self, cpu: &Cpu, at: VirtAddr) -> bool {
+        self.inner.lock(cpu).table.as_ref().is_some_and(|table| table.lookup(at).is_some())
     }
 
     /// Maps the page at `at`, which lies in `granted`.
@@ -376,6 +425,34 @@ impl Space {
             done += piece;
         }
         Ok(())
+    }
+
+    /// Puts bytes where user mode could, through the physical map. Says how many: up to the first that
+    /// it could not write, or that is a device's. At most a page of them, for the time the lock is held.
+    pub fn store(&self, cpu: &Cpu, at: VirtAddr, bytes: &[u8]) -> usize {
+        debug_assert!(bytes.len() <= PAGE_SIZE as usize);
+        if user_range(at, bytes.len() as u64).is_err() {
+            return 0;
+        }
+        let inner = self.inner.lock(cpu);
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = VirtAddr(at.0 + done as u64);
+            let inside = at.0 - at.page().0;
+            let piece = (bytes.len() - done).min((PAGE_SIZE - inside) as usize);
+            let mapped = inner.table.as_ref().and_then(|table| table.lookup(at));
+            let may = |page: &Page| {
+                page.memory == MemoryType::Normal
+                    && (page.protection == Protection::ReadWrite || mutant::is(Mutant::CopiedAnywhere))
+            };
+            let Some(page) = mapped.filter(may) else { break };
+            let to = Current::phys(self.memory.machine(), PhysAddr(page.frame.0 + inside));
+            // SAFETY: the bytes lie in one frame of RAM, which the mapping holds while the space is
+            // locked; user programs are no Rust code, so nothing here refers to it.
+            unsafe { to.as_ptr().copy_from_nonoverlapping(bytes[done..].as_ptr(), piece) };
+            done += piece;
+        }
+        done
     }
 
     /// Keeps the frame that `at` lies in allocated, whatever becomes of the mapping, until

@@ -80,7 +80,7 @@ pub(crate) fn doom(cpu: &Cpu, thread: &Ref<Thread>) {
         Standing::Timed(at) | Standing::Pending(at, _) => {
             kernel.any_cpu(at).and_then(|at| at.timers.lock().remove(thread.entry.node()))
         }
-        Standing::New => return end_thread(cpu, thread),
+        Standing::New | Standing::Condemned => return end_thread(cpu, thread),
         Standing::InTask | Standing::Ended => None,
         waits => ipc::take(thread, &waits).map(Runnable::Thread),
     };

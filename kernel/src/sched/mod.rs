@@ -194,8 +194,12 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
     if let Runnable::Task(task) = item {
         return Task::poll(task, cpu, irq).map(Runnable::Task);
     }
-    context::leave(cpu, irq);
-    trace::event(cpu, Kind::Poll, 0, 0);
+    let uses = match &item {
+        Runnable::Job(thread) => job::uses(thread),
+        _ => None,
+    };
+    // SAFETY: it is a job of the process, until the slice after which there is a result.
+    unsafe { task::enter_context(cpu, uses.as_deref(), irq) };
     let more = match item {
         Runnable::Teardown(process) => match Process::teardown_slice(&process, cpu, irq) {
             Slice::More => Some(Runnable::Teardown(process)),

@@ -124,7 +124,7 @@ pub(super) fn take_or_poke(cpu: &Cpu, thread: &Thread, at: CpuId) -> Option<Runn
 
 /// Something about `thread` changed that decides where it stands in its queue, or whether it may go
 /// on: puts it where it belongs now, or has its CPU look. The change was written before.
-pub(super) fn replace(cpu: &Cpu, thread: &Ref<Thread>) {
+pub(crate) fn replace(cpu: &Cpu, thread: &Ref<Thread>) {
     match thread.standing() {
         Standing::On(at) => {
             if let Some(item) = take_or_poke(cpu, thread, at) {

@@ -24,7 +24,7 @@ use crate::trace;
 use abi::testing::Counter;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant;
-use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
+use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume, Return};
 use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
 use core::ptr::NonNull;
@@ -134,7 +134,11 @@ pub(crate) fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Resume
                 trace::count(cpu, Counter::CoreSyncs);
             }
             let owed = serialized == Serialized::Owed;
-            go(cpu, frame, if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No }, irq)
+            let owed = if owed { CoreSyncOwed::Yes } else { CoreSyncOwed::No };
+            let resume = go(cpu, frame, owed, irq);
+            // SAFETY: 1. just made. 2. `next` was all there was, on the way from the upcall to here,
+            // and is the CPU's now.
+            unsafe { Current::go(cpu.arch(), resume) }
         }
         Err(rest) => enter_and_go(cpu, rest, irq),
     }

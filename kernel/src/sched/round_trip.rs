@@ -25,7 +25,7 @@ use abi::Error;
 use abi::trace::Kind;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant;
-use arch_contract::ret::{Owed, Reload, Resume};
+use arch_contract::ret::{Owed, Reload, Resume, Return};
 use arch_contract::time::{Ticks, Time};
 use arch_current::Current;
 use core::task::Poll;
@@ -37,7 +37,7 @@ pub fn to_job(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
     let Some(thread) = cpu.take_current() else { unreachable!("a call without a thread") };
     let now = take_off(cpu, &thread, &irq);
     // What became ready after this CPU last looked has it look again.
-    if cpu.work() != Work::NONE || cpu.rival.get() || mutant::any() {
+    if cpu.work() != Work::NONE || cpu.rival.get() || mutant::any() || job::uses(&thread).is_some() {
         return leave_with(cpu, Some((waiting::hand_to_job(thread), Place::Last)), Some(now), irq);
     }
     match job_slice(cpu, &thread, &irq) {
@@ -55,6 +55,9 @@ pub fn to_job(cpu: &'static Cpu, irq: IrqsOff) -> Resume<Frame> {
 #[inline(never)]
 pub(super) fn to_other(cpu: &'static Cpu, job: Runnable, now: Ticks, irq: IrqsOff) -> Resume<Frame> {
     let Runnable::Job(thread) = job else { unreachable!("neither a thread nor its job") };
+    if job::uses(&thread).is_some() {
+        return leave_with(cpu, Some((Runnable::Job(thread), Place::First)), Some(now), irq);
+    }
     match job_slice(cpu, &thread, &irq) {
         Poll::Ready(result) => match waiting::complete_here(cpu, thread, result) {
             Some(Runnable::Thread(thread)) => back(cpu, thread, now, irq),
@@ -137,5 +140,8 @@ fn run(cpu: &'static Cpu, thread: Ref<Thread>, irq: IrqsOff) -> Resume<Frame> {
     let owed = Owed { core_sync: cpu.take_core_sync() };
     // SAFETY: 1. the frame is in the current thread, which this CPU holds a reference to. 2. its
     // address space was just entered. 3. a full reload is always right.
-    unsafe { cpu.return_to_user(frame, owed, Reload::Full, &irq) }
+    let resume = unsafe { cpu.return_to_user(frame, owed, Reload::Full, &irq) };
+    // SAFETY: 1. just made. 2. the thread was all there was, on the way from the upcall to here, and is the
+    // CPU's now.
+    unsafe { Current::go(cpu.arch(), resume) }
 }

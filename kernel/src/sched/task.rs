@@ -157,30 +157,11 @@ impl Task {
         self.affinity
     }
 
-    /// Makes the memory context what the task wants: of the mm it uses, which then stays until
-    /// something else is chosen, or of none.
-    fn enter_context(&self, cpu: &Cpu, irq: &IrqsOff) {
-        match &self.uses {
-            None => context::leave(cpu, irq),
-            Some(process) => {
-                if !(mutant::is(Mutant::M9) && cpu.words.holds(process.space.id())) {
-                    // SAFETY: the job of this task keeps the teardown from starting.
-                    unsafe { context::enter(cpu, &process.space, irq) };
-                }
-                if mutant::is(Mutant::M19) {
-                    cpu.words.leave(cpu);
-                }
-                rendezvous::point(cpu, Point::TaskUsesMm);
-            }
-        }
-    }
-
     /// Polls `task` once, on this CPU, with the memory context it wants. Returns it if it has more
     /// to do at once: the caller queues it again.
     pub fn poll(task: Ref<Self>, cpu: &'static Cpu, irq: &IrqsOff) -> Option<Ref<Self>> {
-        task.enter_context(cpu, irq);
-        let mm = task.uses.as_ref().map_or(0, |process| process.space.id().get());
-        trace::event(cpu, Kind::Poll, mm, 0);
+        // SAFETY: the job of this task keeps the teardown from starting.
+        unsafe { enter_context(cpu, task.uses.as_deref(), irq) };
         let again = Self::poll_here(task, cpu, irq);
         trace::event(cpu, Kind::Polled, 0, 0);
         trace::count(cpu, Counter::Slices);
@@ -232,6 +213,28 @@ impl Task {
         this.state.store(QUEUED, Ordering::Relaxed);
         cpu.make_ready(Runnable::Task(this.clone()));
     }
+}
+
+/// Makes the memory context what a kernel task wants before it is polled: of the mm it uses, which then
+/// stays until something else is chosen, or of none.
+///
+/// # Safety
+/// The task is a job of the process, which is not taken apart before that ends.
+pub(super) unsafe fn enter_context(cpu: &Cpu, uses: Option<&Process>, irq: &IrqsOff) {
+    match uses {
+        None => context::leave(cpu, irq),
+        Some(process) => {
+            if !(mutant::is(Mutant::M9) && cpu.words.holds(process.space.id())) {
+                // SAFETY: the caller's obligation.
+                unsafe { context::enter(cpu, &process.space, irq) };
+            }
+            if mutant::is(Mutant::M19) {
+                cpu.words.leave(cpu);
+            }
+            rendezvous::point(cpu, Point::TaskUsesMm);
+        }
+    }
+    trace::event(cpu, Kind::Poll, uses.map_or(0, |process| process.space.id().get()), 0);
 }
 
 /// What a leaf future finds behind the waker of the poll it runs in.

@@ -1,17 +1,55 @@
 //! Calls on endpoints, replies and notifications.
 
 use super::{Caller, Outcome, outcome};
-use crate::cap::{Capability, Object};
+use crate::cap::{Capability, Object, Where};
+use crate::ipc::exception::{self, Handler};
 use crate::ipc::message::{self, Kind};
 use crate::ipc::{Endpoint, Notification, Reply, notification, reply as replies};
 use crate::mm::NoMemory;
 use crate::object::Ref;
 use crate::sched::{self, ready::Runnable};
 use abi::{Error, Handle, Rights};
-use core::task::Poll;
+
+/// `thread_exceptions`: see [`crate::ipc::exception`].
+pub(super) fn exceptions(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let of = match args[0] {
+        handle if handle == Handle::NONE.0.into() => Object::Thread(caller.thread.clone()),
+        handle => caller.capability(handle, Rights::MANAGE)?.object,
+    };
+    let place = match &of {
+        Object::Thread(thread) => &thread.ipc.handler,
+        Object::Process(process) => &process.handler,
+        _ => return Err(Error::WrongObject),
+    };
+    if args[1] == Handle::NONE.0.into() {
+        exception::set(place, None);
+        return Ok(0);
+    }
+    let (endpoint, badge) = endpoint(caller, args[1], Rights::WRITE)?;
+    let process = caller.process();
+    let handler = Ref::try_new(process.memory(), Some(&process.budget), Handler::new(endpoint, badge));
+    let handler = handler.map_err(|NoMemory| Error::NoMemory)?;
+    let make = |origin: &Capability| match &origin.object {
+        Object::Endpoint(endpoint)
+            if Ref::ptr_eq(endpoint, &handler.endpoint) && origin.rights.contains(Rights::WRITE) =>
+        {
+            Ok(Capability::new(Object::Handler(handler.clone()), Rights::empty()))
+        }
+        _ => Err(Error::BadHandle),
+    };
+    let table = &process.table;
+    let made =
+        table.derive(caller.cpu, caller.handle(args[1])?, make, (table, Where::Anywhere), caller.irq)?;
+    exception::set(place, Some(handler));
+    Ok(made.0.into())
+}
 
 /// The endpoint that `handle` names, if it carries `rights`, and the badge.
-fn endpoint(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<(Ref<Endpoint>, u64), Error> {
+pub(super) fn endpoint(
+    caller: &Caller<'_>,
+    handle: u64,
+    rights: Rights,
+) -> Result<(Ref<Endpoint>, u64), Error> {
     let capability = caller.capability(handle, rights)?;
     match capability.object {
         Object::Endpoint(endpoint) => Ok((endpoint, capability.badge)),
@@ -86,7 +124,7 @@ fn try_reply_receive(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Err
     let (endpoint, _) = endpoint(caller, args[0], Rights::READ)?;
     message::check(cpu, &caller.thread)?;
     // A caller that has given up is none.
-    let answered = replies::answer(cpu, &caller.thread, caller.irq).ok();
+    let answered = replies::answer(cpu, &caller.thread, caller.irq).ok().flatten();
     caller.thread.ipc.alarm.set_deadline(args[1]);
     let outcome = Endpoint::receive(&endpoint, cpu, &caller.thread, caller.irq);
     let Some(client) = answered else { return Ok(outcome) };
@@ -122,13 +160,11 @@ pub(super) fn save_reply(caller: &Caller<'_>) -> Result<u64, Error> {
     let capability = Capability::new(Object::Reply(reply.clone()), MADE);
     // Its handle first: what cannot be named could not be met.
     let handle = process.table.insert(caller.cpu, capability)?;
-    match reply.save(caller.cpu, &caller.thread) {
+    match Reply::save(&reply, caller.cpu, &caller.thread) {
         Ok(()) => Ok(handle.0.into()),
         Err(error) => {
-            // A reply is attached nowhere, so nothing is pending.
-            if let Poll::Ready(Ok(capability)) = process.table.take(caller.cpu, handle, caller.irq) {
-                capability.dispose(caller.cpu);
-            }
+            let it = |object: &Object| matches!(object, Object::Reply(there) if Ref::ptr_eq(there, &reply));
+            process.table.take_if(caller.cpu, handle, it);
             Err(error)
         }
     }
@@ -152,5 +188,6 @@ pub(super) fn bind(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
         return Ok(0);
     }
     let notification = notification(caller, args[0], Rights::READ)?;
-    Notification::bind(&notification, &caller.thread).map(|()| 0)
+    let by = caller.handle(args[0])?;
+    Notification::bind(&notification, caller.cpu, &caller.thread, by).map(|()| 0)
 }

@@ -5,6 +5,7 @@
 //! made again; a call whose work is long hands the thread to a kernel task.
 
 mod console;
+mod copy;
 mod device;
 mod handle;
 mod ipc;
@@ -15,6 +16,7 @@ mod testing;
 mod thread;
 mod time;
 
+pub use copy::Copy;
 pub use device::DmaCreate;
 pub use memory::{Map, SLICE_PAGES, Unmap, error as space_error};
 pub use object::{Attach, Create};
@@ -23,6 +25,7 @@ use process::process;
 use crate::cap::Capability;
 use crate::cpu::Cpu;
 use crate::hotplug;
+use crate::ipc::exception;
 use crate::ipc::message::Kind;
 use crate::job::{Job, Work};
 use crate::kernel::Waiting;
@@ -37,9 +40,10 @@ use crate::trace;
 use abi::{Call, Ending, Error, ExitReport, Handle, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
-use arch_contract::trap::Syscall;
-use arch_contract::user::Window;
+use arch_contract::trap::{Access, Syscall};
+use arch_contract::user::{UserFault, Window};
 use arch_current::Current;
+use core::cell::Cell;
 
 /// What became of a call.
 pub enum Outcome {
@@ -62,7 +66,11 @@ struct Caller<'a> {
     cpu: &'static Cpu,
     irq: &'a IrqsOff,
     thread: Ref<Thread>,
+    missing: &'a Missing,
 }
+
+/// Where the program's memory could not be touched, if that failed.
+type Missing = Cell<Option<(VirtAddr, Access)>>;
 
 impl Caller<'_> {
     fn process(&self) -> &Ref<Process> {
@@ -95,12 +103,17 @@ impl Caller<'_> {
 
     /// Copies `to.len()` bytes in.
     fn read(&self, to: &mut [u8], from: u64) -> Result<(), Error> {
-        self.window().read(to, VirtAddr(from)).map_err(|_| Error::BadAddress)
+        self.window().read(to, VirtAddr(from)).map_err(|fault| self.failed(fault, Access::Read))
     }
 
     /// Copies `from` out.
     fn write(&self, to: u64, from: &[u8]) -> Result<(), Error> {
-        self.window().write(VirtAddr(to), from).map_err(|_| Error::BadAddress)
+        self.window().write(VirtAddr(to), from).map_err(|fault| self.failed(fault, Access::Write))
+    }
+
+    fn failed(&self, fault: UserFault, access: Access) -> Error {
+        self.missing.set(Some((fault.address, access)));
+        Error::BadAddress
     }
 }
 
@@ -108,11 +121,22 @@ impl Caller<'_> {
 /// not come here.
 #[inline(never)]
 pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
+    let missing = Cell::new(None);
+    match (perform(cpu, call, irq, &missing), missing.take()) {
+        // It may be a pager's: nothing was done yet, so the call can be made again.
+        (Outcome::Done(Err(Error::BadAddress)), Some((at, access))) => {
+            exception::page_for_call(cpu, at, access, irq)
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -> Outcome {
     let Some(thread) = cpu.current() else { return Outcome::Off };
     let Some(number) = Call::from_number(call.number) else {
         return Outcome::Done(Err(Error::BadCall));
     };
-    let caller = Caller { cpu, irq, thread };
+    let caller = Caller { cpu, irq, thread, missing };
     let args = call.args;
     let result = match number {
         Call::Null => Ok(0),
@@ -139,8 +163,8 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::MemoryUnmap => return memory::unmap(&caller, args),
         Call::MemoryCreate => return object::create(&caller, args),
         Call::MemoryAttach => return object::attach(&caller, args),
+        Call::MemoryCopy => return copy::copy(&caller, args),
         Call::ArchiveEntry => process::archive_entry(&caller, args),
-        Call::ArchiveRead => process::archive_read(&caller, args),
         Call::Spawn => return process::spawn(&caller, args),
         Call::ProcessWait => return process::wait(&caller, args),
         Call::ProcessKill => return process::kill(&caller, args),
@@ -174,6 +198,12 @@ pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
         Call::ThreadAffinity => return thread::set_affinity(&caller, args),
         Call::ThreadPriority => thread::set_priority(&caller, args),
         Call::ThreadBudget => thread::set_budget(&caller, args),
+        Call::ThreadExceptions => ipc::exceptions(&caller, args),
+        Call::ThreadRegisters => thread::registers(&caller, args),
+        Call::ThreadSetRegisters => thread::set_registers(&caller, args),
+        Call::MemoryCreatePaged => object::create_paged(&caller, args),
+        Call::MemorySupply => object::supply(&caller, args),
+        Call::ArchiveRead => process::archive_read(&caller, args),
         Call::EndpointCreate => ipc::create_endpoint(&caller),
         Call::EndpointCall => return ipc::send(&caller, args, Kind::Call),
         Call::ReplyReceive => return ipc::reply_receive(&caller, args),

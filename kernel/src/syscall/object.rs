@@ -1,5 +1,6 @@
 //! Calls on memory objects: making one, and mapping it into an address space.
 
+use super::ipc::endpoint;
 use super::memory::{perform, process, protection};
 use super::{Caller, Outcome, SLICE_PAGES, outcome, space_error};
 use crate::cap::{Capability, Object, Table, Where};
@@ -7,10 +8,11 @@ use crate::cpu::Cpu;
 use crate::job::Work;
 use crate::mm::NoMemory;
 use crate::mm::object::{Attachment, MemoryObject};
+use crate::mm::paged::Paged;
 use crate::mm::space::{AttachmentId, Progress, Region};
 use crate::object::Ref;
 use crate::process::Process;
-use abi::{Error, Handle, MAX_MEMORY, PAGE_BYTES, Rights};
+use abi::{Error, Handle, MAX_MEMORY, MAX_SUPPLY, PAGE_BYTES, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
@@ -26,6 +28,40 @@ pub(super) fn create(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     let object = Some(MemoryObject::new(maker.charged()));
     let work = || Work::Create(Create { object, pages: length / PAGE_BYTES });
     outcome(perform(caller, maker.clone(), work, length))
+}
+
+pub(super) fn create_paged(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let length = args[0];
+    if length == 0 || length > MAX_MEMORY || !length.is_multiple_of(PAGE_BYTES) {
+        return Err(Error::BadArgument);
+    }
+    let (endpoint, badge) = endpoint(caller, args[1], Rights::WRITE)?;
+    let maker = caller.process();
+    let made = Paged::new(maker.charged(), (length / PAGE_BYTES) as usize, endpoint, badge)
+        .and_then(|paged| MemoryObject::of_pager(maker.charged(), paged))
+        .and_then(MemoryObject::shared);
+    let object = made.map_err(|NoMemory| Error::NoMemory)?;
+    let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::MANAGE;
+    maker.table.insert(caller.cpu, Capability::new(Object::Memory(object), rights)).map(|made| made.0.into())
+}
+
+pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    let [memory, to, source, from, length, _] = args;
+    let object = |handle, rights| match caller.capability(handle, rights)?.object {
+        Object::Memory(object) => Ok(object),
+        _ => Err(Error::WrongObject),
+    };
+    let memory = object(memory, Rights::MANAGE)?;
+    // Whoever maps it may do all of that to the pages.
+    let source = object(source, Rights::READ | Rights::WRITE | Rights::EXECUTE)?;
+    let Some(paged) = memory.paged().filter(|_| source.has_frames()) else { return Err(Error::WrongObject) };
+    let whole = [to, from, length].iter().all(|value| value.is_multiple_of(PAGE_BYTES));
+    let inside =
+        |at: u64, object: &MemoryObject| at.checked_add(length).is_some_and(|end| end <= object.length());
+    if !whole || length == 0 || length > MAX_SUPPLY || !inside(to, &memory) || !inside(from, &source) {
+        return Err(Error::BadArgument);
+    }
+    paged.supply(to, &source, from, length / PAGE_BYTES).map(|()| 0)
 }
 
 /// Making a memory object.

@@ -3,20 +3,21 @@
 use super::{Caller, Outcome, outcome};
 use crate::cap::{Capability, Object};
 use crate::cpuset::CpuSet;
+use crate::ipc::reply;
 use crate::mm::NoMemory;
 use crate::object::Ref;
 use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched::ready::Runnable;
 use crate::sched::{self, affinity, priority};
-use crate::thread::{Extra, Standing, Thread};
+use crate::thread::{Extra, Frame, Standing, Thread};
 use abi::{Error, Handle, MIN_BUDGET, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
-use arch_contract::trap::Traps;
+use arch_contract::trap::{MAX_REGISTERS, Traps};
 use arch_current::Current;
-use core::task::Poll;
+use zerocopy::IntoBytes;
 
 /// The thread that `handle` names, if it carries `rights`.
 fn thread(caller: &Caller<'_>, handle: u64, rights: Rights) -> Result<Ref<Thread>, Error> {
@@ -70,13 +71,49 @@ pub(super) fn start(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     if let Err(error) = process.add_thread(cpu, thread.clone()) {
         // Somebody may wait for it already.
         sched::ending::end_thread(cpu, &thread);
-        if let Poll::Ready(Ok(capability)) = table.take(cpu, handle, caller.irq) {
-            capability.dispose(cpu);
-        }
+        let it = |object: &Object| matches!(object, Object::Thread(there) if Ref::ptr_eq(there, &thread));
+        table.take_if(cpu, handle, it);
         return Err(error);
     }
     cpu.make_ready(Runnable::Thread(thread));
     Ok(handle.0.into())
+}
+
+/// What `f` does with the registers of the stopped thread that `handle` names by `rights`, or whose
+/// exception the caller has not answered.
+fn stopped<R>(
+    caller: &Caller<'_>,
+    handle: u64,
+    rights: Rights,
+    f: impl FnOnce(&mut Frame) -> R,
+) -> Result<R, Error> {
+    let thread = match handle {
+        handle if handle == Handle::NONE.0.into() => reply::caller_of(&caller.thread),
+        handle => Some(thread(caller, handle, rights)?),
+    };
+    thread.and_then(|thread| thread.while_stopped(f)).ok_or(Error::NotStopped)
+}
+
+/// Bytes of the machine's registers.
+const REGISTER_BYTES: usize = Current::REGISTERS * size_of::<u64>();
+
+pub(super) fn registers(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    if args[2] != REGISTER_BYTES as u64 {
+        return Err(Error::BadArgument);
+    }
+    let registers = stopped(caller, args[0], Rights::READ, |frame| Current::registers(frame))?;
+    caller.write(args[1], &registers.as_bytes()[..REGISTER_BYTES])?;
+    Ok(args[2])
+}
+
+pub(super) fn set_registers(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    if args[2] != REGISTER_BYTES as u64 {
+        return Err(Error::BadArgument);
+    }
+    let mut registers = [0; MAX_REGISTERS];
+    caller.read(&mut registers.as_mut_bytes()[..REGISTER_BYTES], args[1])?;
+    stopped(caller, args[0], Rights::MANAGE, |frame| Current::set_registers(frame, &registers))?;
+    Ok(args[2])
 }
 
 pub(super) fn wait(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {

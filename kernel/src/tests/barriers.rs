@@ -1,8 +1,9 @@
-//! Orders of steps that only the kernel's inside shows, and only while it runs: `BAR-6`, `RET-3`,
-//! `CODE-2`.
+//! Orders of steps that only the kernel's inside shows, and only while it runs: `BAR-3`, `BAR-6`,
+//! `RET-3`, `SMP-2`, `CODE-2`.
 
 use super::{ENTRY, Run};
 use crate::cpu::{Cpu, Work};
+use crate::pending::PAUSE;
 use abi::membarrier::Command;
 use abi::{Call, Protection, initial};
 use arch_contract::Base;
@@ -45,6 +46,54 @@ fn bar_6_the_barrier_comes_before_the_acknowledgement() {
         let barriers = |event: &&Event| **event == Event::FullBarrier(Site::IpiHandler);
         assert_eq!(run.hooks().iter().filter(barriers).count(), 1, "{profile:?}");
         assert_eq!(run.cpu().inbox.pending(), None, "{profile:?}");
+    }
+}
+
+/// `BAR-3`: a command ends with its barrier (c), whether nobody is asked, or somebody and the caller waits.
+#[test]
+fn bar_3_a_command_ends_with_its_barrier() {
+    let (registration, command) = (Command::RegisterPrivateExpedited, Command::PrivateExpedited);
+    let ends = |run: &Run| {
+        let is_end = |event: &&Event| **event == Event::FullBarrier(Site::MembarrierExit);
+        run.hooks().iter().filter(is_end).count()
+    };
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        assert_eq!(run.result(Call::Membarrier, &[registration as u64]), Ok(0));
+        ends(&run);
+        assert_eq!(run.result(Call::Membarrier, &[command as u64]), Ok(0));
+        assert_eq!(ends(&run), 1, "{profile:?}: alone");
+
+        let mut run = asked(profile, registration, command);
+        assert!(run.idles(), "the caller waits");
+        assert_eq!(ends(&run), 0, "{profile:?}: nobody has answered");
+        run.on(1).take_interrupts();
+        run.machine.advance(PAUSE);
+        run.on(0).take_interrupts();
+        assert!(!run.idles() && run.returned() == Ok(0));
+        assert_eq!(ends(&run), 1, "{profile:?}: answered");
+    }
+}
+
+/// `SMP-2`: what is noted on the way to user mode, as whoever serves while it waits does, is looked at
+/// before that is entered: there is no interrupt any more that would tell of it.
+#[test]
+fn smp_2_what_is_noted_on_the_way_out_is_looked_at() {
+    fn note(cpu: &'static arch_model::Cpu, event: Event) {
+        if event == Event::FullBarrier(Site::EnterUserMm) && !Model::upper(cpu).is_null() {
+            // SAFETY: the kernel has bound it.
+            unsafe { Cpu::of(cpu) }.add_work(Work::READY);
+        }
+    }
+    for profile in Profile::ALL {
+        let mut run = Run::boot(profile);
+        let page = run.page();
+        run.spawn(page, u64::MAX).expect("a child");
+        // The long way out.
+        run.cpu().add_work(Work::READY);
+        run.machine.watch(note);
+        run.yield_to_other();
+        assert_eq!(run.cpu().work(), Work::NONE, "{profile:?}: in user mode, and not looked at");
     }
 }
 

@@ -2,6 +2,8 @@
 //! nothing else.
 
 use super::{Run, User};
+use crate::cap::Object;
+use crate::object::Ref;
 use abi::{Call, Error, Grant, Handle, HandleInfo, Kind, Rights, initial};
 use arch_model::profile::Profile;
 use std::collections::VecDeque;
@@ -315,4 +317,22 @@ fn cap_2_cap_3_the_brackets_are_a_tree() {
         wanted.sort_unstable();
         assert_eq!(living, wanted, "after step {step}");
     }
+}
+
+/// Who takes back the handle it has made takes nothing else out of the slot.
+#[test]
+fn a_slot_that_was_filled_again() {
+    let mut run = Run::boot(Profile::Minimal);
+    let first = run.result(Call::EndpointCreate, &[]).expect("an endpoint");
+    let process = run.cpu().current().expect("init").process().clone();
+    let handle = Handle(first as u32);
+    let named = |run: &Run| process.table.get(run.cpu(), handle, Rights::empty());
+    let Ok(Object::Endpoint(endpoint)) = named(&run).map(|named| named.object) else { panic!("no endpoint") };
+    assert_eq!(run.result(Call::HandleClose, &[first]), Ok(0));
+    assert_eq!(run.result(Call::EndpointCreate, &[]), Ok(first), "the same slot");
+    let it = |object: &Object| matches!(object, Object::Endpoint(there) if Ref::ptr_eq(there, &endpoint));
+    process.table.take_if(run.cpu(), handle, it);
+    assert!(named(&run).is_ok());
+    process.table.take_if(run.cpu(), handle, |_| true);
+    assert!(named(&run).is_err());
 }

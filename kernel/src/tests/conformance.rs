@@ -107,6 +107,8 @@ cases! {
     ipc_6_a_late_reply_answers_nothing
     ipc_7_nobody_overtakes_a_call
     ipc_9_bits_stay
+    ipc_10_a_fault_is_a_call
+    ipc_13_pages_come_from_a_pager
     cap_1_a_copy_is_never_more
     cap_2_a_revocation_reaches_every_process
     cap_3_moved_and_left

@@ -1,8 +1,10 @@
 //! Messages, replies and notifications: who runs when, who gets what, and who hears that nothing will
 //! come.
 
+use super::many::thread;
 use super::{ENTRY, Run, User};
 use crate::program::STACK_TOP;
+use crate::sched::ready::Load;
 use crate::sync::Ordering;
 use abi::ipc::{FOREVER, Tag, WORDS};
 use abi::{Call, Error, Grant, Handle, Rights, initial};
@@ -15,10 +17,10 @@ const NONE: u64 = Handle::NONE.0 as u64;
 
 /// What a thread finds in its registers after a call with a message.
 #[derive(Debug, PartialEq)]
-struct Received {
-    tag: Tag,
-    badge: u64,
-    words: [u64; WORDS],
+pub(super) struct Received {
+    pub tag: Tag,
+    pub badge: u64,
+    pub words: [u64; WORDS],
 }
 
 /// `words`, and zeros.
@@ -29,39 +31,39 @@ fn words(some: &[u64]) -> [u64; WORDS] {
 }
 
 impl Run {
-    fn endpoint(&mut self) -> u64 {
+    pub(super) fn endpoint(&mut self) -> u64 {
         self.result(Call::EndpointCreate, &[]).expect("an endpoint")
     }
 
-    fn notification(&mut self) -> u64 {
+    pub(super) fn notification(&mut self) -> u64 {
         self.result(Call::NotificationCreate, &[]).expect("a notification")
     }
 
     /// The current thread makes a call with a message.
-    fn message(&mut self, call: Call, handle: u64, deadline: u64, tag: Tag, words: [u64; WORDS]) {
+    pub(super) fn message(&mut self, call: Call, handle: u64, deadline: u64, tag: Tag, words: [u64; WORDS]) {
         // SAFETY: the kernel has answered with it, and nothing runs.
         unsafe { self.frame().as_mut() }.words = words;
         self.call(call, &[handle, deadline, tag.0]);
     }
 
     /// A call that sends `some` words, all of them.
-    fn send(&mut self, call: Call, handle: u64, label: u64, some: &[u64]) {
+    pub(super) fn send(&mut self, call: Call, handle: u64, label: u64, some: &[u64]) {
         self.message(call, handle, FOREVER, Tag::new(label, some.len()), words(some));
     }
 
-    fn receive(&mut self, endpoint: u64) {
+    pub(super) fn receive(&mut self, endpoint: u64) {
         self.call(Call::EndpointReceive, &[endpoint, FOREVER]);
     }
 
     /// What the current thread has received.
-    fn received(&self) -> Result<Received, Error> {
+    pub(super) fn received(&self) -> Result<Received, Error> {
         let frame = self.registers();
         let value = self.returned()?;
         Ok(Received { tag: Tag(value), badge: frame.badge, words: frame.words })
     }
 
     /// A call after which others may run before its caller does again; what it returned.
-    fn eventually(&mut self, call: Call, args: &[u64]) -> Result<u64, Error> {
+    pub(super) fn eventually(&mut self, call: Call, args: &[u64]) -> Result<u64, Error> {
         let caller = self.user();
         self.call(call, args);
         self.to(caller);
@@ -69,11 +71,11 @@ impl Run {
     }
 
     /// A thread of the current process, which has run up to its first instruction; so has the caller.
-    fn thread(&mut self) -> User {
+    pub(super) fn thread(&mut self) -> User {
         self.thread_with_handle().0
     }
 
-    fn thread_with_handle(&mut self) -> (User, u64) {
+    pub(super) fn thread_with_handle(&mut self) -> (User, u64) {
         let maker = self.user();
         let args = [PROCESS, ENTRY, STACK_TOP.0 - 8192, 0];
         let handle = self.result(Call::ThreadStart, &args).expect("a thread");
@@ -89,7 +91,7 @@ impl Run {
     }
 
     /// The turn goes on to `user`, by yields of others.
-    fn to(&mut self, user: User) {
+    pub(super) fn to(&mut self, user: User) {
         for _ in 0..100 {
             if self.user() == user {
                 return;
@@ -100,7 +102,7 @@ impl Run {
     }
 
     /// A process with `grants`, whose thread is returned, and its handle.
-    fn process(&mut self, grants: &[(u64, Rights)]) -> (User, u64) {
+    pub(super) fn process(&mut self, grants: &[(u64, Rights)]) -> (User, u64) {
         let (maker, page) = (self.user(), self.page());
         let grants: std::vec::Vec<Grant> = grants
             .iter()
@@ -119,12 +121,12 @@ impl Run {
     }
 
     /// Time passes, and the timer's interrupt with it.
-    fn sleep(&mut self, nanoseconds: u64) {
+    pub(super) fn sleep(&mut self, nanoseconds: u64) {
         self.machine.advance(nanoseconds);
         self.interrupt(Interrupt::Timer);
     }
 
-    fn clock(&mut self) -> u64 {
+    pub(super) fn clock(&mut self) -> u64 {
         self.result(Call::ClockRead, &[TIMER]).expect("a clock")
     }
 }
@@ -525,6 +527,174 @@ fn ipc_8_a_server_runs_on_its_callers_budget() {
     assert_eq!(run.received().map(|received| received.tag.is_call()), Ok(false));
 }
 
+/// A caller that gives up, by its deadline or because it is ended, has lent nothing from then on: neither
+/// its priority nor its budget.
+#[test]
+fn ipc_7_a_loan_ends_with_its_call() {
+    for short_ways in [true, false] {
+        for killed in [true, false] {
+            for budget in [true, false] {
+                let mut run = Run::boot(Profile::Minimal);
+                run.cpu().kernel.short_ways.closed.store(!short_ways, Ordering::Relaxed);
+                let main = run.user();
+                let endpoint = run.endpoint();
+                let (server, handle) = run.thread_with_handle();
+                let (client, process) = run.process(&[(endpoint, Rights::WRITE), (TIMER, Rights::all())]);
+                run.to(server);
+                run.receive(endpoint);
+                run.to(main);
+                assert_eq!(run.result(Call::ThreadPriority, &[handle, 90]), Ok(0));
+                run.to(client);
+                if budget {
+                    assert_eq!(run.result(Call::ThreadBudget, &[NONE, 1_000_000, 100_000_000]), Ok(0));
+                }
+                let soon =
+                    run.result(Call::ClockRead, &[initial::TIMER.0.into()]).expect("a clock") + 100_000;
+                let deadline = if killed { FOREVER } else { soon };
+                run.message(Call::EndpointCall, initial::CONSOLE.0.into(), deadline, Tag::new(0, 0), [0; 8]);
+                assert_eq!((run.user(), run.cpu().current_priority()), (server, Some(100)));
+                if budget {
+                    run.sleep(1_100_000);
+                    assert_eq!(run.user(), main, "the budget is used up");
+                } else {
+                    run.to(main);
+                }
+                match killed {
+                    true => assert_eq!(run.result(Call::ProcessKill, &[process]), Ok(0)),
+                    false => run.sleep(200_000),
+                }
+                for _ in 0..20 {
+                    run.call(Call::Yield, &[]);
+                    assert_ne!(run.user(), server, "it keeps the priority");
+                }
+                // It is ready, at its own.
+                run.to(main);
+                let own = run.cpu().now().0 + 1_000_000;
+                run.call(Call::SleepUntil, &[TIMER, own]);
+                for _ in 0..5 {
+                    if run.user() == server {
+                        break;
+                    }
+                    let own = run.cpu().now().0 + 1_000_000;
+                    run.call(Call::SleepUntil, &[initial::TIMER.0.into(), own]);
+                }
+                assert_eq!((run.user(), run.cpu().current_priority()), (server, Some(90)));
+            }
+        }
+    }
+}
+
+/// A saved reply keeps nothing of a caller that has given up, or has been answered.
+#[test]
+fn ipc_6_a_saved_reply_keeps_no_dead_caller() {
+    for killed in [true, false] {
+        let mut run = Run::boot(Profile::Minimal);
+        let endpoint = run.endpoint();
+        let main = run.user();
+        let (client, process) = run.process(&[(endpoint, Rights::WRITE)]);
+        run.to(client);
+        let soon = run.cpu().now().0 + 100_000;
+        let deadline = if killed { FOREVER } else { soon };
+        run.message(Call::EndpointCall, initial::CONSOLE.0.into(), deadline, Tag::new(0, 0), [0; 8]);
+        run.to(main);
+        run.receive(endpoint);
+        let handle = run.result(Call::ReplySave, &[]).expect("a reply");
+        let thread = run.cpu().current().expect("main");
+        let named = thread.process().table.get(run.cpu(), Handle(handle as u32), Rights::empty());
+        let Ok(crate::cap::Object::Reply(reply)) = named.map(|named| named.object) else {
+            panic!("no reply")
+        };
+        assert_eq!(reply.callers(), 1);
+        match killed {
+            true => assert_eq!(run.result(Call::ProcessKill, &[process]), Ok(0)),
+            false => run.sleep(200_000),
+        }
+        run.to(main);
+        assert_eq!(reply.callers(), 0);
+        assert_eq!(run.result(Call::Reply, &[handle, 0, 0]), Err(Error::Gone));
+    }
+}
+
+/// Deadlines where both sides are there already, so that a short way could be gone: a call that is not
+/// answered, a wait for the next message, and a wait of a caller that was answered in time.
+#[test]
+fn ipc_3_deadlines_of_those_who_meet() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let (server, client) = (run.thread(), run.thread());
+    run.to(server);
+    run.receive(endpoint);
+    run.to(client);
+    let due = run.clock() + 1_000_000;
+    run.message(Call::EndpointCall, endpoint, due, Tag::new(1, 0), [0; WORDS]);
+    assert_eq!(run.user(), server);
+    let due = run.clock() + 1_000_000;
+    run.message(Call::ReplyReceive, endpoint, due, Tag::new(2, 0), [0; WORDS]);
+    assert_eq!(run.user(), client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(2));
+    run.to(main);
+    run.sleep(1_100_000);
+    run.to(server);
+    assert_eq!(run.returned(), Err(Error::TimedOut), "the server's");
+    run.receive(endpoint);
+    // The client's deadline was that of its first call.
+    run.to(client);
+    run.send(Call::EndpointCall, endpoint, 3, &[]);
+    assert_eq!(run.user(), server);
+    run.sleep(2_000_000);
+    run.send(Call::ReplyReceive, endpoint, 4, &[]);
+    run.to(client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(4));
+    let due = run.clock() + 1_000_000;
+    run.message(Call::EndpointCall, endpoint, due, Tag::new(5, 0), [0; WORDS]);
+    assert_eq!(run.user(), server);
+    run.to(main);
+    run.sleep(1_100_000);
+    run.to(client);
+    assert_eq!(run.returned(), Err(Error::TimedOut), "the client's");
+}
+
+/// A server that replies when nobody can send any more: the reply arrives, and it hears that.
+#[test]
+fn ipc_4_the_last_reply() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let receives = run.result(Call::HandleCopy, &[endpoint, Rights::READ.bits().into(), 0]).expect("a slot");
+    let (server, client) = (run.thread(), run.thread());
+    run.to(server);
+    run.receive(receives);
+    run.to(client);
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    assert_eq!(run.user(), server);
+    run.to(main);
+    assert_eq!(run.result(Call::HandleClose, &[endpoint]), Ok(0));
+    run.to(server);
+    run.send(Call::ReplyReceive, receives, 2, &[]);
+    run.to(server);
+    assert_eq!(run.returned(), Err(Error::Gone));
+    run.to(client);
+    assert_eq!(run.received().map(|received| received.tag.label()), Ok(2));
+}
+
+/// A caller that is doomed when it is answered does not go on, and its server does.
+#[test]
+fn ipc_6_a_doomed_caller_is_answered() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let (server, client) = (run.thread(), run.thread());
+    run.to(server);
+    run.receive(endpoint);
+    run.to(client);
+    let thread = run.cpu().current().expect("the client");
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    assert_eq!(run.user(), server);
+    // As its killer does, who comes no further for now.
+    assert!(matches!(thread.doom(), crate::thread::Standing::Awaiting(_)));
+    run.send(Call::ReplyReceive, endpoint, 2, &[]);
+    assert_eq!(run.user(), main);
+    assert!(matches!(thread.standing(), crate::thread::Standing::Ended));
+}
+
 /// Bits stay until they are taken, all of them at once; a waiter gets them, and a bound thread that
 /// receives.
 #[test]
@@ -578,6 +748,39 @@ fn ipc_9_notifications() {
     assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
 }
 
+/// What is signalled goes to a bound thread as long as its process has the handle by which it was bound:
+/// whether it receives already or begins to, and another can have the notification afterwards.
+#[test]
+fn ipc_9_a_binding_ends_with_its_handle() {
+    for receives in [false, true] {
+        let mut run = Run::boot(Profile::Minimal);
+        let main = run.user();
+        let (endpoint, notification) = (run.endpoint(), run.notification());
+        let copy = [notification, Rights::READ.bits().into(), 0];
+        let lent = run.result(Call::HandleCopy, &copy).expect("a slot");
+        let other = run.thread();
+        run.to(other);
+        assert_eq!(run.result(Call::NotificationBind, &[lent]), Ok(0));
+        if receives {
+            run.receive(endpoint);
+        }
+        run.to(main);
+        assert_eq!(run.eventually(Call::HandleRevoke, &[notification]), Ok(0));
+        assert_eq!(run.result(Call::NotificationSignal, &[notification, 1]), Ok(0));
+        if !receives {
+            run.to(other);
+            run.receive(endpoint);
+        }
+        for _ in 0..5 {
+            run.call(Call::Yield, &[]);
+            assert_eq!(run.user(), main, "it heard of the signal");
+        }
+        assert_eq!(run.result(Call::NotificationBind, &[notification]), Ok(0));
+        run.receive(endpoint);
+        assert_eq!(run.received().map(|received| received.badge), Ok(1));
+    }
+}
+
 /// When nobody can signal any more, those who wait hear it.
 #[test]
 fn ipc_9_the_end_of_a_notification() {
@@ -593,6 +796,43 @@ fn ipc_9_the_end_of_a_notification() {
     run.to(other);
     assert_eq!(run.returned(), Err(Error::Gone));
     assert_eq!(run.result(Call::NotificationWait, &[waits, FOREVER]), Err(Error::Gone));
+}
+
+/// What was lent ends with the duty, also where that is saved: who is better than the server itself goes
+/// before it.
+#[test]
+fn ipc_7_a_loan_ends_with_the_duty() {
+    let mut run = Run::boot(Profile::Minimal);
+    let endpoint = run.endpoint();
+    let client = run.user();
+    let (server, of_server) = run.thread_with_handle();
+    let (better, of_better) = run.thread_with_handle();
+    run.to(server);
+    run.receive(endpoint);
+    run.to(client);
+    for (handle, priority) in [(of_server, 50), (of_better, 70)] {
+        assert!(run.result(Call::ThreadPriority, &[handle, priority]).is_ok());
+    }
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    assert_eq!(run.user(), server, "at the priority of its client");
+    run.call(Call::ReplySave, &[]);
+    assert_eq!(run.user(), better);
+}
+
+/// A server that is better than its client runs, and is seen by others, at its own priority.
+#[test]
+fn ipc_7_a_better_server_is_seen_as_such() {
+    let mut run = Run::boot(Profile::Minimal);
+    let endpoint = run.endpoint();
+    let server = run.user();
+    let (client, of_client) = run.thread_with_handle();
+    assert!(run.result(Call::ThreadPriority, &[of_client, 50]).is_ok());
+    run.receive(endpoint);
+    assert_eq!((run.user(), run.cpu().running.load()), (client, Load::of(50)));
+    run.send(Call::EndpointCall, endpoint, 1, &[]);
+    let own = run.cpu().current_priority().expect("it runs");
+    assert_eq!((run.user(), run.cpu().running.load()), (server, Load::of(own)));
+    assert!(own > 50);
 }
 
 /// What each of a run's users sees, step by step, as a text.
@@ -669,10 +909,13 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
         let frames: std::vec::Vec<_> = threads.iter().map(|(thread, _)| unsafe { thread.0.read() }).collect();
         let cpu = run.cpu();
         let current = cpu.current().expect("main waits for nothing");
+        let priorities: std::vec::Vec<_> =
+            threads.iter().map(|(_, handle)| thread(&run, *handle).priority()).collect();
         history.push(std::format!(
-            "{step}: {:?} at {:?} for {}, until {:?}, {:?}, {frames:x?}",
+            "{step}: {:?} at {:?}, seen at {:?} of {priorities:?}, for {}, until {:?}, {:?}, {frames:x?}",
             threads.iter().position(|(thread, _)| *thread == run.user()),
             current.priority(),
+            cpu.running.load(),
             current.cpu_time.load(Ordering::Relaxed),
             cpu.slice_end.get(),
             run.arch.vectors().is_some(),
@@ -682,7 +925,8 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
 }
 
 /// The short way does what the long one does: whatever a few threads do with endpoints, each step leaves
-/// every register, who runs, how long it has run and may run, the same.
+/// every register, who runs, what others see of the CPU, what is lent to whom, how long it has run and may
+/// run, the same.
 #[test]
 fn ipc_1_the_short_way_is_the_long_way() {
     let mut gone = 0;

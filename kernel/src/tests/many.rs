@@ -7,9 +7,12 @@ use crate::mm::testing::irqs_off;
 use crate::object::Ref;
 use crate::request::Kinds;
 use crate::sched::{self, priority};
+use crate::sync::Ordering;
 use crate::thread::Thread;
+use abi::ipc::{FOREVER, Tag};
 use abi::{Call, Ending, Error, ExitReport, Handle, ProcessInfo, Rights, initial};
 use arch_contract::irq::Interrupt;
+use arch_contract::time::Ticks;
 use arch_model::Event;
 use arch_model::profile::Profile;
 use std::vec::Vec;
@@ -40,7 +43,7 @@ fn start(run: &mut Run) -> u64 {
 }
 
 /// The thread that `handle` of the current process names.
-fn thread(run: &Run, handle: u64) -> Ref<Thread> {
+pub(super) fn thread(run: &Run, handle: u64) -> Ref<Thread> {
     let cpu = run.cpu();
     let process = cpu.current().expect("user mode was entered").process().clone();
     let table = process.table.lock(cpu);
@@ -201,6 +204,50 @@ fn mig_1_a_hundred_thousand_moves() {
     }
 }
 
+/// The first equal that comes to a CPU has it look, though nothing better is there: no timer would ever
+/// give the new one a turn.
+#[test]
+fn time_2_the_first_equal_is_noticed() {
+    let (mut run, _) = boot(2);
+    start(&mut run);
+    run.on(1).take_interrupts();
+    assert_eq!(run.arch.deadline(), None, "alone");
+    run.on(0);
+    let second = start(&mut run);
+    assert!(!run.cpus[1].is_pending());
+    assert_eq!(run.result(Call::ThreadAffinity, &[second, 1 << 1]), Ok(u64::MAX));
+    run.on(1).take_interrupts();
+    assert!(run.arch.deadline().is_some(), "its turn will come");
+}
+
+/// A server that may not run where its client does goes where it may, and so does the client that is
+/// answered there; by the short way and the long one.
+#[test]
+fn ipc_1_who_may_not_run_here_goes_where_it_may() {
+    for closed in [false, true] {
+        let (mut run, client) = boot(2);
+        run.cpu().kernel.short_ways.closed.store(closed, Ordering::Relaxed);
+        let endpoint = run.result(Call::EndpointCreate, &[]).expect("an endpoint");
+        start(&mut run);
+        run.on(1).take_interrupts();
+        let server = run.user();
+        for cpu in 0..2 {
+            assert_eq!(run.on(cpu).result(Call::ThreadAffinity, &[SELF, 1 << cpu]), Ok(u64::MAX));
+        }
+        run.on(1).call(Call::EndpointReceive, &[endpoint, FOREVER]);
+        assert!(run.idles());
+        run.on(0).call(Call::EndpointCall, &[endpoint, FOREVER, Tag::new(1, 0).0]);
+        assert!(run.idles(), "the server may not run here");
+        run.on(1).take_interrupts();
+        assert_eq!(run.user(), server);
+        run.call(Call::ReplyReceive, &[endpoint, FOREVER, Tag::new(2, 0).0]);
+        assert!(run.idles(), "nor the client there");
+        run.on(0).take_interrupts();
+        assert_eq!(run.user(), client);
+        assert_eq!(run.returned().map(Tag), Ok(Tag::new(2, 0)));
+    }
+}
+
 /// A thread that has used its budget waits for the next period, though nothing else is ready.
 #[test]
 fn time_2_a_budget_ends_and_comes_back() {
@@ -212,6 +259,7 @@ fn time_2_a_budget_ends_and_comes_back() {
         assert_eq!(refused, Err(Error::BadArgument), "{budget} in {period}");
     }
     assert_eq!(run.result(Call::ThreadBudget, &[SELF, MS, 10 * MS]), Ok(0));
+    assert_eq!(run.arch.deadline(), Some(Ticks(began + MS)), "the timer is armed for its end");
     run.machine.advance(MS - 1);
     run.interrupt(Interrupt::Timer);
     assert_eq!(run.cpu().now().0, began + MS - 1, "some of it is left");
@@ -233,7 +281,9 @@ fn time_2_a_budget_is_not_charged_for_the_past() {
     run.on(1).take_interrupts();
     let other = run.user();
     run.machine.advance(5 * MS);
+    assert!(!run.cpus[1].is_pending());
     assert_eq!(run.on(0).result(Call::ThreadBudget, &[handle, MS, 10 * MS]), Ok(0));
+    assert!(run.cpus[1].is_pending(), "its CPU is asked to look");
     run.on(1).take_interrupts();
     assert!(!run.idles() && run.user() == other);
     run.machine.advance(MS);

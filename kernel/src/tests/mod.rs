@@ -10,13 +10,16 @@ mod calls;
 mod caps;
 mod conformance;
 mod context;
+mod copy;
 mod device;
+mod exceptions;
 mod explore;
 mod fuzz;
 mod ipc;
 mod jobs;
 mod many;
 mod memory;
+mod pager;
 mod rseq;
 mod sched;
 #[cfg(spandrel_schedule)]
@@ -157,6 +160,12 @@ impl Run {
     /// The thread that the kernel would run now.
     pub fn user(&self) -> User {
         User(self.frame())
+    }
+
+    /// The registers, to be changed as the user's instructions would.
+    pub fn registers_mut(&mut self) -> &mut Frame {
+        // SAFETY: the kernel has answered with it, and nothing runs.
+        unsafe { self.frame().as_mut() }
     }
 
     pub fn registers(&self) -> Frame {

@@ -228,7 +228,28 @@ fn everything(run: &mut Run, page: u64) -> u32 {
     refused
 }
 
-/// As above, for all calls that need memory. What was not refused has happened, and does not depend on
+/// Processes that were made and have ended leave all memory as it was, to the byte and to the frame.
+#[test]
+fn a_thousand_processes_leave_nothing() {
+    let mut run = Run::boot(Profile::Minimal);
+    let page = run.page();
+    let init = run.user();
+    let kernel = run.cpu().kernel;
+    let mut before = None;
+    for number in 0..1000 {
+        let child = run.spawn(page, u64::MAX).expect("a child");
+        run.yield_to_other();
+        run.call(Call::Exit, &[0]);
+        assert_eq!(run.user(), init);
+        assert_eq!(run.result(Call::HandleClose, &[child]), Ok(0));
+        settle(&mut run);
+        let now = (kernel.root.used(), kernel.memory.free_bytes());
+        assert_eq!(*before.get_or_insert(now), now, "after {number} processes");
+        run.machine.events();
+    }
+}
+
+/// As [`every_allocation_may_fail`], for all calls that need memory. What was not refused has happened, and does not depend on
 /// what was.
 #[test]
 fn every_allocation_of_every_call_may_fail() {

@@ -27,7 +27,7 @@
 //! The quick ways of a message change the word alone. A server that is called leaves what is stored as it
 //! is, a reference to its endpoint: when it receives there again the word says so, and nothing is counted.
 
-use super::{Extra, Thread};
+use super::{Extra, Frame, Thread};
 use crate::cpuset::CpuId;
 use crate::ipc::{Endpoint, Notification};
 use crate::object::Ref;
@@ -43,6 +43,8 @@ use core::cell::UnsafeCell;
 pub enum Standing {
     /// Made, not yet ready.
     New,
+    /// In no queue: a fault of it ends its process, and whoever dooms it ends it.
+    Condemned,
     /// Has a CPU: it is the current thread there, or in its run queue, or on its way from the one
     /// to the other. Which of them changes at every switch and is asked of the CPU, not said here.
     On(CpuId),
@@ -77,6 +79,7 @@ impl Standing {
         matches!(
             self,
             Self::New
+                | Self::Condemned
                 | Self::On(_)
                 | Self::Reading
                 | Self::Timed(_)
@@ -234,6 +237,21 @@ impl Thread {
         self.whereabouts.look(|| self.whereabouts.word.fetch_or(0, Ordering::AcqRel), f)
     }
 
+    /// What `f` does with the registers of a thread that a fault has stopped and that nobody has answered;
+    /// `None` if it is not stopped. Who answers it, and then has its frame, comes before or after: no quick
+    /// way does.
+    pub(crate) fn while_stopped<R>(&self, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+        self.look_at_standing(|standing| {
+            let waits = matches!(standing, Standing::Sending(_) | Standing::Awaiting(_));
+            if !waits || !self.ipc.opens_registers() {
+                return None;
+            }
+            // SAFETY: nobody has a thread that waits, and whoever takes it out of its queue writes nothing
+            // into the frame of one that is stopped before it has changed the standing, whose lock is held.
+            Some(f(unsafe { self.frame().as_mut() }))
+        })
+    }
+
     /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
     /// it knows.
     pub fn doom(&self) -> Standing {
@@ -264,11 +282,19 @@ impl Thread {
 
     /// As [`stand`](Self::stand), for what the word says alone.
     #[inline(always)]
-    fn stand_plainly(&self, to: Word, standing: Standing) -> Fate {
+    fn stand_plainly(&self, to: Word) -> Fate {
         // SAFETY: the caller has the thread.
         if unsafe { self.whereabouts.stored() }.is_plain() {
             return self.whereabouts.pass(to);
         }
+        self.stand_over(to)
+    }
+
+    /// As [`stand_plainly`](Self::stand_plainly), where what is stored must be dropped.
+    #[cold]
+    #[inline(never)]
+    fn stand_over(&self, to: Word) -> Fate {
+        let Some(standing) = to.standing() else { unreachable!("the word does not say it alone") };
         self.stand(standing)
     }
 
@@ -285,7 +311,7 @@ impl Thread {
     /// As [`stand`](Self::stand), on `cpu`.
     #[inline(always)]
     pub(crate) fn stand_again(&self, cpu: CpuId) -> Fate {
-        self.stand_plainly(Word::on(cpu), Standing::On(cpu))
+        self.stand_plainly(Word::on(cpu))
     }
 
     /// As [`stand`](Self::stand), for the CPU whose current thread it is: it waits for a reply.
@@ -342,7 +368,7 @@ impl Thread {
     /// Says that a kernel task works for it, doomed or not: the task will learn it in the end.
     #[inline]
     pub(crate) fn stand_in_task(&self) {
-        if self.stand_plainly(Word::IN_TASK, Standing::InTask) == Fate::Doomed {
+        if self.stand_plainly(Word::IN_TASK) == Fate::Doomed {
             drop(self.stand_anyway(Standing::InTask));
         }
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The packages whose binaries go into the boot archive.
-const USER_PACKAGES: [&str; 3] = ["user_init", "user_supervisor", "user_programs"];
+const USER_PACKAGES: [&str; 4] = ["user_init", "user_supervisor", "user_block", "user_programs"];
 
 /// A program as it goes into the archive.
 #[derive(Clone, Debug)]

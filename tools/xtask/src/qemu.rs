@@ -208,7 +208,7 @@ impl Machine {
         if let Some(disk) = &self.disk {
             // A comma in the name is doubled.
             let file = disk.display().to_string().replace(',', ",,");
-            add(&["-drive", &format!("if=none,id=disk,format=raw,file={file}")]);
+            add(&["-drive", &format!("if=none,id=disk,format=raw,readonly=on,file={file}")]);
             // Modern virtio only: no I/O ports.
             add(&["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
         }

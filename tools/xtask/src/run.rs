@@ -68,7 +68,7 @@ pub struct Arguments {
     /// Boot this archive instead of the one that was built.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     initrd: Option<PathBuf>,
-    /// A disk image, for a virtio block device.
+    /// A disk image, for a virtio block device that only reads.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     disk: Option<PathBuf>,
     /// Another PCI device, as QEMU's -device wants it. May be repeated.

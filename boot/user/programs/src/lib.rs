@@ -38,6 +38,11 @@ pub mod sequence;
 #[cfg_attr(target_arch = "powerpc64", path = "reservation_ppc64le.rs")]
 pub mod reservation;
 
+/// What a debugger and an emulator know of the machine, and the code that they watch.
+#[cfg_attr(target_arch = "x86_64", path = "traced_x86_64.rs")]
+#[cfg_attr(target_arch = "powerpc64", path = "traced_ppc64le.rs")]
+pub mod traced;
+
 /// A function that a program writes itself, for `conformance`.
 #[cfg_attr(target_arch = "x86_64", path = "function_x86_64.rs")]
 #[cfg_attr(target_arch = "powerpc64", path = "function_ppc64le.rs")]

@@ -3,6 +3,9 @@
 use abi::ipc::WORDS;
 use core::arch::{asm, global_asm};
 
+/// The general registers.
+pub type Registers = abi::registers::X86_64;
+
 /// As the user knows the machine.
 pub const MACHINE_NAME: &str = "x86_64";
 

@@ -1,6 +1,7 @@
 //! Memory objects: memory that several processes map.
 
 use crate::call::{call, plain, word};
+use crate::ipc::Endpoint;
 use crate::object::{Kind, Object};
 use abi::{Call, Error, Handle, PAGE_BYTES, Protection, initial};
 use core::ptr::NonNull;
@@ -26,6 +27,21 @@ impl Memory {
         Ok(Self::from_handle(Handle(value as u32)))
     }
 
+    /// At least `len` bytes whose pages come from whoever receives at `pager`, when they are first touched.
+    /// Needs `WRITE` on that. Errors: as [`new`](Self::new).
+    pub fn paged(len: usize, pager: &Endpoint) -> Result<Self, Error> {
+        let len = len.checked_next_multiple_of(PAGE_BYTES as usize).ok_or(Error::NoMemory)?;
+        let value = plain(Call::MemoryCreatePaged, [len as u64, word(pager.handle())])?;
+        Ok(Self::from_handle(Handle(value as u32)))
+    }
+
+    /// The page at `offset` is from now on that of `source` at the same offset. Needs `MANAGE`. Errors:
+    /// `BadArgument`, `WrongObject`, `NoMemory` (too many sources).
+    pub fn supply(&self, offset: u64, source: &Self) -> Result<(), Error> {
+        let arguments = [word(self.handle()), offset, word(source.handle()), offset, PAGE_BYTES];
+        plain(Call::MemorySupply, arguments).map(|_| ())
+    }
+
     /// Maps all of it where the kernel likes. Needs `READ`, and what the protection says. Errors:
     /// `NoMemory`, `TableFull`.
     pub fn attach(&self, protection: Protection) -> Result<Shared, Error> {
@@ -49,6 +65,9 @@ pub struct Shared {
     _attachment: Object<AttachmentKind>,
 }
 
+// SAFETY: a mapping of the process's, which any of its threads can use.
+unsafe impl Send for Shared {}
+
 impl Shared {
     /// The first byte.
     pub fn start(&self) -> NonNull<u8> {
@@ -58,6 +77,13 @@ impl Shared {
     /// Bytes, a multiple of the page size.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Keeps it mapped as long as the program runs, unless what it was mapped by is revoked.
+    pub fn forever(self) -> NonNull<[u8]> {
+        let whole = NonNull::slice_from_raw_parts(self.start, self.len);
+        core::mem::forget(self);
+        whole
     }
 
     /// Never: a mapping has at least a page.

@@ -1,13 +1,13 @@
 //! A keeper: the thread that starts a process, waits for its end, and starts it again.
 
-use crate::capabilities::{Capability, grant};
+use crate::capabilities::{Capability, start};
 use core::time::Duration;
 use manifest::{Process, When};
 use user_rt::alloc::sync::Arc;
 use user_rt::alloc::vec::Vec;
 use user_rt::ipc::Notification;
 use user_rt::sync::Mutex;
-use user_rt::{ARCHIVE, Command, Error, ExitReport, How, Rights, TIMER, println, supervisor};
+use user_rt::{Command, Error, ExitReport, How, Rights, TIMER, println, supervisor};
 
 /// The status of a process that could not be started.
 const NOT_STARTED: u8 = 126;
@@ -112,7 +112,7 @@ impl Keeper {
         let command =
             what.arguments.iter().fold(Command::new(what.program), |command, word| command.arg(word));
         let command = command.memory(what.memory).priority(what.priority.into());
-        let process = grant(&self.capabilities, command).start(&ARCHIVE)?;
+        let process = start(&self.capabilities, command)?;
         let handle = process.copy(Rights::MANAGE)?;
         {
             let mut state = self.slot.state.lock();

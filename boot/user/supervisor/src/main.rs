@@ -56,15 +56,14 @@ fn supervise(manifest: &Manifest<'static>) -> Result<u8, Error> {
     let given = capabilities::of_all(manifest, &requests)?;
     let slots: Vec<_> = manifest.processes.iter().map(|process| Arc::new(Slot::new(process.name))).collect();
     let mut keepers = Vec::new();
-    let mut start = || -> Result<(), Error> {
-        for ((process, capabilities), slot) in manifest.processes.iter().zip(given).zip(&slots) {
-            let ended = ended.copy(Rights::WRITE)?;
-            let keeper = Keeper::new(process.clone(), capabilities, Arc::clone(slot), ended);
-            keepers.push(thread::spawn(|| keeper.keep())?);
-        }
+    let mut all = manifest.processes.iter().zip(given).zip(&slots);
+    let started = all.try_for_each(|((process, capabilities), slot)| {
+        let ended = ended.copy(Rights::WRITE)?;
+        let keeper = Keeper::new(process.clone(), capabilities, Arc::clone(slot), ended);
+        keepers.push(thread::spawn(|| keeper.keep())?);
         Ok(())
-    };
-    let status = start().and_then(|()| serve(manifest, &requests, &slots));
+    });
+    let status = started.and_then(|()| serve(manifest, &requests, &slots));
     slots.iter().for_each(|slot| slot.stop());
     keepers.into_iter().try_for_each(|keeper| keeper.join())?;
     status

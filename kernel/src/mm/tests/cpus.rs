@@ -441,6 +441,25 @@ fn ctx_12_ids_roll_over() {
     }
 }
 
+/// `CTX-12`: retired ids are clean only when every CPU has forgotten: who takes one meanwhile waits.
+#[test]
+fn ctx_12_no_id_is_clean_before_every_cpu_has_forgotten() {
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        if event == Event::FlushAll {
+            // SAFETY: the kernel has bound it.
+            let ids = unsafe { &Cpu::of(cpu).kernel.ids };
+            assert_eq!(ids.clean(), 0, "CPU {} has yet to forget", cpu.number());
+        }
+    }
+    let w = world(Config { hardware_ids: 3, ram: 8 << 20, ..config(Profile::Minimal, 3) });
+    w.cpu.machine().watch(look);
+    for n in 1..=7 {
+        let space = w.space(n);
+        while space.teardown_step(w.cpu, 8) == Progress::More {}
+    }
+    assert_eq!(w.cpu.kernel.ids.rollovers(), 2);
+}
+
 /// `CTX-9`: an address space that seven CPUs hold lazily is free only when none does. Shootdown
 /// asks each once and at once; the others ask nobody who moves on by himself, and the rest, once,
 /// when their patience is over.

@@ -221,8 +221,29 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("smp-4").program(&["hello"]).machine(|machine| machine.cpus = 4).prints(&[arch.name()]),
         case("threads").program(&["threads"]).machine(|machine| machine.cpus = 4).prints(&["on 4 CPUs"]),
         case("threads-1").program(&["threads"]).prints(&["on 1 CPUs"]),
+        // The clock counts instructions: no timer may wait for more of them than that.
+        case("revoke")
+            .program(&["revoke", "100000", "100000"])
+            .machine(|machine| machine.extra.extend(["-icount".into(), "shift=0".into()]))
+            .limit(120),
+        case("crowd")
+            // Asked for are 2048; the vector registers of ppc64le alone take 1152.
+            .program(&["crowd", "10000", if arch == Arch::X86_64 { "2048" } else { "2560" }])
+            .machine(|machine| machine.memory = 512)
+            .prints(&["10000 threads"])
+            .limit(60),
         case("pingpong").program(&["pingpong"]).prints(&["1000 rounds"]),
         case("pingpong-4").program(&["pingpong"]).machine(|machine| machine.cpus = 4),
+        case("debugger").program(&["debugger"]).prints(&[
+            "5 steps",
+            "the child ended with 42",
+            "ended with 139",
+        ]),
+        case("debugger-4").program(&["debugger"]).machine(|machine| machine.cpus = 4).prints(&["5 steps"]),
+        case("emulator").program(&["emulator"]).prints(&["1000 results right"]),
+        case("emulator-4").program(&["emulator"]).machine(|machine| machine.cpus = 4),
+        case("pager").program(&["pager"]).prints(&["ELF is there", "the client ended with 0"]),
+        case("pager-4").program(&["pager"]).machine(|machine| machine.cpus = 4),
         case("chain").program(&["chain"]).prints(&["0 overtaken"]),
         case("chain-4").program(&["chain"]).machine(|machine| machine.cpus = 4).prints(&["0 overtaken"]),
         case("ring").program(&["ring"]).prints(&["sum 333328333350000"]),
@@ -236,6 +257,8 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .program(&["supervisor", "gives-up"])
             .prints(&["given up after 3 restarts", "sums: Gone"])
             .status(1),
+        reads_a_disk(case("disk"), 1),
+        reads_a_disk(case("disk-4"), 4),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq").program(&["rseq"]).machine(|machine| machine.cpus = 4).limit(120),
         case("rseq-1").program(&["rseq"]).limit(120),
@@ -346,6 +369,20 @@ fn supervised(case: Case, cpus: u32) -> Case {
         "server: killed by a fault (status 139); restarted (3)",
         "sums: 1000 sums, 2 calls made again",
     ])
+}
+
+/// A disk is read whole while every CPU computes, though its driver dies at work, by itself and by force.
+fn reads_a_disk(case: Case, cpus: u32) -> Case {
+    let disk = super::disk::Disk::new();
+    let right = format!("{} blocks, {:#018x}", disk.blocks(), disk.checksum());
+    case.program(&["supervisor", "disk"])
+        .machine(move |machine| (machine.cpus, machine.disk) = (cpus, Some(disk.file())))
+        .prints(&[
+            &right,
+            "driver: killed by a fault (status 139); restarted",
+            "driver: killed (status 137); restarted",
+        ])
+        .limit(180)
 }
 
 /// `HV-1`: what optional features stand behind works on this CPU too.

@@ -11,6 +11,7 @@ mod bad_boot;
 mod bad_elf;
 pub mod cases;
 pub mod conformance;
+mod disk;
 mod foreign;
 pub mod glob;
 mod host;

@@ -14,17 +14,21 @@
 //! | 7 | a call to a server in another process, and its reply, without words |
 //! | 8 | the same to a server in this process |
 //! | 9 | as 7, where client and server have vector registers |
+//! | 10 | the first touch of a page that a pager in this process supplies: fault, message, supply, reply |
+//! | 11 | mapping one page of new memory, where its tables are there |
 #![no_std]
 #![no_main]
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use user_programs::watch::Window;
 use user_rt::abi::ipc::{FOREVER, Tag, WORDS};
-use user_rt::abi::{Call, Error, Handle, PAGE_BYTES, Rights, initial};
+use user_rt::abi::{Call, Error, Handle, MAX_MEMORY, PAGE_BYTES, Protection, Rights, initial};
 use user_rt::alloc::boxed::Box;
 use user_rt::alloc::format;
 use user_rt::ipc::Endpoint;
 use user_rt::membarrier::{Command as Barrier, membarrier};
+use user_rt::shared::Memory;
 use user_rt::thread::JoinHandle;
 use user_rt::{ARCHIVE, Args, Command, TIMER, call, println, thread, yield_now};
 
@@ -77,7 +81,9 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
         Window::<4>::on_this_cpu(unmap_nothing).map_err(as_name("unmap"))?;
     }
     tasks(count).map_err(as_name("task"))?;
+    maps(count).map_err(as_name("map"))?;
     calls(count).map_err(as_name("call"))?;
+    faults(count).map_err(as_name("fault"))?;
     let child = Command::new("costs")
         .arg("yield")
         .arg(&format!("{count}"))
@@ -184,6 +190,37 @@ fn calls(count: u64) -> Result<(), Error> {
     calls_to_other::<9>(count, Vectors::Used)
 }
 
+/// First touches of the pages of a paged memory object. The pager has filled them before, and supplies each
+/// when it is asked.
+fn faults(count: u64) -> Result<(), Error> {
+    let pages = count.min(MAX_MEMORY / PAGE_BYTES);
+    let endpoint = Endpoint::new()?;
+    let receives = endpoint.copy(Rights::READ)?;
+    let memory = Memory::paged((pages * PAGE_BYTES) as usize, &endpoint)?;
+    let source = Memory::new((pages * PAGE_BYTES) as usize)?;
+    let mapped = memory.attach(Protection::Read)?;
+    let mut words = Box::new([0; WORDS]);
+    let pager = thread::spawn(move || {
+        let mut call = Call::EndpointReceive;
+        // SAFETY: a message touches no memory.
+        while unsafe { call::exchange(call, receives.handle(), FOREVER, Tag::new(0, 0), &mut words) }.0 == 0 {
+            if memory.supply(words[0], &source).is_err() {
+                return;
+            }
+            call = Call::ReplyReceive;
+        }
+    })?;
+    let client = thread::spawn(move || {
+        yield_now();
+        for page in mapped.words().chunks(PAGE_BYTES as usize / 8) {
+            Window::<10>::on_this_cpu(|| page[0].load(Ordering::Relaxed));
+        }
+    })?;
+    client.join()?;
+    drop(endpoint);
+    pager.join()
+}
+
 fn calls_to_other<const WINDOW: u32>(count: u64, vectors: Vectors) -> Result<(), Error> {
     let endpoint = Endpoint::new()?;
     let command = Command::new("costs").arg("serve");
@@ -195,6 +232,29 @@ fn calls_to_other<const WINDOW: u32>(count: u64, vectors: Vectors) -> Result<(),
     ask::<WINDOW>(endpoint.handle(), count, vectors)?;
     drop(endpoint);
     server.wait().map(|_| ())
+}
+
+/// A page between two that stay, in a thread without vector registers.
+fn maps(count: u64) -> Result<(), Error> {
+    let all = thread::spawn(move || {
+        let map = |at: u64| {
+            let read_write = Protection::ReadWrite as u64;
+            // SAFETY: nothing of this program is there.
+            unsafe {
+                call::call(Call::MemoryMap, [initial::PROCESS.0.into(), at, PAGE_BYTES, read_write, 0, 0])
+            }
+        };
+        let here = NOWHERE + (1 << 30);
+        map(here)?;
+        map(here + 2 * PAGE_BYTES)?;
+        for _ in 0..count {
+            let page = Window::<11>::on_this_cpu(|| map(here + PAGE_BYTES))?;
+            // SAFETY: nobody has it.
+            unsafe { call::call(Call::MemoryUnmap, [initial::PROCESS.0.into(), page, PAGE_BYTES, 0, 0, 0]) }?;
+        }
+        Ok(())
+    })?;
+    all.join()?
 }
 
 fn naps(count: u64) -> Result<(), Error> {

@@ -1,5 +1,6 @@
-//! `crowd [N]`: N threads (10,000 if not said) that have used vector registers and wait, all at once;
-//! what one costs the kernel; and that all of it comes back when they have ended.
+//! `crowd [N [BYTES]]`: N threads (10,000 if not said) that have used vector registers and wait, all at
+//! once; that one costs the kernel no more than that (2048 if not said), its handle included; and that all
+//! of it comes back when they have ended.
 #![no_std]
 #![no_main]
 
@@ -15,21 +16,18 @@ use user_rt::{Args, Error, Mapping, SELF, println, yield_now};
 user_rt::entry!(main);
 
 const DEFAULT: u64 = 10_000;
-/// Bytes of the kernel's that a thread may cost, with its vector registers and its handle.
+/// Bytes of the kernel's that a thread may cost.
 const LIMIT: u64 = 2048;
 
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
 fn main(args: Args) -> u8 {
-    let threads = match args.get(1) {
-        None => Ok(DEFAULT),
-        Some(_) => args.number(1),
-    };
-    let Ok(threads) = threads else {
-        println!("usage: crowd [N]");
+    let number = |index, default| args.get(index).map_or(Ok(default), |_| args.number(index));
+    let (Ok(threads), Ok(limit)) = (number(1, DEFAULT), number(2, LIMIT)) else {
+        println!("usage: crowd [N [BYTES]]");
         return 2;
     };
-    match run(threads) {
+    match run(threads, limit) {
         Ok(status) => status,
         Err(error) => {
             println!("crowd: {error:?}");
@@ -38,7 +36,7 @@ fn main(args: Args) -> u8 {
     }
 }
 
-fn run(threads: u64) -> Result<u8, Error> {
+fn run(threads: u64, limit: u64) -> Result<u8, Error> {
     // The handle table and this program's heap are as large as they get after the first round.
     let first = round(threads)?;
     let before = SELF.info()?.memory;
@@ -50,7 +48,7 @@ fn run(threads: u64) -> Result<u8, Error> {
     if after != before {
         println!("crowd: {after} bytes are charged, {before} were before");
     }
-    Ok(u8::from(after != before || first.max(second) > LIMIT))
+    Ok(u8::from(after != before || first.max(second) > limit))
 }
 
 /// Starts them, waits until all wait, and ends them. Returns what one costs.

@@ -17,7 +17,7 @@ use user_rt::{Args, Error, Handle, Protection, TIMER, call, thread};
 /// The argument that makes a process one of these.
 pub const ROLE: &str = "child";
 /// Threads of one.
-const THREADS: u64 = 3;
+pub const THREADS: u64 = 3;
 /// Calls that a child of a child makes.
 const FEW: &str = "child\0200\0";
 /// Handles and places of a kind that are remembered.
@@ -105,13 +105,12 @@ pub fn main(args: Args) -> u8 {
     // A process whose calls nobody counts has one thread.
     let counts = counters.and_then(|counters| counters.attach(Protection::ReadWrite).ok());
     let Some(counts) = counts else {
-        caller.make(calls, &AtomicU64::new(0));
+        caller.make(calls, &[const { AtomicU64::new(0) }; crate::NOTE]);
         return 0;
     };
     let counts: &'static Shared = user_rt::alloc::boxed::Box::leak(user_rt::alloc::boxed::Box::new(counts));
     let index = args.number(4).unwrap_or(0);
-    let count =
-        |number: u64| &counts.words()[(16 * (THREADS * index + number)) as usize % counts.words().len()];
+    let count = |number: u64| crate::note(counts, THREADS * index + number);
     let others: user_rt::alloc::vec::Vec<_> = (1..THREADS)
         .map(|number| {
             let mut other = caller.clone();
@@ -143,18 +142,19 @@ impl Caller {
     }
 
     /// Makes that many calls.
-    fn make(&mut self, calls: u64, count: &AtomicU64) {
+    fn make(&mut self, calls: u64, note: &[AtomicU64]) {
         for _ in 0..calls {
-            count.fetch_add(1, Ordering::Relaxed);
-            self.one();
+            self.one(note);
         }
     }
 
-    fn one(&mut self) {
-        let call = match self.random.below(40) {
-            0 => return self.no_call(),
-            _ => self.random.of(Call::ALL),
-        };
+    /// Makes a call, and notes which.
+    fn one(&mut self, note: &[AtomicU64]) {
+        if self.random.one_in(40) {
+            note[0].fetch_add(1, Ordering::Relaxed);
+            return self.no_call();
+        }
+        let call = self.random.of(Call::ALL);
         if !self.wanted(call) {
             return;
         }
@@ -163,10 +163,15 @@ impl Caller {
         for (argument, takes) in arguments.iter_mut().zip(takes) {
             *argument = self.argument(*takes);
         }
-        if call == Call::ConsoleWrite {
+        let own = u64::from(initial::PROCESS.0);
+        match call {
             // The console is for those who have something to say.
-            arguments[2] = 0;
+            Call::ConsoleWrite => arguments[2] = 0,
+            Call::ProcessKill if arguments[0] == own && !self.random.one_in(50) => return,
+            _ => {}
         }
+        note[0].fetch_add(1, Ordering::Relaxed);
+        note[1].store(call as u64, Ordering::Relaxed);
         // SAFETY: none can be given: the calls may write to or unmap any memory of this process. That
         // is the point of it; nothing here relies on what they leave, and a process that destroys itself
         // is one of the ends its maker expects.
@@ -229,7 +234,7 @@ impl Caller {
     fn wanted(&mut self, call: Call) -> bool {
         match call {
             Call::Exit | Call::ThreadExit => self.random.one_in(200),
-            Call::ProcessWait | Call::ThreadWait => self.watched && self.random.one_in(40),
+            Call::ProcessWait | Call::ThreadWait => self.watched && self.random.one_in(500),
             Call::ProcessKill | Call::Spawn => self.random.one_in(6),
             Call::ThreadStart | Call::HandleClose => self.random.one_in(3),
             // What test kernels offer is for those who know what they do.
@@ -260,7 +265,7 @@ impl Caller {
             Argument::Badge => random.of(&[0, 0, 0, 7]),
             Argument::Protection => random.below(4),
             Argument::Soon => self.soon(),
-            Argument::Span => random.of(&[0, 0, 10_000, 100_000, 1_000_000]),
+            Argument::Span => random.of(&[0, 0, 50_000, 60_000, 9, 1 << 60]),
             Argument::Tag => {
                 let tag = Tag::new(random.next() >> 20, random.below(5) as usize);
                 tag.with_capabilities(random.of(&[0, 0, 1, 3])).0
@@ -329,7 +334,7 @@ impl Caller {
 
     /// A time until which one can wait.
     fn soon(&mut self) -> u64 {
-        if self.watched && self.random.one_in(400) {
+        if self.watched && self.random.one_in(5000) {
             return FOREVER;
         }
         match self.random.below(3) {
