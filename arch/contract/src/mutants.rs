@@ -524,7 +524,7 @@ mutants! {
         unseen "on a machine that is shared, at which priority a program runs says little";
     NeverSteps "never-steps" Ipc10 "A thread that is to stop after one instruction goes on." by [
         Row(Both, "debugger"),
-        Host("kernel", "ipc_10_a_fault_is_a_call")];
+        Host("kernel", "tests::exceptions::ipc_10_a_fault_is_a_call")];
     FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_11_registers_of_a_stopped_thread")];

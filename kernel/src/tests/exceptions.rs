@@ -302,3 +302,45 @@ fn ipc_12_a_stopped_thread_can_be_killed() {
         assert_eq!(run.result(Call::EndpointReceive, &[endpoint, 0]), Err(Error::TimedOut));
     }
 }
+
+/// Handlers that wait for their own handlers: when the first ends, so do all processes, one after the other
+/// and not one inside the other.
+#[test]
+fn ipc_12_handlers_of_handlers() {
+    const CHAIN: usize = 12;
+    let mut run = Run::boot(Profile::Minimal);
+    let main = run.user();
+    let own = initial::CONSOLE.0.into();
+    let endpoints: Vec<u64> = (0..CHAIN).map(|_| run.endpoint()).collect();
+    let children: Vec<(User, u64)> =
+        endpoints.iter().map(|&endpoint| run.process(&[(endpoint, Rights::READ)])).collect();
+    for (number, (child, _)) in children.iter().enumerate() {
+        run.to(main);
+        if number > 0 {
+            let args = [children[number].1, endpoints[number - 1]];
+            run.result(Call::ThreadExceptions, &args).expect("a handler");
+        }
+        run.to(*child);
+        run.receive(own);
+    }
+    // The last has nobody's faults to wait for.
+    run.to(main);
+    run.send(Call::EndpointSend, endpoints[CHAIN - 1], 0, &[]);
+    for (number, (child, _)) in children.iter().enumerate().rev() {
+        run.to(*child);
+        if number > 0 {
+            run.fault(BREAKPOINT);
+        }
+    }
+    run.call(Call::Exit, &[0]);
+    run.to(main);
+    for (number, (_, process)) in children.iter().enumerate() {
+        let ending = wait(&mut run, *process).ending();
+        assert_eq!(
+            ending,
+            Some(if number == 0 { abi::Ending::Exited } else { abi::Ending::Fault }),
+            "{number}"
+        );
+    }
+    assert_eq!(run.output().matches("killed: breakpoint").count(), CHAIN - 1);
+}

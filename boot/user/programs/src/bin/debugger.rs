@@ -3,18 +3,21 @@
 #![no_std]
 #![no_main]
 
+use core::time::Duration;
 use user_programs::traced;
 use user_rt::abi::exception::{Answer, FaultKind};
 use user_rt::abi::{Error, Handle, Rights, initial};
 use user_rt::alloc::vec::Vec;
 use user_rt::exception::{self, Exception};
 use user_rt::ipc::{Deadline, Endpoint, Message, Received, reply};
-use user_rt::{ARCHIVE, Args, Command, Process, exit, println};
+use user_rt::{ARCHIVE, Args, Command, Process, TIMER, exit, println};
 
 user_rt::entry!(main);
 
 /// Where a child finds the debugger's endpoint: behind what is usual.
 const ENDPOINT: Handle = Handle(initial::MACHINE.0 + 1);
+/// Milliseconds that it takes at most until a process that was given up has ended.
+const PATIENCE: u32 = 5000;
 /// What a child gets into its register.
 const VALUE: u64 = 42;
 
@@ -90,6 +93,13 @@ fn debug() -> Result<u8, Error> {
     let (given_up, handler) = start(&endpoint)?;
     next(&endpoint)?;
     exception::resume(Answer::End)?;
+    let ended = (0..PATIENCE).any(|_| {
+        given_up.info().is_ok_and(|info| info.ended != 0) || TIMER.sleep(Duration::from_millis(1)).is_err()
+    });
+    if !ended {
+        println!("debugger: the one that was given up does not end");
+        exit(1);
+    }
     let killed = given_up.wait()?.status();
     drop(handler);
     println!("debugger: the one that was given up ended with {killed}");
