@@ -1,8 +1,8 @@
 //! A lock of the port's own.
 //!
 //! Generic locks serve other CPUs' requests while they wait. This one need not: whoever holds it waits
-//! for nothing but the hypervisor, for a few calls. Interrupts are off throughout the kernel, so no
-//! handler asks for it on the CPU that has it.
+//! for nothing but the hypervisor, for a few calls, and at most for RTAS, which is the last to be taken.
+//! Interrupts are off throughout the kernel, so no handler asks for it on the CPU that has it.
 
 use crate::spr;
 use core::cell::UnsafeCell;
@@ -22,7 +22,7 @@ impl<T> Guarded<T> {
         Self { busy: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
-    /// Runs `holding` on the value. It waits for no other CPU, and does not come by here again.
+    /// Runs `holding` on the value; it does not come by here again.
     pub fn with<R>(&self, holding: impl FnOnce(&mut T) -> R) -> R {
         // Pairs with the release below: what the last holder did is done.
         while self.busy.swap(true, Ordering::Acquire) {

@@ -252,7 +252,7 @@ impl Xive {
     fn ask_again(&self, cpu: &Cpu) {
         if self.peek(cpu).is_some() {
             let ipi = self.ipis[cpu.index];
-            ipi.set_00();
+            ipi.set(SET_00);
             ipi.trigger();
         }
     }

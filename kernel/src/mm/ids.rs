@@ -94,7 +94,10 @@ impl HardwareIds {
     /// How many ids can be given out as they are.
     #[cfg(test)]
     pub(crate) fn clean(&self) -> u32 {
-        self.sets.lock().clean.iter_mut().map(|word| word.count_ones()).sum()
+        let Tags::Global { count, .. } = self.tags else { return 0 };
+        let sets = self.sets.lock();
+        let word = |index: u32| sets.clean.get((index / 64) as usize).copied().unwrap_or_default();
+        (0..count).filter(|&index| word(index) >> (index % 64) & 1 == 1).count() as u32
     }
 
     /// Takes an id that no CPU has anything cached under.

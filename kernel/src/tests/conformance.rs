@@ -115,6 +115,7 @@ cases! {
     cap_4_copies_do_not_outrun_a_revocation
     cap_6_a_mapping_is_never_more
     cap_6_a_revocation_unmaps
+    cap_7_a_copy_writes_what_could_be_written
     hv_1_with_what_there_is
     hv_1_every_door
     hv_2_refusals

@@ -209,8 +209,9 @@ impl Machine {
             // A comma in the name is doubled.
             let file = disk.display().to_string().replace(',', ",,");
             add(&["-drive", &format!("if=none,id=disk,format=raw,readonly=on,file={file}")]);
-            // Modern virtio only: no I/O ports.
-            add(&["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
+            // Modern virtio only: no I/O ports. Bus addresses are the bus's: without `iommu_platform` QEMU
+            // takes them for physical ones, past the host bridge's translation.
+            add(&["-device", "virtio-blk-pci,drive=disk,disable-legacy=on,iommu_platform=on"]);
         }
         for device in &self.devices {
             add(&["-device", device]);

@@ -1,5 +1,6 @@
-//! The crate's PCI transport, with the one thing that it leaves out: which message says that a queue was
-//! served. Without it a device that sends messages (MSI-X) never interrupts.
+//! The crate's PCI transport, with the two things that it leaves out: that addresses are those of the bus, and
+//! which message says that a queue was served. Without the second a device that sends messages (MSI-X)
+//! never interrupts.
 
 use crate::config::{Configuration, FUNCTION};
 use crate::disk::Failure;
@@ -21,6 +22,10 @@ const OFFSET: u8 = 8;
 const QUEUE_SELECT: usize = 0x16;
 const QUEUE_MSIX_VECTOR: usize = 0x1a;
 const COMMON_BYTES: usize = 0x38;
+
+/// The device uses bus addresses, as every other does. One that does not offer this takes them for
+/// physical ones; one that does wants it accepted (Virtio 1.2 §6.1).
+const ACCESS_PLATFORM: u64 = 1 << 33;
 
 /// Queues interrupt by the first message.
 const VECTOR: u16 = 0;
@@ -81,7 +86,8 @@ impl Transport for Wired {
         self.inner.read_device_features()
     }
     fn write_driver_features(&mut self, features: u64) {
-        self.inner.write_driver_features(features);
+        let offered = self.inner.read_device_features();
+        self.inner.write_driver_features(features | offered & ACCESS_PLATFORM);
     }
     fn max_queue_size(&mut self, queue: u16) -> u32 {
         self.inner.max_queue_size(queue)

@@ -84,6 +84,7 @@ const NAMED_OTHERWISE: &[(&str, &[&str])] = &[
     ("*/float", &["FPU-1"]),
     ("*/migrate", &["MIG-1"]),
     ("*/share*", &["CAP-6"]),
+    ("*/edu*", &["DEV-1", "DEV-3", "DEV-5"]),
     ("*/barrier", &["BAR-3"]),
     ("*/storm", &["USR-3"]),
     ("*/cpu-*", &["HV-1"]),
