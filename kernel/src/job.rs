@@ -7,9 +7,10 @@
 
 use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
+use crate::mm::space::Progress;
 use crate::object::Ref;
 use crate::process::Process;
-use crate::syscall::{Attach, Copy, Create, DmaCreate, Map, Unmap};
+use crate::syscall::{Attach, Copy, Create, DmaCreate, Map, SLICE_PAGES, Unmap};
 use crate::thread::Thread;
 use abi::{Error, Handle};
 use arch_contract::irq::IrqsOff;
@@ -32,6 +33,8 @@ pub enum Work {
     Attach(Attach),
     Copy(Copy),
     DmaCreate(DmaCreate),
+    /// What is left of large memory objects, and then the call has this result.
+    Bury(Result<u64, Error>),
 }
 
 // Short jobs are moved about as well: what is larger belongs into memory of its own.
@@ -65,7 +68,7 @@ impl Job {
     /// what these keep in registers.
     #[inline(never)]
     fn slice_of_other(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
-        match &mut self.work {
+        let poll = match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
             Work::Revoke(revocation) => revocation.slice(&self.process.table, cpu, irq),
@@ -79,6 +82,20 @@ impl Job {
             Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
             Work::Copy(copy) => copy.slice(&self.process, cpu, irq),
             Work::DmaCreate(create) => create.slice(&self.process, cpu, irq),
+            Work::Bury(result) => {
+                return match cpu.kernel.memory.bury(SLICE_PAGES) {
+                    Progress::More => Poll::Pending,
+                    Progress::Done => Poll::Ready(*result),
+                };
+            }
+        };
+        match (&self.work, poll) {
+            // Perhaps of something that it has just ended.
+            (Work::Close(_) | Work::Revoke(_), Poll::Ready(result)) if cpu.kernel.memory.has_remains() => {
+                self.work = Work::Bury(result);
+                Poll::Pending
+            }
+            (_, poll) => poll,
         }
     }
 

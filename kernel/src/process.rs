@@ -383,6 +383,8 @@ impl Process {
         }
         match this.space.teardown_step(cpu, TEARDOWN_PAGES) {
             Progress::More => Slice::More,
+            // Perhaps of what it had.
+            Progress::Done if this.memory.bury(TEARDOWN_PAGES) == Progress::More => Slice::More,
             Progress::Done => {
                 cpu.kernel.teardown_ended();
                 Slice::Done

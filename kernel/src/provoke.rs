@@ -1,6 +1,8 @@
 //! Going wrong on purpose: the kernel option `provoke=`, by which the test suite sees that a panic,
-//! a fault and a stack overflow of the kernel each end the run with a report (`TRAP-4`).
+//! a fault and a stack overflow of the kernel each end the run with a report (`TRAP-4`). And, as a call of
+//! kernels built for testing, touching user memory outside a window, which must do the same (`USR-1`).
 
+use abi::Error;
 use boot_image::command_line::Provoke;
 use core::hint::black_box;
 
@@ -18,6 +20,25 @@ pub fn now(how: Provoke) {
             overflow(0);
         }
     }
+}
+
+/// Touches what the caller has at `address`, in the way that [`Operation::Trespass`](abi::testing::Operation)
+/// numbers, as the kernel never does.
+pub fn trespass(how: u64, address: u64) -> Result<(), Error> {
+    let at = core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+    // SAFETY: not sound, on purpose: a machine that can forbid it traps, and the trap ends the run. Where
+    // none does, what lies there is the caller's own, and a function that does nothing.
+    unsafe {
+        match how {
+            0 => {
+                black_box(at.read_volatile());
+            }
+            1 => at.write_volatile(0),
+            2 => core::mem::transmute::<*mut u8, extern "C" fn()>(at)(),
+            _ => return Err(Error::BadArgument),
+        }
+    }
+    Ok(())
 }
 
 /// Uses a stack of any size up.

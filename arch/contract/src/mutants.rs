@@ -263,6 +263,10 @@ mutants! {
     WindowLeftOpen "window-left-open" Usr1 "A window on user memory is not closed." by [
         Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start"),
         Host("kernel", "usr_2_pages_that_are_not_there")];
+    UserPagesOpen "user-pages-open" Usr1 "A CPU other than the first lets the kernel read and write user pages at any time." by [
+        Row(Both, "trespass-read"), Row(Both, "trespass-write")];
+    UserCodeIsKernels "user-code-is-kernels" Usr1 "A CPU other than the first lets the kernel execute user pages." by [
+        Row(Both, "trespass-execute")];
     FaultInAWindowIgnored "fault-in-a-window-ignored" Usr2 "A copy that faulted counts as done." by [
         Case(Both, "usr_2_pages_that_are_not_there"), Host("kernel", "usr_2_pages_that_are_not_there"),
         Host("arch_model", "usr_2_copies_stop_at_the_fault")];

@@ -8,6 +8,7 @@ use crate::Ppc64le;
 use crate::cpu::{Cpu, UserPages};
 use crate::spr::{self, number};
 use arch_contract::addr::VirtAddr;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::user::{UserAccess, UserFault};
 use core::arch::global_asm;
 
@@ -69,8 +70,8 @@ pub(crate) fn close() -> UserPages {
     spr::isync();
     // SAFETY: takes rights away from kernel accesses to user pages, which none are under way.
     unsafe {
-        spr::write::<{ number::AMR }>(CLOSED);
-        spr::write::<{ number::IAMR }>(NO_EXECUTE);
+        spr::write::<{ number::AMR }>(if mutant::is(Mutant::UserPagesOpen) { 0 } else { CLOSED });
+        spr::write::<{ number::IAMR }>(if mutant::is(Mutant::UserCodeIsKernels) { 0 } else { NO_EXECUTE });
     }
     spr::isync();
     let heeded = spr::read::<{ number::AMR }>() & CLOSED == CLOSED;

@@ -19,6 +19,7 @@ use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::boot::{BootInfo, HardwareCpu, MAX_CPUS, MAX_RANGES, PhysRange, normalize, reserve};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::tlb::Tlb;
 use arch_contract::upcalls::Upcalls;
 use arrayvec::ArrayVec;
@@ -240,8 +241,8 @@ unsafe fn control_registers(features: &Features) {
     // protection keys, performance counters, 5-level paging.
     // PCIDs may be switched on in long mode, while CR3 names PCID 0 (SDM vol. 3 §4.10.1).
     control.set(Cr4::CR4_ENABLE_PCID, features.pcid);
-    control.set(Cr4::CR4_ENABLE_SMEP, features.smep);
-    control.set(Cr4::CR4_ENABLE_SMAP, features.smap);
+    control.set(Cr4::CR4_ENABLE_SMEP, features.smep && !mutant::is(Mutant::UserCodeIsKernels));
+    control.set(Cr4::CR4_ENABLE_SMAP, features.smap && !mutant::is(Mutant::UserPagesOpen));
     control.set(Cr4::CR4_ENABLE_UMIP, features.umip);
     control.set(Cr4::CR4_ENABLE_OS_XSAVE, features.xsave);
     // SAFETY: ring 0; each optional bit is set only where CPUID has the feature. No mapping of the

@@ -209,7 +209,7 @@ numbers! {
     /// the page in the object. A reply with the label 0 makes the thread touch it again, any other ends its
     /// process. Without a pager, because nobody can receive at the endpoint any more, it is an ordinary fault,
     /// or an error of the call. The list of pages is charged to the caller's budget. The handle has READ,
-    /// WRITE, EXECUTE and MANAGE. Errors: as `memory_create`.
+    /// WRITE, EXECUTE and MANAGE. At most [`MAX_PAGED`](crate::MAX_PAGED) bytes. Errors: as `memory_create`.
     MemoryCreatePaged = 43,
     /// `memory_supply(memory [MANAGE], offset, source [READ, WRITE, EXECUTE], source offset, length)`. Pages of
     /// a paged memory object are from now on those of another memory object, which is not paged: whoever maps
@@ -440,8 +440,12 @@ pub const MAX_NAME: usize = 64;
 pub const STACK_BYTES: u64 = 128 * 1024;
 /// The smallest page, in bytes.
 pub const PAGE_BYTES: u64 = 4096;
-/// The largest memory object, in bytes.
-pub const MAX_MEMORY: u64 = 2 << 20;
+/// The largest memory object, in bytes, if the budget gives that much.
+pub const MAX_MEMORY: u64 = 1 << 30;
+/// The largest one that a device reaches, in bytes.
+pub const MAX_DMA: u64 = 2 << 20;
+/// The largest one whose pages come from a pager.
+pub const MAX_PAGED: u64 = 2 << 20;
 /// Most bytes of one `memory_supply`.
 pub const MAX_SUPPLY: u64 = 64 * 1024;
 /// Memory objects that the pages of a paged one can come from, at most.

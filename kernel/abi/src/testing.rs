@@ -49,6 +49,9 @@ crate::numbers! {
     Steps = 20,
     /// `() -> 1` if flushes may reach other CPUs without their help.
     Broadcasts = 21,
+    /// `(how, address)`: the kernel reads (0), writes (1) or calls (2) what lies at a user's address, outside
+    /// any window. Where the machine can forbid it, the run ends with a report of the fault.
+    Trespass = 22,
 }
 
 /// In what `Loaded` returns.

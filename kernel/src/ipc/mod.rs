@@ -283,7 +283,8 @@ impl Alarm {
     fn cancel(cpu: &Cpu, thread: &Thread) {
         let alarm = &thread.ipc.alarm;
         loop {
-            // Acquire: what the timers did with the node is done. Pairs with the release in `taken`.
+            // Acquire: what the timers did with the node is done, so the next timers that it is put into
+            // do not find it in these. Pairs with the release in `taken`.
             let at = alarm.at.load(Ordering::Acquire);
             let Some(holder) = CpuId::new(at.into()).and_then(|at| cpu.kernel.any_cpu(at)) else { return };
             let mut timers = holder.timers.lock();

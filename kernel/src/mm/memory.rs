@@ -6,6 +6,7 @@
 use super::budget::Budget;
 use super::frames::{Block, Frames, Order};
 use super::heap::{self, Heap};
+use super::remains::Graveyard;
 use super::{Machine, NoMemory};
 use crate::sync::Leaf;
 #[cfg(spandrel_schedule)]
@@ -21,6 +22,7 @@ pub struct Memory {
     machine: &'static Machine,
     frames: Leaf<Frames>,
     heap: Leaf<Heap>,
+    pub(super) remains: Graveyard,
     #[cfg(test)]
     pub(crate) refusal: super::testing::Refusal,
 }
@@ -50,6 +52,7 @@ impl Memory {
             machine,
             frames: Leaf::new(frames),
             heap: Leaf::new(heap),
+            remains: Graveyard::new(),
             #[cfg(test)]
             refusal: Default::default(),
         };

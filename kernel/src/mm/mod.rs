@@ -13,6 +13,7 @@
 //! | [`page_table`] | walking and changing user page tables, behind the laws of `PTE` |
 //! | [`object`] | memory that several address spaces map |
 //! | [`paged`] | memory whose pages a user program supplies |
+//! | [`remains`] | what is left of large ones that have ended |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`tree`] | what is kept in order, and can be as long as a user wants |
@@ -31,6 +32,7 @@ pub mod object;
 pub mod page_table;
 pub mod paged;
 pub mod pins;
+pub mod remains;
 pub mod space;
 pub mod tree;
 

@@ -1,11 +1,11 @@
 //! Memory that address spaces can share, and the places where it is mapped.
 //!
 //! A *memory object* is a fixed number of zeroed frames, charged to the budget of its maker until
-//! nothing refers to it: no capability, and no region of any space. It is no larger than
-//! [`abi::MAX_MEMORY`], so that its end takes a bounded time wherever the last reference goes; who
-//! needs more has several. Or it is a range of a device's registers ([`MemoryObject::device`]), which
-//! are charged to nobody, never cleared, and not given back; or memory that a device reaches too
-//! ([`MemoryObject::dma`]). Or its pages come from a user program ([`super::paged`]).
+//! nothing refers to it: no capability, and no region of any space. A small one is freed wherever the
+//! last reference goes, what is left of a large one in slices ([`remains`](super::remains)). Or it is a
+//! range of a device's registers ([`MemoryObject::device`]), which are charged to nobody, never cleared,
+//! and not given back; or memory that a device reaches too ([`MemoryObject::dma`]). Or its pages come
+//! from a user program ([`super::paged`]).
 //!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
@@ -22,6 +22,7 @@ use super::list::List;
 use super::memory::Memory;
 use super::page_table::Page;
 use super::paged::Paged;
+use super::remains::AT_ONCE;
 use super::space::{AttachmentId, Progress, UserRange};
 use crate::cpu::Cpu;
 use crate::device::dma::Dma;
@@ -171,6 +172,11 @@ impl MemoryObject {
 impl Drop for MemoryObject {
     fn drop(&mut self) {
         let Backing::Frames(frames) = &mut self.backing else { return };
+        if frames.len() > AT_ONCE {
+            let charged = Charged { memory: self.memory, budget: self.budget.clone() };
+            let frames = core::mem::replace(frames, List::new(charged));
+            return self.memory.lay_down(frames, self.budget.clone());
+        }
         while let Some(frame) = frames.pop() {
             // SAFETY: `grow` took it, and gave up the block for the address.
             let block = unsafe { Block::from_owned(frame, Order::FRAME) };

@@ -189,6 +189,8 @@ impl Task {
             cpu.timers.lock().push(Runnable::Task(task.clone()), until.0);
             return None;
         }
+        // Release: this poll comes before the next, by whoever a waker has it done. Acquire: what a waker
+        // that came meanwhile wrote before comes before the poll that it wants. Pairs with `wake`.
         if task.state.compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
             task.state.store(QUEUED, Ordering::Relaxed);
             return Some(task);
@@ -198,6 +200,7 @@ impl Task {
 
     /// Queues a task that waits, or has one that is being polled polled again.
     pub fn wake(this: &Ref<Self>, cpu: &Cpu) {
+        // Acquire and release: pairs with the end of `poll`.
         let woken = this.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
             WAITING => Some(QUEUED),
             RUNNING => Some(WOKEN),

@@ -15,7 +15,7 @@ use crate::mm::space::Progress;
 use crate::object::Ref;
 use crate::process::Process;
 use abi::device::{BarKind, Command, Interrupts, PciBar, PciInfo};
-use abi::{Error, Handle, MAX_MEMORY, PAGE_BYTES, Rights};
+use abi::{Error, Handle, MAX_DMA, PAGE_BYTES, Rights};
 use arch_contract::device::{BusAddr, CONFIG_BYTES, Width};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
@@ -203,7 +203,7 @@ pub(super) fn create_dma(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
 fn try_create_dma(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     let function = held(caller, args[0], Rights::MANAGE)?;
     let length = args[1];
-    if length == 0 || length > MAX_MEMORY || !length.is_multiple_of(PAGE_BYTES) {
+    if length == 0 || length > MAX_DMA || !length.is_multiple_of(PAGE_BYTES) {
         return Err(Error::BadArgument);
     }
     let maker = caller.process().clone();

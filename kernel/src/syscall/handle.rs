@@ -18,7 +18,10 @@ fn try_close(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     match process.table.take(caller.cpu, handle, caller.irq) {
         Poll::Ready(closed) => {
             closed?.dispose(caller.cpu);
-            Ok(Outcome::Done(Ok(0)))
+            match caller.cpu.kernel.memory.has_remains() {
+                false => Ok(Outcome::Done(Ok(0))),
+                true => caller.begin(process.clone(), || Work::Bury(Ok(0))),
+            }
         }
         Poll::Pending => caller.begin(process.clone(), || Work::Close(handle)),
     }

@@ -12,7 +12,7 @@ use crate::mm::paged::Paged;
 use crate::mm::space::{AttachmentId, Progress, Region};
 use crate::object::Ref;
 use crate::process::Process;
-use abi::{Error, Handle, MAX_MEMORY, MAX_SUPPLY, PAGE_BYTES, Rights};
+use abi::{Error, Handle, MAX_MEMORY, MAX_PAGED, MAX_SUPPLY, PAGE_BYTES, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
@@ -32,7 +32,7 @@ pub(super) fn create(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
 
 pub(super) fn create_paged(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let length = args[0];
-    if length == 0 || length > MAX_MEMORY || !length.is_multiple_of(PAGE_BYTES) {
+    if length == 0 || length > MAX_PAGED || !length.is_multiple_of(PAGE_BYTES) {
         return Err(Error::BadArgument);
     }
     let (endpoint, badge) = endpoint(caller, args[1], Rights::WRITE)?;
@@ -66,7 +66,7 @@ pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> 
 
 /// Making a memory object.
 pub struct Create {
-    /// `None` once it is made.
+    /// `None` once it is made, or refused.
     object: Option<MemoryObject>,
     pages: u64,
 }
@@ -74,11 +74,21 @@ pub struct Create {
 impl Create {
     /// One slice of it, for the process that has `table`.
     pub fn slice(&mut self, table: &Table, cpu: &Cpu) -> Poll<Result<u64, Error>> {
-        let Some(object) = &mut self.object else { return Poll::Ready(Err(Error::Gone)) };
+        let Some(object) = &mut self.object else {
+            // It was refused. What there was of a large one goes before the call returns.
+            let large = self.pages > SLICE_PAGES;
+            return match large && cpu.kernel.memory.bury(SLICE_PAGES) == Progress::More {
+                true => Poll::Pending,
+                false => Poll::Ready(Err(Error::NoMemory)),
+            };
+        };
         match object.grow(self.pages, SLICE_PAGES) {
             Ok(Progress::More) => return Poll::Pending,
             Ok(Progress::Done) => {}
-            Err(NoMemory) => return Poll::Ready(Err(Error::NoMemory)),
+            Err(NoMemory) => {
+                self.object = None;
+                return Poll::Pending;
+            }
         }
         let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE;
         let made = self.object.take().ok_or(Error::Gone).and_then(|object| {

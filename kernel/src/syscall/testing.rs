@@ -4,6 +4,7 @@ use super::{Caller, Outcome};
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::litmus::{self, Between};
+use crate::provoke;
 use crate::rendezvous::{Point, Stop};
 use crate::sched::context::Loaded;
 use crate::sched::task::{Task, slices};
@@ -62,6 +63,7 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
             Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),
             Operation::Steps => Ok(of(a)?.trace.steps()),
+            Operation::Trespass => provoke::trespass(a, b).map(|()| 0),
         });
     Outcome::Done(result)
 }

@@ -185,6 +185,9 @@ fn memory_objects_leak_nothing() {
     for round in 0..2 {
         let before = used(&run);
         for memory_first in [true, false] {
+            // One that goes at once, and one that goes in slices.
+            let large = create(&mut run, 600);
+            assert_eq!(call(&mut run, Call::HandleClose, &[large]), Ok(0));
             let memory = create(&mut run, 40);
             let mapping = attach(&mut run, memory, HERE, 40, READ_WRITE).expect("a mapping");
             run.poke(HERE + 39 * PAGE, b"the last page");

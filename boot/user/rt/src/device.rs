@@ -72,7 +72,7 @@ impl PciFunction {
     }
 
     /// At least `len` bytes of zeroes that it reaches, in one piece. Needs `MANAGE`. Errors: `NoMemory`,
-    /// `TableFull`, `BadArgument` for 0 and for more than [`MAX_MEMORY`](abi::MAX_MEMORY), `Gone`.
+    /// `TableFull`, `BadArgument` for 0 and for more than [`MAX_DMA`](abi::MAX_DMA), `Gone`.
     pub fn dma(&self, len: usize) -> Result<Memory, Error> {
         let len = len.checked_next_multiple_of(PAGE_BYTES as usize).ok_or(Error::NoMemory)?;
         plain(Call::DmaCreate, [word(self.handle()), len as u64]).map(object)

@@ -95,3 +95,40 @@ fn ten_thousand_attachments_cost_as_ten() {
     assert_eq!(world.space.protection_at(world.cpu, own), None);
     world.teardown();
 }
+
+/// The end of a large object takes no longer than that of a small one: its frames go in slices, however
+/// many objects wait for that, and then all of it is back.
+#[test]
+fn a_large_object_ends_in_slices() {
+    const PAGES: u64 = 3 << 8;
+    let world = world_with_ram(32 << 20);
+    let memory = world.cpu.kernel.memory;
+    let used = world.cpu.kernel.root.used();
+    let objects: Vec<_> = (0..3)
+        .map(|_| {
+            let mut object = MemoryObject::new(charged(&world));
+            while object.grow(PAGES, 16).unwrap() == Progress::More {}
+            assert_eq!(object.length(), PAGES * PAGE_SIZE);
+            object.shared().unwrap()
+        })
+        .collect();
+    assert!(!memory.has_remains());
+    let free = memory.free_bytes();
+    drop(objects);
+    assert!(memory.free_bytes() < free + 16 * PAGE_SIZE, "freed at once");
+    let mut slices = 0;
+    loop {
+        let before = memory.free_bytes();
+        let progress = memory.bury(16);
+        slices += 1;
+        let freed = memory.free_bytes() - before;
+        // The memory of the list may go with its last frame.
+        assert!(freed <= 32 * PAGE_SIZE, "{freed} bytes in one slice");
+        if progress == Progress::Done {
+            break;
+        }
+    }
+    assert!(slices >= 3 * PAGES / 16 && !memory.has_remains());
+    assert_eq!(world.cpu.kernel.root.used(), used);
+    world.teardown();
+}

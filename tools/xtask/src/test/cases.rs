@@ -180,6 +180,16 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .expect(Expect::GuestFails)
             .prints(&[says, "r12 ", "backtrace, innermost first"])
     };
+    // `USR-1`: on a CPU that was started by the kernel.
+    let trespass = |how: &'static str| Case {
+        never_prints: Vec::new(),
+        ..case(&format!("trespass-{how}"))
+            .program(&["trespass", how])
+            .kernel(Variant::default().for_testing())
+            .machine(|machine| machine.cpus = 2)
+            .expect(Expect::GuestFails)
+            .prints(&["page fault (vector 14|data storage (vector 0x300|instruction storage (vector 0x400"])
+    };
     let mut cases = vec![
         // First what takes longest, so that nothing long runs alone at the end.
         case("many-20").program(&["many", "20"]).machine(|machine| machine.memory = 64).limit(120),
@@ -321,6 +331,9 @@ pub fn all(arch: Arch) -> Vec<Case> {
         crash("panic", "kernel panic: panicked at kernel/src/provoke.rs"),
         crash("fault", "page fault (vector 14|data storage (vector 0x300"),
         crash("overflow", "stack overflow"),
+        trespass("read"),
+        trespass("write"),
+        trespass("execute"),
         case("prompt-ctrl-d").types(&[(PROMPT, "\x04")]),
     ];
     match arch {
@@ -330,6 +343,16 @@ pub fn all(arch: Arch) -> Vec<Case> {
                     .program(&["hello"])
                     .machine(|m| (m.firmware, m.cpus) = (Firmware::Qboot, 4))
                     .prints(&["x86_64"]),
+            );
+            // It assigns no base address.
+            cases.push(
+                case("edu-qboot")
+                    .program(&["edu"])
+                    .machine(|machine| {
+                        teaching_device(machine);
+                        machine.firmware = Firmware::Qboot;
+                    })
+                    .prints(&["off the bus when its driver let go"]),
             );
             // Without CPUID.0BH, the other place where a CPU finds its name.
             cases.push(

@@ -16,6 +16,7 @@
 //! | 9 | as 7, where client and server have vector registers |
 //! | 10 | the first touch of a page that a pager in this process supplies: fault, message, supply, reply |
 //! | 11 | mapping one page of new memory, where its tables are there |
+//! | 12 | a signal to a thread of a higher priority that waits for it, to that thread's next instruction |
 #![no_std]
 #![no_main]
 
@@ -23,10 +24,13 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 use user_programs::watch::Window;
 use user_rt::abi::ipc::{FOREVER, Tag, WORDS};
-use user_rt::abi::{Call, Error, Handle, MAX_MEMORY, PAGE_BYTES, Protection, Rights, initial};
+use user_rt::abi::{
+    Call, DEFAULT_PRIORITY, Error, Handle, MAX_MEMORY, PAGE_BYTES, Protection, Rights, initial,
+};
 use user_rt::alloc::boxed::Box;
 use user_rt::alloc::format;
-use user_rt::ipc::Endpoint;
+use user_rt::alloc::sync::Arc;
+use user_rt::ipc::{Deadline, Endpoint, Notification};
 use user_rt::membarrier::{Command as Barrier, membarrier};
 use user_rt::shared::Memory;
 use user_rt::thread::JoinHandle;
@@ -84,6 +88,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
     maps(count).map_err(as_name("map"))?;
     calls(count).map_err(as_name("call"))?;
     faults(count).map_err(as_name("fault"))?;
+    signals(count).map_err(as_name("signal"))?;
     let child = Command::new("costs")
         .arg("yield")
         .arg(&format!("{count}"))
@@ -219,6 +224,34 @@ fn faults(count: u64) -> Result<(), Error> {
     client.join()?;
     drop(endpoint);
     pager.join()
+}
+
+/// The bit that the last signal has.
+const LAST: u64 = 2;
+
+/// The one who waits ends the window: a signal has it run at once.
+fn signals(count: u64) -> Result<(), Error> {
+    let notification = Arc::new(Notification::new()?);
+    let waits = notification.clone();
+    let waiter = thread::spawn(move || {
+        loop {
+            let bits = waits.wait(Deadline::Never)?;
+            Window::<12>::end();
+            if bits & LAST != 0 {
+                return Ok(());
+            }
+        }
+    })?;
+    let signaller = thread::spawn(move || {
+        for _ in 0..count {
+            Window::<12>::begin();
+            notification.signal(1)?;
+        }
+        notification.signal(LAST)
+    })?;
+    signaller.thread().set_priority(DEFAULT_PRIORITY - 1)?;
+    signaller.join()??;
+    waiter.join()?
 }
 
 fn calls_to_other<const WINDOW: u32>(count: u64, vectors: Vectors) -> Result<(), Error> {
