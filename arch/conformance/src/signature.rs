@@ -70,6 +70,15 @@ pub fn of(call: Call) -> (&'static [Argument], Gives) {
             &[Handle(Kind::Process), Handle(Kind::Memory), Page, PageBytes, PageBytes, Protection],
             handle(Kind::Attachment),
         ),
+        Call::MemoryCopy => {
+            (&[Handle(Kind::Process), Address, Handle(Kind::Process), Address, Bytes], Number)
+        }
+        Call::MemoryCreatePaged => (&[PageBytes, Handle(Kind::Endpoint)], handle(Kind::Memory)),
+        Call::MemorySupply => {
+            (&[Handle(Kind::Memory), PageBytes, Handle(Kind::Memory), PageBytes, PageBytes], Number)
+        }
+        Call::ThreadExceptions => (&[Handle(Kind::Thread), Handle(Kind::Endpoint)], Number),
+        Call::ThreadRegisters | Call::ThreadSetRegisters => (&[Handle(Kind::Thread), Address, Bytes], Number),
         Call::ArchiveEntry => (&[Handle(Kind::Archive), Small, Address, Bytes], Number),
         Call::ArchiveRead => (&[Handle(Kind::Archive), Small, Small, Address, Bytes], Number),
         Call::Spawn => (&[Handle(Kind::Archive), Request], handle(Kind::Process)),

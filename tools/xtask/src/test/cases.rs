@@ -267,6 +267,12 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .program(&["supervisor", "gives-up"])
             .prints(&["given up after 3 restarts", "sums: Gone"])
             .status(1),
+        console_server(case("console"), 1),
+        console_server(case("console-4"), 4),
+        case("console-reads")
+            .program(&["supervisor", "echo"])
+            .types(&[("type a line", "abc\r")])
+            .prints(&["you typed abc"]),
         reads_a_disk(case("disk"), 1),
         reads_a_disk(case("disk-4"), 4),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
@@ -392,6 +398,17 @@ fn supervised(case: Case, cpus: u32) -> Case {
         "server: killed by a fault (status 139); restarted (3)",
         "sums: 1000 sums, 2 calls made again",
     ])
+}
+
+/// Lines that two clients write piece by piece come out whole, all of them.
+fn console_server(case: Case, cpus: u32) -> Case {
+    let lines = |count: u32| {
+        (0..count)
+            .map(move |number| format!("line {number} of {count}, written piece by piece and not torn\n"))
+    };
+    Case { prints: lines(40).chain(lines(41)).collect(), ..case }
+        .program(&["supervisor", "console"])
+        .machine(move |machine| machine.cpus = cpus)
 }
 
 /// A disk is read whole while every CPU computes, though its driver dies at work, by itself and by force.

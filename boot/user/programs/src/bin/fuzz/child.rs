@@ -235,6 +235,8 @@ impl Caller {
         match call {
             Call::Exit | Call::ThreadExit => self.random.one_in(200),
             Call::ProcessWait | Call::ThreadWait => self.watched && self.random.one_in(500),
+            // A page or a fault may wait for a server that never answers.
+            Call::MemoryCreatePaged | Call::ThreadExceptions => self.watched && self.random.one_in(20),
             Call::ProcessKill | Call::Spawn => self.random.one_in(6),
             Call::ThreadStart | Call::HandleClose => self.random.one_in(3),
             // What test kernels offer is for those who know what they do.
