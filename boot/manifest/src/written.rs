@@ -222,9 +222,9 @@ fn process<'a>(
     }
     let uses: Vec<Use<'a>> =
         written.uses.iter().map(|(name, part)| a_use(name, part, objects)).collect::<Result<_, At>>()?;
-    for object in 0..USUAL {
+    for (object, usual) in objects.iter().enumerate().take(USUAL) {
         if uses.iter().filter(|a_use| a_use.object as usize == object).count() > 1 {
-            return Err(At::of(&written.name, format!("it uses the {} twice", objects[object].name)));
+            return Err(At::of(&written.name, format!("it uses the {} twice", usual.name)));
         }
     }
     let (own, room) =
