@@ -134,3 +134,59 @@ pub(crate) fn replace(cpu: &Cpu, thread: &Ref<Thread>) {
         waits => ipc::replace(thread, &waits),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Run;
+    use crate::tests::many::{boot, start, thread};
+    use abi::{Call, initial};
+
+    /// A thread that was just taken out of the queue of CPU 0, while the threads of CPUs 0 and 1 run, and
+    /// that is for CPUs `set`: as one that a waker has whose choice of a CPU is old.
+    fn taken(set: u64) -> (Run, Ref<Thread>) {
+        let (mut run, _) = boot(2);
+        start(&mut run);
+        run.on(1).take_interrupts();
+        assert!(!run.idles());
+        let handle = start(run.on(0));
+        let thread = thread(&run, handle);
+        assert_eq!(run.result(Call::ThreadAffinity, &[handle, set]), Ok(u64::MAX));
+        let there = run.cpu().ready.lock().remove(&thread.entry);
+        assert!(matches!(there, Some(Runnable::Thread(_))));
+        (run, thread)
+    }
+
+    /// `SMP-3`: who has chosen a CPU that goes off then chooses again.
+    #[test]
+    fn smp_3_a_closed_run_queue_takes_nothing() {
+        let (mut run, thread) = taken(3);
+        let cpu = run.cpu();
+        run.call(Call::CpuPower, &[initial::MACHINE.0.into(), 1, 0]);
+        run.on(1).take_interrupts();
+        assert!(!run.arch.is_started());
+        let target = run.cpu();
+        assert!(offer(cpu, target, Runnable::Thread(thread), Place::Last).is_some());
+        assert!(target.ready.lock().best().is_none());
+    }
+
+    /// `MIG-1`: a thread that was put where it may not run any more goes on where it may, whichever way
+    /// its turn comes: nobody who changes its set finds it while it is put there.
+    #[test]
+    fn mig_1_who_may_not_run_here_is_not_chosen() {
+        for closed in [true, false] {
+            let (mut run, thread) = taken(1);
+            let cpu = run.cpu();
+            cpu.kernel.short_ways.closed.store(closed, crate::sync::Ordering::Relaxed);
+            let target = run.on(1).cpu();
+            let user = run.user();
+            assert!(offer(cpu, target, Runnable::Thread(thread.clone()), Place::Last).is_none());
+            // Its CPU knows of it, and has nothing else to look at.
+            run.take_interrupts();
+            assert!(run.user() == user && target.work() == Work::NONE);
+            run.call(Call::Yield, &[]);
+            assert!(run.user() == user, "closed: {closed}");
+            assert!(matches!(thread.standing(), Standing::On(at) if at == cpu.number));
+        }
+    }
+}

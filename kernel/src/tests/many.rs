@@ -26,7 +26,7 @@ const SELF: u64 = Handle::NONE.0 as u64;
 const STACK: u64 = 0x10_0000;
 
 /// A machine whose CPUs have all come up; init runs on CPU 0, the others idle.
-fn boot(cpus: u32) -> (Run, User) {
+pub(crate) fn boot(cpus: u32) -> (Run, User) {
     let mut run = Run::boot_many(Profile::Minimal, cpus);
     let init = run.user();
     for number in 1..cpus as usize {
@@ -38,12 +38,12 @@ fn boot(cpus: u32) -> (Run, User) {
 }
 
 /// Starts a thread of the current process.
-fn start(run: &mut Run) -> u64 {
+pub(crate) fn start(run: &mut Run) -> u64 {
     run.result(Call::ThreadStart, &[PROCESS, ENTRY, STACK, 0]).expect("a thread")
 }
 
 /// The thread that `handle` of the current process names.
-pub(super) fn thread(run: &Run, handle: u64) -> Ref<Thread> {
+pub(crate) fn thread(run: &Run, handle: u64) -> Ref<Thread> {
     let cpu = run.cpu();
     let process = cpu.current().expect("user mode was entered").process().clone();
     let table = process.table.lock(cpu);

@@ -1,0 +1,117 @@
+//! Threads that somebody has doomed, and then found nowhere because they were on their way: whoever
+//! has them ends them before they stand where nobody would look again. The protocol is that of
+//! [`crate::thread`]; a killer here goes as far as its first step.
+
+use super::Run;
+use super::many::{start, thread};
+use crate::cpu::Work;
+use crate::object::Ref;
+use crate::sync::Ordering;
+use crate::thread::{Standing, Thread};
+use abi::ipc::{FOREVER, Tag};
+use abi::{Call, initial};
+use arch_model::Event;
+use arch_model::profile::Profile;
+use std::cell::RefCell;
+
+const TIMER: u64 = initial::TIMER.0 as u64;
+
+/// init, and another thread of it that is current, by the long ways.
+fn two() -> (Run, Ref<Thread>) {
+    let mut run = Run::boot(Profile::Minimal);
+    run.cpu().kernel.short_ways.closed.store(true, Ordering::Relaxed);
+    let handle = start(&mut run);
+    let other = thread(&run, handle);
+    run.yield_to_other();
+    (run, other)
+}
+
+fn has_ended(thread: &Thread) -> bool {
+    matches!(thread.standing(), Standing::Ended)
+}
+
+/// A thread that is ready, and was doomed, does not run.
+#[test]
+fn the_doomed_are_not_chosen() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let handle = start(&mut run);
+    let other = thread(&run, handle);
+    other.doom();
+    run.cpu().add_work(Work::READY);
+    run.call(Call::Yield, &[]);
+    assert!(run.user() == init && has_ended(&other));
+}
+
+/// A call that would wait ends a caller that was doomed since it entered the kernel.
+#[test]
+fn the_doomed_do_not_wait() {
+    type Wait = fn(&mut Run);
+    let waits: [(&str, Wait); 5] = [
+        ("sleeps", |run| run.call(Call::SleepUntil, &[TIMER, 1 << 40])),
+        ("receives", |run| {
+            let endpoint = run.endpoint();
+            run.receive(endpoint);
+        }),
+        ("sends", |run| {
+            let endpoint = run.endpoint();
+            run.call(Call::EndpointSend, &[endpoint, FOREVER, Tag::new(1, 0).0]);
+        }),
+        ("calls", |run| {
+            let endpoint = run.endpoint();
+            run.call(Call::EndpointCall, &[endpoint, FOREVER, Tag::new(1, 0).0]);
+        }),
+        ("waits for bits", |run| {
+            let notification = run.notification();
+            run.call(Call::NotificationWait, &[notification, FOREVER]);
+        }),
+    ];
+    for (what, wait) in waits {
+        let (mut run, other) = two();
+        other.doom();
+        let user = run.user();
+        wait(&mut run);
+        assert!(has_ended(&other) && run.user() != user, "{what}");
+    }
+}
+
+std::thread_local! {
+    /// Who is to be doomed when a thread is next taken off a CPU.
+    static NEXT: RefCell<Option<Ref<Thread>>> = const { RefCell::new(None) };
+}
+
+/// `doomed` is doomed when it is next taken off its CPU: it has looked before.
+fn doom_when_taken_off(run: &Run, doomed: &Ref<Thread>) {
+    run.machine.watch(|_, event| {
+        if event == Event::UserAccessesComplete
+            && let Some(thread) = NEXT.take()
+        {
+            thread.doom();
+        }
+    });
+    NEXT.set(Some(doomed.clone()));
+}
+
+/// A thread that gives the CPU to another is not put back if it was doomed meanwhile.
+#[test]
+fn the_doomed_are_not_put_back() {
+    let (mut run, other) = two();
+    doom_when_taken_off(&run, &other);
+    // By the long way.
+    run.cpu().add_work(Work::READY);
+    run.yield_to_other();
+    assert!(has_ended(&other));
+}
+
+/// A client whose message was taken does not wait for the reply if it was doomed meanwhile.
+#[test]
+fn the_doomed_do_not_wait_for_a_reply() {
+    let (mut run, client) = two();
+    let endpoint = run.endpoint();
+    run.yield_to_other();
+    let server = run.user();
+    run.receive(endpoint);
+    doom_when_taken_off(&run, &client);
+    run.call(Call::EndpointCall, &[endpoint, FOREVER, Tag::new(1, 0).0]);
+    assert!(has_ended(&client) && run.user() == server);
+}
