@@ -189,4 +189,17 @@ mod tests {
             assert!(matches!(thread.standing(), Standing::On(at) if at == cpu.number));
         }
     }
+
+    /// `MIG-1`: a thread that was put on another CPU has run there when it had its turn, by a yield.
+    #[test]
+    fn mig_1_it_ran_last_where_it_had_its_turn() {
+        let (mut run, thread) = taken(3);
+        let cpu = run.cpu();
+        let target = run.on(1).cpu();
+        assert!(thread.entry.last() != target.number);
+        assert!(offer(cpu, target, Runnable::Thread(thread.clone()), Place::Last).is_none());
+        run.take_interrupts();
+        run.yield_to_other();
+        assert_eq!(thread.entry.last(), target.number);
+    }
 }

@@ -9,12 +9,14 @@ use crate::object::Ref;
 use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::ipc::{FOREVER, Tag};
-use abi::{Call, initial};
+use abi::{Call, Handle, initial};
+use arch_contract::irq::Interrupt;
 use arch_model::Event;
 use arch_model::profile::Profile;
 use std::cell::RefCell;
 
 const TIMER: u64 = initial::TIMER.0 as u64;
+const SELF: u64 = Handle::NONE.0 as u64;
 
 /// init, and another thread of it that is current, by the long ways.
 fn two() -> (Run, Ref<Thread>) {
@@ -101,6 +103,28 @@ fn the_doomed_are_not_put_back() {
     run.cpu().add_work(Work::READY);
     run.yield_to_other();
     assert!(has_ended(&other));
+}
+
+/// A thread that is out of budget does not wait for more of it if it was doomed meanwhile.
+#[test]
+fn the_doomed_do_not_wait_for_a_budget() {
+    const MS: u64 = 1_000_000;
+    let (mut run, other) = two();
+    assert_eq!(run.result(Call::ThreadBudget, &[SELF, MS, 10 * MS]), Ok(0));
+    doom_when_taken_off(&run, &other);
+    run.machine.advance(MS);
+    run.interrupt(Interrupt::Timer);
+    assert!(has_ended(&other));
+}
+
+/// A call that waits for other CPUs is given up if its caller was doomed meanwhile: nobody else will.
+#[test]
+fn the_doomed_do_not_wait_for_other_cpus() {
+    let (mut run, other) = two();
+    run.cpu().kernel.teardown_begins();
+    doom_when_taken_off(&run, &other);
+    run.call(Call::Quiesce, &[initial::MACHINE.0.into()]);
+    assert!(has_ended(&other) && !run.cpu().kernel.is_hurried());
 }
 
 /// A client whose message was taken does not wait for the reply if it was doomed meanwhile.

@@ -26,6 +26,7 @@ mod rseq;
 mod sched;
 #[cfg(spandrel_schedule)]
 mod schedules;
+mod short;
 mod sweep;
 mod threads;
 mod trace;

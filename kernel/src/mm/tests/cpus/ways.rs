@@ -8,8 +8,11 @@ use crate::pending::Pending;
 use arch_contract::context::Did;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Brings a CPU to where it enters the second space next, by the first perhaps.
+type Come = fn(&World, &Space, &Space);
+
 /// From where a CPU comes to a space; and what has happened to the space meanwhile.
-const WAYS: [(&str, fn(&World, &Space, &Space)); 6] = [
+const WAYS: [(&str, Come); 6] = [
     ("for the first time", |w, other, _| enter(w.cpu, other)),
     ("in turn", |w, other, space| {
         enter(w.cpu, space);
