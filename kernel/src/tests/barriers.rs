@@ -75,6 +75,23 @@ fn bar_3_a_command_ends_with_its_barrier() {
     }
 }
 
+/// `BAR-3`: the command for all asks every CPU, whichever process runs there.
+#[test]
+fn bar_3_all_are_those_of_other_processes_too() {
+    for profile in Profile::ALL {
+        let mut run = Run::boot_many(profile, 2);
+        let init = run.user();
+        run.on(1).come_up();
+        let page = run.on(0).page();
+        run.spawn(page, u64::MAX).expect("a child");
+        run.on(1).take_interrupts();
+        assert!(!run.idles() && run.user() != init, "the child runs on CPU 1");
+        run.on(0).call(Call::Membarrier, &[Command::Global as u64]);
+        assert!(run.cpus[1].is_pending(), "{profile:?}");
+        assert!(run.idles(), "{profile:?}: the caller waits");
+    }
+}
+
 /// `SMP-2`: what is noted on the way to user mode, as whoever serves while it waits does, is looked at
 /// before that is entered: there is no interrupt any more that would tell of it.
 #[test]

@@ -6,6 +6,7 @@ use super::Run;
 use super::many::{start, thread};
 use crate::cpu::Work;
 use crate::object::Ref;
+use crate::pending::PAUSE;
 use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::ipc::{FOREVER, Tag};
@@ -125,6 +126,21 @@ fn the_doomed_do_not_wait_for_other_cpus() {
     doom_when_taken_off(&run, &other);
     run.call(Call::Quiesce, &[initial::MACHINE.0.into()]);
     assert!(has_ended(&other) && !run.cpu().kernel.is_hurried());
+}
+
+/// A caller that was doomed when it was told what it had waited for gives nothing up a second time.
+#[test]
+fn the_doomed_have_waited_once() {
+    let (mut run, other) = two();
+    let kernel = run.cpu().kernel;
+    kernel.teardown_begins();
+    run.call(Call::Quiesce, &[initial::MACHINE.0.into()]);
+    assert!(kernel.is_hurried());
+    kernel.teardown_ended();
+    other.doom();
+    run.machine.advance(PAUSE);
+    run.interrupt(Interrupt::Timer);
+    assert!(has_ended(&other) && !kernel.is_hurried());
 }
 
 /// A client whose message was taken does not wait for the reply if it was doomed meanwhile.

@@ -5,6 +5,7 @@
 //! hooks and at the console. So a schedule is a script, and time passes only when the test or an
 //! idle CPU lets it.
 
+mod alarms;
 mod barriers;
 mod calls;
 mod caps;

@@ -1,6 +1,7 @@
 //! Restartable sequences: which program counters are moved, and that the area outlives its page.
 
 use super::Run;
+use super::many::{boot, start};
 use abi::membarrier::{Command, FLAG_CPU};
 use abi::rseq::Area;
 use abi::{Call, Error, ProcessInfo, initial};
@@ -40,6 +41,17 @@ fn preempted_at(run: &mut Run, page: u64, area: Area, pc: u64) -> u64 {
         run.call(Call::Yield, &[]);
     }
     run.registers().pc
+}
+
+/// Who registers an area finds the CPU in it that it runs on, when the call returns.
+#[test]
+fn an_area_names_the_cpu_from_the_start() {
+    let (mut run, _) = boot(2);
+    start(&mut run);
+    run.on(1).take_interrupts();
+    let page = run.page();
+    assert_eq!(run.result(Call::RseqRegister, &[page]), Ok(0));
+    assert_eq!(area(&run, page).cpu, 1);
 }
 
 #[test]
