@@ -1,6 +1,7 @@
 //! Address spaces on several CPUs, each a host thread: shootdowns, what lazy CPUs may miss and must
 //! catch up with, reuse of hardware ids, teardown under each lifetime policy.
 
+mod rollover;
 mod ways;
 
 use crate::cpu::Cpu;
