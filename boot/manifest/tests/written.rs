@@ -87,7 +87,7 @@ fn every_mistake_is_named_with_its_line() {
         (
             "console = \"writer\"",
             "console = \"writer\"\nc = { as = \"reader\", of = \"console\" }",
-            14,
+            17,
             "the console twice",
         ),
         ("priority = 90", "priority = 256", 19, "u8"),
