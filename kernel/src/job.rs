@@ -100,6 +100,7 @@ impl Job {
     }
 
     /// It is done.
+    #[inline(always)]
     fn end(&self, cpu: &Cpu) {
         if let Work::Copy(copy) = &self.work {
             copy.end(cpu);

@@ -329,15 +329,30 @@ fn place_cpu(
     Ok(forever(Ref::try_new(kernel.memory, Some(&kernel.root), Cpu::try_new(arch, kernel, number)?)?))
 }
 
-/// Makes the kernel and its first CPU. Out of line: its values need the stack only once.
-#[inline(never)]
+/// Makes the kernel and its first CPU, one after the other: what each is made of needs much stack, once.
 pub(crate) fn place(
+    memory: &'static Memory,
+    machine: &'static Machine,
+    archive: Archive<'static>,
+    options: (Log, Tracing),
+    arch: &'static <Current as Base>::Cpu,
+) -> Result<&'static Cpu, NoMemory> {
+    let kernel = place_kernel(memory, machine, archive, options, arch)?;
+    let cpu = place_cpu(kernel, arch, CpuId::BOOT)?;
+    kernel.add_cpu(cpu);
+    kernel.set_online(cpu);
+    sched::open(cpu);
+    Ok(cpu)
+}
+
+#[inline(never)]
+fn place_kernel(
     memory: &'static Memory,
     machine: &'static Machine,
     archive: Archive<'static>,
     (log, tracing): (Log, Tracing),
     arch: &'static <Current as Base>::Cpu,
-) -> Result<&'static Cpu, NoMemory> {
+) -> Result<&'static Kernel, NoMemory> {
     let root = Budget::root(memory)?;
     let ids = HardwareIds::try_new(Current::tags(machine), Charged { memory, budget: root.clone() })?;
     let devices = Devices::find(machine, Charged { memory, budget: root.clone() })?;
@@ -376,12 +391,7 @@ pub(crate) fn place(
         last_fault: fault::Last::new(),
     };
     let root = kernel.root.clone();
-    let kernel = forever(Ref::try_new(memory, Some(&root), kernel)?);
-    let cpu = place_cpu(kernel, arch, CpuId::BOOT)?;
-    kernel.add_cpu(cpu);
-    kernel.set_online(cpu);
-    sched::open(cpu);
-    Ok(cpu)
+    Ok(forever(Ref::try_new(memory, Some(&root), kernel)?))
 }
 
 /// Gives a reference up for good.

@@ -44,8 +44,8 @@ pub(crate) fn begin(root: PhysAddr, spare: ArrayVec<PhysAddr, SPARE>) {
 pub fn map_device_page(at: PhysAddr) -> Result<(), NoTable> {
     let mapped = LATE.with(|late| {
         let mut table = late.root.ok_or(NoTable)?;
-        for level in 0..LEVELS.len() {
-            let slot = slot(table, LEVELS[level].index(VirtAddr(at.0)));
+        for (level, place) in LEVELS.iter().enumerate() {
+            let slot = slot(table, place.index(VirtAddr(at.0)));
             // SAFETY: a slot of the kernel's tree, which only the holder of `LATE` writes.
             match entry_bits::decode(unsafe { slot.read_volatile() }, level) {
                 Entry::Table(next) => table = next,

@@ -32,6 +32,12 @@ struct Slot {
     state: [AtomicU64; 2],
 }
 
+impl Slot {
+    const fn free() -> Self {
+        Self { name: AtomicU64::new(0), state: [const { AtomicU64::new(0) }; 2] }
+    }
+}
+
 const LINE: u64 = 1 << 32;
 
 /// All of them.
@@ -46,8 +52,7 @@ pub struct Sources {
 
 impl Sources {
     pub const fn new(calls: Option<SourceCalls>) -> Self {
-        const FREE: Slot = Slot { name: AtomicU64::new(0), state: [const { AtomicU64::new(0) }; 2] };
-        Self { slots: [FREE; SOURCES], next: Guarded::new(0), calls }
+        Self { slots: [const { Slot::free() }; SOURCES], next: Guarded::new(0), calls }
     }
 
     /// Takes the controller's source `number` in, silent if it is a line, and directs it at `cpu`. A line

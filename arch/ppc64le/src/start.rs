@@ -137,7 +137,6 @@ static MACHINE: Once<Machine> = Once::new();
 struct Found {
     handover: Handover,
     firmware: Firmware,
-    info: BootInfo,
     /// Where the `Cpu`s are to be.
     cpus: PhysAddr,
     controller: Controller,
@@ -203,7 +202,7 @@ pub fn boot<U: Upcalls<Ppc64le>>(r3: u64, r4: u64, r5: u64) -> ! {
         initrd,
         cpus: handover.cpus.clone(),
     };
-    let found = Found { handover, firmware, info, cpus: cpus.start, controller };
+    let found = (Found { handover, firmware, cpus: cpus.start, controller }, info);
     secondary::prepare_translation();
     // SAFETY: the kernel's tables map the image at its own addresses, where `go_on` lies; the stack
     // with `found` stays, since this frame is never left.
@@ -244,8 +243,20 @@ fn take_interrupts_here<U: Upcalls<Ppc64le>>() {
 
 /// Goes on with translation on.
 extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
-    // SAFETY: `boot` left it on the stack below us, whole, and nobody else has it.
-    let Found { handover, firmware, info, cpus, controller } = unsafe { found.cast::<Found>().read() };
+    let found = found.cast::<(Found, BootInfo)>();
+    // SAFETY: `boot` left both on the stack below us, whole, and nobody else has them.
+    let cpu = make_machine::<U>(unsafe { &(*found).0 });
+    // SAFETY: as above, and this is read once.
+    let info = unsafe { (&raw const (*found).1).read() };
+    enter_user(U::boot(info, cpu.machine, cpu), cpu)
+}
+
+/// The machine and its CPUs, of which this is the first. Out of line: what they are made of needs the stack
+/// only once.
+#[inline(never)]
+fn make_machine<U: Upcalls<Ppc64le>>(found: &Found) -> &'static Cpu {
+    // SAFETY: nobody looks at what `go_on` was given again.
+    let Found { handover, firmware, cpus, controller } = unsafe { core::ptr::from_ref(found).read() };
     let user_pages = secondary::restrict_user();
     let source_calls = SourceCalls::find(&handover.rtas);
     let started = controller.start(&handover.cpus).and_then(|()| controller.open());
@@ -282,7 +293,7 @@ extern "C" fn go_on<U: Upcalls<Ppc64le>>(found: *const ()) -> ! {
     // SAFETY: entry code finds the `Cpu` there from now on.
     unsafe { spr::write::<{ number::SPRG0 }>(core::ptr::from_ref(cpu) as u64) };
     time::disarm(cpu);
-    enter_user(U::boot(info, machine, cpu), cpu)
+    cpu
 }
 
 fn new_cpu<U: Upcalls<Ppc64le>>(index: usize, server: HardwareCpu, machine: &'static Machine) -> Cpu {

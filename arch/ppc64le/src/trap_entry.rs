@@ -322,6 +322,9 @@ macro_rules! entry {
             "beq 3f",
             "cmpldi 12, 0x380",
             "beq 3f",
+            // Alignment: a device's registers, attached as memory, are not for every width.
+            "cmpldi 12, 0x600",
+            "beq 3f",
             "b 5f",
             // An interrupt. In the window after scv: SRR0 in 0x3000..0x4000 of quadrant 3.
             "1: mfspr 11, 26",

@@ -87,7 +87,7 @@ fn every_mistake_is_named_with_its_line() {
         (
             "console = \"writer\"",
             "console = \"writer\"\nc = { as = \"reader\", of = \"console\" }",
-            14,
+            17,
             "the console twice",
         ),
         ("priority = 90", "priority = 256", 19, "u8"),
@@ -96,7 +96,7 @@ fn every_mistake_is_named_with_its_line() {
         ("\"failure\"", "\"never\"", 11, "never restarted has no limit"),
         ("\"failure\"", "\"often\"", 11, "unknown variant `often`"),
         ("device = 0x1042", "", 7, "by `vendor` and `device`"),
-        ("ring = \"writer\"", "disk = \"driver\"", 7, "more than one driver"),
+        ("ring = \"writer\"", "ring = \"writer\"\ndisk = \"driver\"", 7, "more than one driver"),
         ("disk = \"driver\"", "", 7, "nobody uses the device `disk`"),
     ];
     for (from, to, line, what) in cases {

@@ -5,7 +5,7 @@
 //! whoever has the machine's. When the last one goes, by closing, revocation or the end of processes, the
 //! function is kept from mastering the bus, its interrupts are taken away, it is reset, and only then do
 //! the frames of its DMA memory go back to whoever paid. What is left in anybody's table of its registers
-//! reads as ones, and its interrupts answer `Gone`; until those are gone too, `pci_function` answers `Busy`.
+//! says nothing of the device, and its interrupts answer `Gone`; until those are gone too, `pci_function` answers `Busy`.
 //!
 //! # Configuration space
 //! All of it can be read. Written can be the bodies of vendor-specific capabilities (id 9); everything else is

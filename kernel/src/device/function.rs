@@ -108,8 +108,9 @@ impl Function {
 
     /// Begins to hold it, or joins those who do, until [`unnamed`](Self::unnamed).
     pub fn claim(&self) -> Result<(), Error> {
-        let interrupts = self.interrupts.iter().any(Interrupt::is_named);
         let mut holding = self.holding.lock();
+        // Looked at with the lock held: naming one takes a holder.
+        let interrupts = self.interrupts.iter().any(Interrupt::is_named);
         match holding.state {
             State::Free if holding.remains == 0 && !interrupts => holding.state = State::Held,
             State::Held => {}
@@ -251,14 +252,13 @@ impl Function {
         };
         // The table is among its registers.
         config.set_command(config.command() | Command::MEMORY.bits() as u32, Line::Quiet);
-        for interrupt in self.interrupts.iter() {
-            signals.mask(config, interrupt.vector);
-        }
         Current::claim_messages(machine, self.place, kind, &mut sources)?;
         for (interrupt, source) in self.interrupts.iter().zip(&sources) {
             if let Some(message) = Current::message(machine, *source) {
                 signals.program(config, interrupt.vector, message);
             }
+            // Here: where firmware writes the messages it takes the masks away.
+            signals.mask(config, interrupt.vector);
             // A source is one function's, so there is room.
             let _ = kernel.devices.wires.connect(*source, interrupt);
         }

@@ -158,16 +158,17 @@ impl Interrupt {
 
     /// There is one less. The last takes the binding along.
     pub fn unnamed(&self, cpu: &Cpu) {
-        let last = {
+        let function = self.function(cpu.kernel);
+        // From before it has no name to after it has no binding: who names it anew binds it after that.
+        let hardware = function.lock(cpu);
+        let is_last = {
             let mut state = self.state.lock();
             state.names -= 1;
             state.names == 0
         };
-        if last {
-            let function = self.function(cpu.kernel);
-            let unbound = self.unbind(cpu, &function.lock(cpu));
-            dispose(cpu, unbound);
-        }
+        let unbound = if is_last { self.unbind(cpu, &hardware) } else { None };
+        drop(hardware);
+        dispose(cpu, unbound);
     }
 
     /// It has come.

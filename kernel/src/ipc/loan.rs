@@ -81,7 +81,6 @@ pub(super) fn lend(cpu: &Cpu, server: &Ref<Thread>, client: &Ref<Thread>, number
     if payer.is_some() {
         // What it has run so far is whose it was.
         charge(cpu, server);
-        server.add_extra(Extra::Payer);
     }
     write_down(server, client, number, higher, payer);
     cpu.add_work(Work::READY);
@@ -104,15 +103,23 @@ fn write_down(
     if let Some(priority) = priority {
         server.store_lent(priority);
     }
+    // With the lock held, as it is where this ends: who takes back an earlier loan takes nothing of this one.
+    if payer.is_some() {
+        server.add_extra(Extra::Payer);
+    }
     let before = loan.replace(Loan { of: Call::new(client, number), payer });
     drop(loan);
     drop(before);
     hold(client, number, Holder::Server(server.clone()));
 }
 
+/// Unless the client has made another call since.
 fn hold(client: &Thread, number: u64, holder: Holder) {
-    let before = client.ipc.sides.holder.lock().replace((number, holder));
-    drop(before);
+    let mut held = client.ipc.sides.holder.lock();
+    let is_later = held.as_ref().is_some_and(|(of, _)| *of > number);
+    let left = if is_later { Some((number, holder)) } else { held.replace((number, holder)) };
+    drop(held);
+    drop(left);
 }
 
 /// What `server`, which this CPU has, was lent ends. Says whether it was something.
@@ -182,9 +189,13 @@ fn take_back(cpu: &Cpu, server: &Ref<Thread>, call: Call) {
     if loan.payer.is_some()
         && let Standing::Timed(at) = server.standing()
     {
-        // It may wait for the next period of who paid. Who sleeps finds out that it was too early.
-        let timers = cpu.kernel.any_cpu(at).map(|at| at.timers.lock().remove(server.entry.node()));
-        if let Some(Some(Runnable::Thread(server))) = timers {
+        // It may wait for the next period of who paid. Who sleeps finds out that it was too early. If it has
+        // gone on meanwhile and waits elsewhere, what lies there may be the alarm of that: it stays.
+        let timer = cpu.kernel.any_cpu(at).and_then(|at| {
+            let mut timers = at.timers.lock();
+            if server.ipc.alarm.is_at(at) { None } else { timers.remove(server.entry.node()) }
+        });
+        if let Some(Runnable::Thread(server)) = timer {
             cpu.make_ready(Runnable::Thread(server));
         }
     }

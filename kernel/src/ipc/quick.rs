@@ -10,8 +10,8 @@
 //! caller, and back; the server's from the queue to the CPU, and back; and the server keeps that of the
 //! endpoint. Where it last received elsewhere, its reply goes the long way.
 //!
-//! Locks: the table's, then the endpoint's. Both are only tried: they are nothing to wait for here. A
-//! thread's is not needed: where it stands changes in one step.
+//! Locks: the table's, then the endpoint's, then the leaves of a loan. The first two are only tried: they are
+//! nothing to wait for here. That of a thread's standing is not needed: it changes in one step.
 
 use super::Endpoint;
 use super::endpoint::{Life, Side};
@@ -204,7 +204,6 @@ fn try_call(
             loan::lend_priority(server, &client, number, priority);
         }
         if client.stand_awaiting(number) == Fate::Doomed {
-            loan::given_up(cpu, &client);
             Some(Err(()))
         } else {
             state.waiters.pop().map(|server| Ok((server, number)))
@@ -213,6 +212,8 @@ fn try_call(
     match taken {
         None => Err(client),
         Some(Err(())) => {
+            // Not before the endpoint is let go: the server is put into its place there anew.
+            loan::given_up(cpu, &client);
             cpu.set_current(client);
             Ok(Turn::Leave)
         }

@@ -158,10 +158,11 @@ fn let_go(cpu: &Cpu, client: Option<Ref<Thread>>) {
     }
 }
 
-/// The thread whose call `thread`, which runs here, received last and has not answered.
-pub fn caller_of(thread: &Thread) -> Option<Ref<Thread>> {
+/// The thread whose call `thread`, which runs here, received last and has not answered, and the number of the
+/// wait that this is. The thread may have given it up, and wait for something else.
+pub fn caller_of(thread: &Thread) -> Option<(Ref<Thread>, u64)> {
     let caller = thread.ipc.caller.take();
-    let client = caller.as_ref().map(|caller| caller.thread.clone());
+    let client = caller.as_ref().map(|caller| (caller.thread.clone(), caller.number()));
     thread.ipc.caller.set(caller);
     client
 }

@@ -143,11 +143,12 @@ impl<T: Item> Tree<T> {
         found
     }
 
-    /// The item with the lowest key from `key` on.
-    pub fn ceiling(&self, key: u64) -> Option<&T> {
+    /// The first item that `is_reached`, as all behind it are.
+    #[inline]
+    pub fn first(&self, is_reached: impl Fn(&T) -> bool) -> Option<&T> {
         let (mut at, mut found) = (self.root(), None);
         while let Some(node) = at {
-            let side = if node.item.key() >= key {
+            let side = if is_reached(&node.item) {
                 found = Some(&node.item);
                 Side::Below
             } else {

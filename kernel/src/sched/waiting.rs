@@ -133,7 +133,7 @@ pub fn hand_to_task(cpu: &'static Cpu, task: Ref<Task>, irq: &IrqsOff) {
 
 /// As [`complete`], on the CPU that the work was done on: if that is where the thread ran and may run,
 /// the caller gets it, for this CPU.
-#[inline]
+#[inline(always)]
 pub(super) fn complete_here(cpu: &Cpu, thread: Ref<Thread>, result: Result<u64, Error>) -> Option<Runnable> {
     let here = cpu.number;
     if thread.entry.last() != here || !thread.affinity().has(here) {

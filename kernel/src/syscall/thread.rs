@@ -87,11 +87,12 @@ fn stopped<R>(
     rights: Rights,
     f: impl FnOnce(&mut Frame) -> R,
 ) -> Result<R, Error> {
-    let thread = match handle {
-        handle if handle == Handle::NONE.0.into() => reply::caller_of(&caller.thread),
-        handle => Some(thread(caller, handle, rights)?),
+    let found = if handle == Handle::NONE.0.into() {
+        reply::caller_of(&caller.thread).and_then(|(thread, number)| thread.while_stopped(Some(number), f))
+    } else {
+        thread(caller, handle, rights)?.while_stopped(None, f)
     };
-    thread.and_then(|thread| thread.while_stopped(f)).ok_or(Error::NotStopped)
+    found.ok_or(Error::NotStopped)
 }
 
 /// Bytes of the machine's registers.

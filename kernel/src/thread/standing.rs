@@ -238,11 +238,15 @@ impl Thread {
     }
 
     /// What `f` does with the registers of a thread that a fault has stopped and that nobody has answered;
-    /// `None` if it is not stopped. Who answers it, and then has its frame, comes before or after: no quick
-    /// way does.
-    pub(crate) fn while_stopped<R>(&self, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+    /// `None` if it is not stopped, or if its wait for the answer is not that with the number `wait`. Who
+    /// answers it, and then has its frame, comes before or after: no quick way does.
+    pub(crate) fn while_stopped<R>(&self, wait: Option<u64>, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
         self.look_at_standing(|standing| {
-            let waits = matches!(standing, Standing::Sending(_) | Standing::Awaiting(_));
+            let waits = match (standing, wait) {
+                (Standing::Awaiting(number), Some(wait)) => *number == wait,
+                (Standing::Sending(_) | Standing::Awaiting(_), None) => true,
+                _ => false,
+            };
             if !waits || !self.ipc.opens_registers() {
                 return None;
             }

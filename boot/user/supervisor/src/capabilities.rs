@@ -114,24 +114,34 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// The first function that is one of these. Errors: `NotFound`; `Busy` for good; those of `pci_function`.
 fn function(which: Which) -> Result<PciFunction, Error> {
+    // A process that has ended may have its handles for a while: its function would be joined, not reset.
+    MACHINE.quiesce()?;
     let late = TIMER.now()? + PATIENCE;
-    let mut index = 0;
     loop {
-        let function = match MACHINE.pci_function(index) {
-            Err(Error::Busy) if TIMER.now()? < late => {
-                TIMER.sleep(PAUSE)?;
-                continue;
+        let mut missed = Error::NotFound;
+        for index in 0.. {
+            let function = match MACHINE.pci_function(index) {
+                Ok(function) => function,
+                Err(Error::NotFound) => break,
+                // Not to be looked at: it may be another one's.
+                Err(Error::Busy) => {
+                    missed = Error::Busy;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let info = function.info()?;
+            let wanted = match which {
+                Which::Id { vendor, device } => (info.vendor, info.device_id) == (vendor, device),
+                Which::Class(class) => info.class >> 8 == u32::from(class),
+            };
+            if wanted {
+                return Ok(function);
             }
-            result => result?,
-        };
-        let info = function.info()?;
-        let wanted = match which {
-            Which::Id { vendor, device } => (info.vendor, info.device_id) == (vendor, device),
-            Which::Class(class) => info.class >> 8 == u32::from(class),
-        };
-        if wanted {
-            return Ok(function);
         }
-        index += 1;
+        if missed != Error::Busy || TIMER.now()? >= late {
+            return Err(missed);
+        }
+        TIMER.sleep(PAUSE)?;
     }
 }

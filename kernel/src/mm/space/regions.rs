@@ -181,12 +181,16 @@ impl Regions {
 
     /// The first region with a page at or above `start`.
     pub(super) fn first_from(&self, start: VirtAddr) -> Option<&Granted> {
-        self.find(start).or_else(|| self.0.ceiling(start.0))
+        self.0.first(|granted| granted.region.end() > start)
     }
 
     /// The first region of `owner`'s with a page in `start..end`.
     pub(super) fn first_of(&self, owner: Owner, start: VirtAddr, end: VirtAddr) -> Option<Region> {
-        first_of(self.0.root(), owner, start).filter(|region| region.start < end)
+        let first = self.first_from(start).filter(|first| first.region.start < end)?;
+        if first.owner() == owner {
+            return Some(first.region);
+        }
+        first_of(self.0.root(), owner, start, end)
     }
 
     /// What is left of an attachment whose last page ends at `end`: it goes from below, so that is its
@@ -256,11 +260,12 @@ fn room(node: Option<&Node<Granted>>, from: u64, to: u64, len: u64) -> Option<u6
         .or_else(|| room(node.child(Side::Above), region.end().0.max(from), to, len))
 }
 
-/// The first of these regions that is of `owner`'s and ends behind `start`.
-fn first_of(node: Option<&Node<Granted>>, owner: Owner, start: VirtAddr) -> Option<Region> {
-    let node = node.filter(|node| node.summary().has(owner) && node.summary().end > start.0)?;
+/// The first of these regions that is of `owner`'s and has a page in `start..end`.
+fn first_of(node: Option<&Node<Granted>>, owner: Owner, start: VirtAddr, end: VirtAddr) -> Option<Region> {
+    let wanted = |all: &Summary| all.has(owner) && all.end > start.0 && all.start < end.0;
+    let node = node.filter(|node| wanted(node.summary()))?;
     let here = || Some(node.item()).filter(|it| it.owner() == owner && it.region.end() > start);
-    first_of(node.child(Side::Below), owner, start)
-        .or_else(|| here().map(Granted::region))
-        .or_else(|| first_of(node.child(Side::Above), owner, start))
+    first_of(node.child(Side::Below), owner, start, end)
+        .or_else(|| here().map(Granted::region).filter(|region| region.start < end))
+        .or_else(|| first_of(node.child(Side::Above), owner, start, end))
 }

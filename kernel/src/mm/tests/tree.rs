@@ -93,7 +93,7 @@ proptest! {
                 let floor = map.range(..=key).next_back().map(|(key, _)| *key);
                 prop_assert_eq!(tree.floor(key).map(|entry| entry.key), floor);
                 let ceiling = map.range(key..).next().map(|(key, _)| *key);
-                prop_assert_eq!(tree.ceiling(key).map(|entry| entry.key), ceiling);
+                prop_assert_eq!(tree.first(|entry| entry.key >= key).map(|entry| entry.key), ceiling);
             }
         }
     }

@@ -81,9 +81,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
     let as_name = |what| move |error| (what, error);
     // What is unregistered must not pay for what is registered later.
     naps(count).map_err(as_name("sleep"))?;
-    for _ in 0..count {
-        Window::<4>::on_this_cpu(unmap_nothing).map_err(as_name("unmap"))?;
-    }
+    unmaps(count).map_err(as_name("unmap"))?;
     tasks(count).map_err(as_name("task"))?;
     maps(count).map_err(as_name("map"))?;
     calls(count).map_err(as_name("call"))?;
@@ -113,6 +111,16 @@ fn yields(count: u64) -> Result<(), Error> {
             Window::<3>::begin();
             yield_now();
             Window::<3>::end();
+        }
+    })?;
+    all.join()
+}
+
+/// In a thread of its own, as in `yields`.
+fn unmaps(count: u64) -> Result<(), Error> {
+    let all = thread::spawn(move || {
+        for _ in 0..count {
+            let _ = Window::<4>::on_this_cpu(unmap_nothing);
         }
     })?;
     all.join()

@@ -17,6 +17,8 @@ user_rt::entry!(main);
 const MEMORY: u64 = 2 << 20;
 /// Children that live at once.
 const AT_ONCE: u64 = 8;
+/// The highest number of a call.
+const LAST: u64 = Call::ALL[Call::ALL.len() - 1] as u64;
 /// What may stay charged to the maker: its own heap.
 const SLACK: u64 = 256 * 1024;
 
@@ -141,7 +143,7 @@ fn child(calls: u64, seed: u64) -> u8 {
         }
         let number = match random.below(20) {
             0 => random.next(),
-            _ => random.below(Call::ALL.len() as u64 + 2),
+            _ => random.below(LAST + 3),
         };
         let mut arguments = [0; 6];
         for argument in &mut arguments {
@@ -152,6 +154,15 @@ fn child(calls: u64, seed: u64) -> u8 {
             Some(Call::Exit | Call::ThreadExit) if random.below(50) != 0 => continue,
             Some(Call::ProcessKill) if random.below(10) != 0 => continue,
             Some(Call::SleepUntil) => arguments[1] &= 0xfff_ffff,
+            // Nobody else is there to meet, at its endpoints or as its handler or pager.
+            Some(
+                Call::EndpointCall
+                | Call::EndpointSend
+                | Call::EndpointReceive
+                | Call::ReplyReceive
+                | Call::NotificationWait,
+            ) => arguments[1] &= 0xfff_ffff,
+            Some(Call::ThreadExceptions | Call::MemoryCreatePaged) => continue,
             Some(Call::ProcessWait | Call::ThreadWait) => continue,
             // No longer out of its budget than it sleeps.
             Some(Call::ThreadBudget) => {

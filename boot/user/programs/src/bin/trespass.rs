@@ -18,7 +18,7 @@ fn main(args: Args) -> u8 {
     let (how, at) = match args.get(1) {
         Some("read") => (0, &raw mut variable as u64),
         Some("write") => (1, &raw mut variable as u64),
-        Some("execute") => (2, black_box(nothing as extern "C" fn()) as u64),
+        Some("execute") => (2, black_box(nothing as extern "C" fn()) as usize as u64),
         _ => {
             println!("trespass: usage: trespass read|write|execute");
             return 1;

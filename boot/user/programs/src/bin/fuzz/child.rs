@@ -19,7 +19,7 @@ pub const ROLE: &str = "child";
 /// Threads of one.
 pub const THREADS: u64 = 3;
 /// Calls that a child of a child makes.
-const FEW: &str = "child\0200\0";
+const FEW: &str = "child\x00200\0";
 /// Handles and places of a kind that are remembered.
 const KNOWN: usize = 8;
 /// Where calls may read and write.
