@@ -264,7 +264,7 @@ mutants! {
         Stream(Both, "bar_4_bar_5_a_round_trip_between_sample_and_start"),
         Host("kernel", "usr_2_pages_that_are_not_there")];
     UserPagesOpen "user-pages-open" Usr1 "A CPU other than the first lets the kernel read and write user pages at any time." by [
-        Row(Both, "trespass-read"), Row(Both, "trespass-write")];
+        Row(X86_64, "trespass-read"), Row(X86_64, "trespass-write")];
     UserCodeIsKernels "user-code-is-kernels" Usr1 "A CPU other than the first lets the kernel execute user pages." by [
         Row(Both, "trespass-execute")];
     FaultInAWindowIgnored "fault-in-a-window-ignored" Usr2 "A copy that faulted counts as done." by [
@@ -409,7 +409,6 @@ mutants! {
         Row(Both, "migrate")];
     CoreSyncEmpty "core-sync-empty" Code1 "core_sync does nothing." by [
         Stream(X86_64, "ret_2_the_caller_too"),
-        Schedules("ret_2_the_caller_too"),
         Stream(X86_64, "code_2_cross_modifying_code"),
         Host("kernel", "ret_2_an_armed_core_sync_reaches_the_return_hook_once")];
     CodeUnpublished "code-unpublished" Code2 "Pages that can be executed are not published." by [
@@ -470,7 +469,7 @@ mutants! {
         Host("kernel", "dev_2_registers_have_pages_of_their_own")]
         unseen "what a driver finds next to its registers depends on what else the machine has";
     MasterLeftOn "master-left-on" Dev3 "A function whose holder is gone may still master the bus." by [
-        Row(Both, "edu"),
+        Row(X86_64, "edu"),
         Host("kernel", "dev_3_the_order_at_the_end")];
     NeverReset "never-reset" Dev3 "A function whose holder is gone is not reset." by [
         Host("kernel", "dev_3_the_order_at_the_end")]

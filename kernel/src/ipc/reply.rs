@@ -121,6 +121,9 @@ impl Reply {
 
     /// `client` waits no more, if it is the caller.
     pub(super) fn forget(&self, client: &Ref<Thread>, number: u64) {
+        if mutant::is(Mutant::AnyWaitAnswered) {
+            return;
+        }
         let caller = self.0.lock().caller.take_if(|caller| caller.is(client, number));
         drop(caller);
     }

@@ -82,7 +82,11 @@ fn run(calls: u64, seed: u64) -> Result<(), Failure> {
     let (mut made, mut ends) = (0, Ends::default());
     let mut before = None;
     for round in 0.. {
-        println!("fuzz: seed {} after {made} calls", seed.wrapping_add(round));
+        println!(
+            "fuzz: seed {} after {made} calls, {} bytes charged",
+            seed.wrapping_add(round),
+            SELF.info()?.memory
+        );
         made += self::round(seed.wrapping_add(round), &mut ends)?;
         if secret.words()[0].load(Ordering::Relaxed) != SECRET {
             return Err(Failure("memory that nobody was given has changed", None));
