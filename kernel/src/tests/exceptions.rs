@@ -211,6 +211,26 @@ fn ipc_11_registers_of_a_stopped_thread() {
     assert!(!after.privileged && !after.stepping);
 }
 
+/// Who has a call of the thread that it has given up since has nothing of what stops it later.
+#[test]
+fn ipc_11_a_call_that_was_given_up_opens_no_registers() {
+    let mut pair = pair();
+    let (page, service) = (pair.run.page(), pair.run.endpoint());
+    pair.run.to(pair.thread);
+    let soon = pair.run.clock() + 1_000_000;
+    pair.run.message(Call::EndpointCall, service, soon, Tag::new(1, 0), [0; 8]);
+    pair.run.to(pair.server);
+    pair.run.receive(service);
+    pair.run.sleep(2_000_000);
+    pair.run.to(pair.thread);
+    assert_eq!(pair.run.returned(), Err(Error::TimedOut));
+    pair.run.fault(BREAKPOINT);
+    pair.run.to(pair.server);
+    for call in [Call::ThreadRegisters, Call::ThreadSetRegisters] {
+        assert_eq!(pair.run.result(call, &[NONE, page, BYTES]), Err(Error::NotStopped), "{call:?}");
+    }
+}
+
 /// However the handler goes, the fault ends the process in the end, and says so.
 #[test]
 fn ipc_12_a_handler_that_is_gone() {
