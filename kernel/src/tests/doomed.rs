@@ -155,3 +155,23 @@ fn the_doomed_do_not_wait_for_a_reply() {
     run.call(Call::EndpointCall, &[endpoint, FOREVER, Tag::new(1, 0).0]);
     assert!(has_ended(&client) && run.user() == server);
 }
+
+/// A client that was doomed on the short way, to a server that it lends its priority, takes that back with
+/// nothing held: the server is put into its place at the endpoint anew.
+#[test]
+fn the_doomed_lend_nothing() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.cpu().current().expect("init").clone();
+    let handle = start(&mut run);
+    let server = thread(&run, handle);
+    let endpoint = run.endpoint();
+    run.yield_to_other();
+    run.receive(endpoint);
+    assert_eq!(run.result(Call::ThreadPriority, &[handle, 50]), Ok(0));
+    // Who goes on then.
+    start(&mut run);
+    doom_when_taken_off(&run, &init);
+    run.call(Call::EndpointCall, &[endpoint, FOREVER, Tag::new(1, 0).0]);
+    assert!(has_ended(&init) && server.lent() == 0);
+    assert!(matches!(server.standing(), Standing::Receiving(_)));
+}
