@@ -5,7 +5,9 @@
 //! who complains of a healthy kernel proves nothing by complaining of a broken one. How long it took
 //! sets the limit after which a mutant counts as one that hangs. Then each mutant runs against each of
 //! its killers. One that is not noticed has survived; one that is noticed otherwise than the golden
-//! matrix ([`golden`]) says is a difference; both fail the run.
+//! matrix ([`golden`]) says is a difference; both fail the run. A broken race may end in a way that
+//! nobody has seen yet, so a difference is one only if it shows [`TRIES`] times; a survivor is one at
+//! once, for a killer that notices now and then is a bad one.
 //!
 //! Then come the images in which one instruction that a contract speaks of does nothing ([`patched`]).
 
@@ -112,6 +114,9 @@ const HEALTHY_LIMIT: Duration = Duration::from_secs(180);
 
 /// How long a guest may take whose image was patched.
 const PATCHED_LIMIT: Duration = Duration::from_secs(60);
+
+/// How many times a mutant may be noticed in a way that is not in the golden matrix.
+const TRIES: usize = 3;
 
 /// How long it may take with a mutant, after it took `healthy` without.
 fn limit(healthy: Duration) -> Duration {
@@ -240,6 +245,30 @@ fn pairs() -> Vec<Pair> {
     ALL.iter().flat_map(of).collect()
 }
 
+/// Runs a mutant until it survives, or is noticed in a way that the golden matrix has, [`TRIES`] times
+/// at the most. The last finding counts.
+fn as_known(
+    pair: &Pair,
+    golden: Option<&Kills>,
+    stop: &AtomicBool,
+    mut run: impl FnMut() -> Finding,
+) -> Finding {
+    let (mutant, killer) = pair.names();
+    let otherwise = |finding: &Finding| {
+        let Finding::Red { how, .. } = finding else { return false };
+        let difference = golden.and_then(|golden| golden.difference(&mutant, &killer, how));
+        matches!(difference, Some(Difference::OtherWay(_)))
+    };
+    let mut finding = run();
+    for _ in 1..TRIES {
+        if !otherwise(&finding) || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        finding = run();
+    }
+    finding
+}
+
 /// What has come of the run so far.
 struct Outcome {
     killed: usize,
@@ -288,7 +317,10 @@ impl Outcome {
             jobs,
             pairs,
             lab.stop,
-            |pair| lab.run(pair.probe, Some(pair.row.id), limit(healthy[&pair.probe])),
+            |pair| {
+                let run = || lab.run(pair.probe, Some(pair.row.id), limit(healthy[&pair.probe]));
+                as_known(pair, golden, lab.stop, run)
+            },
             |pair, finding, took| {
                 left -= 1;
                 if !lab.stop.load(Ordering::Relaxed) {
@@ -418,6 +450,29 @@ mod tests {
         assert_eq!(judge(Finding::red("hangs", ""), None), (1, 0));
         for finding in [Finding::Green, Finding::Inconclusive("".into()), Finding::Unable("".into())] {
             assert_eq!(judge(finding, None), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_way_that_is_not_known_has_to_show_again() {
+        let pair = pairs()[0];
+        let (mutant, killer) = pair.names();
+        let mut golden = Kills::default();
+        golden.add(&mutant, &killer, "breaks I4");
+        let runs = |ways: &[&str], golden| {
+            let mut left = ways.iter().map(|&way| match way {
+                "nothing" => Finding::Green,
+                way => Finding::red(way, ""),
+            });
+            let found = as_known(&pair, golden, &AtomicBool::new(false), || left.next().unwrap());
+            (found, left.count())
+        };
+        let ways = ["fails", "breaks I4", "hangs"];
+        assert_eq!(runs(&ways, Some(&golden)), (Finding::red("breaks I4", ""), 1));
+        assert_eq!(runs(&["fails"; TRIES], Some(&golden)), (Finding::red("fails", ""), 0));
+        assert_eq!(runs(&["fails", "nothing", "breaks I4"], Some(&golden)), (Finding::Green, 1));
+        for unknown in [None, Some(&Kills::default())] {
+            assert_eq!(runs(&ways, unknown), (Finding::red("fails", ""), 2));
         }
     }
 
