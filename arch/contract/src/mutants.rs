@@ -505,7 +505,7 @@ mutants! {
         Host("kernel", "ipc_5_badges_and_capabilities")];
     AnyWaitAnswered "any-wait-answered" Ipc6 "A reply answers whatever call its caller waits for by now." by [
         Case(Both, "ipc_6_a_late_reply_answers_nothing"),
-        Host("kernel", "tests::ipc::ipc_6_a_late_reply_answers_nothing")];
+        Host("kernel", "tests::endings::ipc_6_a_late_reply_answers_nothing")];
     NothingLent "nothing-lent" Ipc7 "A server has its own priority only." by [
         Case(Both, "ipc_7_nobody_overtakes_a_call"),
         Host("kernel", "ipc_7_priority_goes_along_a_chain")];
