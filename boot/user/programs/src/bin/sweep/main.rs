@@ -19,7 +19,7 @@ const REFUSED: u8 = 1;
 /// It is touched again, and then there is memory.
 const UNTOLD: u64 = 4;
 /// Fewer than the script makes on any machine.
-const FEW: u64 = 100;
+const FEW: u64 = 200;
 
 fn main(args: Args) -> u8 {
     if args.get(1) == Some(script::ROLE) {

@@ -39,11 +39,16 @@ const READ: u64 = Protection::Read as u64;
 const READ_WRITE: u64 = Protection::ReadWrite as u64;
 const ALL: u64 = Rights::all().bits() as u64;
 /// Places far from everything, and from each other: they want tables of their own.
-const PAGED: u64 = 1 << 41;
-const FAULTS: u64 = 1 << 42;
-const COPIED: u64 = 1 << 43;
+const PAGED: [u64; 2] = [1 << 41, 1 << 42];
+const FAULTS: u64 = 1 << 43;
+const COPIED: u64 = 1 << 44;
 /// How long one thread may keep another waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Slots by which a table grows.
+const LEAF_SLOTS: u64 = 64;
+/// Of the handles that fill the table.
+static HIGHEST: AtomicU64 = AtomicU64::new(0);
 
 static REFUSALS: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicBool = AtomicBool::new(false);
@@ -114,6 +119,22 @@ fn make(call: Call, arguments: &[u64]) -> Option<u64> {
     judge(call, unsafe { call::call(call, words) })
 }
 
+/// As [`make`], for a call that makes a handle: the table has to grow for it.
+fn new(call: Call, arguments: &[u64]) -> Option<u64> {
+    fill_table();
+    make(call, arguments)
+}
+
+/// Leaves no slot free of those that the table has.
+fn fill_table() {
+    while let Some(handle) = make(Call::HandleCopy, &[PROCESS, 0, 0]) {
+        let is_new = HIGHEST.fetch_max(handle, Ordering::Relaxed) < handle;
+        if is_new && handle % LEAF_SLOTS == LEAF_SLOTS - 1 {
+            break;
+        }
+    }
+}
+
 /// A call with a message: its tag, and the words that came.
 fn exchange(call: Call, handle: u64, tag: Tag, mut words: [u64; WORDS]) -> Option<(Tag, [u64; WORDS])> {
     let deadline = TIMER.now().map_or(0, |now| (now + PATIENCE).as_nanos() as u64);
@@ -148,13 +169,9 @@ fn plain() {
 }
 
 fn capabilities() {
-    let Some(notification) = make(Call::NotificationCreate, &[]) else { return };
-    // More slots than one frame holds.
-    for _ in 0..70 {
-        make(Call::HandleCopy, &[notification, ALL, 0]);
-    }
+    let Some(notification) = new(Call::NotificationCreate, &[]) else { return };
     if let Some(copy) = make(Call::HandleCopy, &[notification, ALL, 0]) {
-        make(Call::HandleMove, &[copy, NONE]);
+        new(Call::HandleMove, &[copy, NONE]);
     }
     make(Call::HandleInfo, &[notification, SPACE.at()]);
     make(Call::NotificationBind, &[notification]);
@@ -174,8 +191,8 @@ fn memory() {
         make(Call::MemoryCopy, &[PROCESS, COPIED, PROCESS, COPIED + 12 * PAGE, 4 * PAGE]);
     }
     // Large enough to be freed in slices.
-    if let Some(memory) = make(Call::MemoryCreate, &[100 * PAGE]) {
-        make(Call::MemoryAttach, &[PROCESS, memory, 0, PAGE, 99 * PAGE, READ]);
+    if let Some(memory) = new(Call::MemoryCreate, &[100 * PAGE]) {
+        new(Call::MemoryAttach, &[PROCESS, memory, 0, PAGE, 99 * PAGE, READ]);
         make(Call::HandleRevoke, &[memory]);
         make(Call::HandleClose, &[memory]);
     }
@@ -184,7 +201,7 @@ fn memory() {
 /// Starts a thread, at most one at a time.
 fn start(entry: extern "C" fn(u64) -> !, argument: u64) -> Option<u64> {
     let entry = entry as usize as u64;
-    make(Call::ThreadStart, &[PROCESS, entry, STACK.at() + size_of_val(&STACK) as u64, argument])
+    new(Call::ThreadStart, &[PROCESS, entry, STACK.at() + size_of_val(&STACK) as u64, argument])
 }
 
 fn join(thread: u64) {
@@ -213,12 +230,14 @@ fn arrived((_, words): (Tag, [u64; WORDS])) {
 
 /// Two calls, of which one is answered by way of a reply object, and a message that wants no answer.
 fn conversation() {
-    let Some(endpoint) = make(Call::EndpointCreate, &[]) else { return };
+    let Some(endpoint) = new(Call::EndpointCreate, &[]) else { return };
     let Some(client) = start(client, endpoint) else { return };
     let (tag, words) = with_capability();
+    fill_table();
     if let Some(received) = exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]) {
         arrived(received);
-        let reply = make(Call::ReplySave, &[]).unwrap_or(NONE);
+        let reply = new(Call::ReplySave, &[]).unwrap_or(NONE);
+        fill_table();
         exchange(Call::Reply, reply, tag, words);
         exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]);
         exchange(Call::ReplyReceive, endpoint, Tag::new(1, 0), [0; WORDS]);
@@ -237,16 +256,17 @@ extern "C" fn client(endpoint: u64) -> ! {
     end()
 }
 
-/// A thread touches a page that is not there, and this one supplies it.
+/// A thread touches a page that is not there, and this one supplies it; and then where it only is not mapped.
 fn paging() {
-    let Some(endpoint) = make(Call::EndpointCreate, &[]) else { return };
-    let Some(paged) = make(Call::MemoryCreatePaged, &[4 * PAGE, endpoint]) else { return };
-    let Some(source) = make(Call::MemoryCreate, &[4 * PAGE]) else { return };
-    let attach = [PROCESS, paged, PAGED, 0, 4 * PAGE, READ];
-    if make(Call::MemoryAttach, &attach).is_none() {
-        return;
+    let Some(endpoint) = new(Call::EndpointCreate, &[]) else { return };
+    let Some(paged) = new(Call::MemoryCreatePaged, &[4 * PAGE, endpoint]) else { return };
+    let Some(source) = new(Call::MemoryCreate, &[4 * PAGE]) else { return };
+    for at in PAGED {
+        if new(Call::MemoryAttach, &[PROCESS, paged, at, 0, 4 * PAGE, READ]).is_none() {
+            return;
+        }
     }
-    let Some(client) = start(touch, PAGED + PAGE) else { return };
+    let Some(client) = start(touch_both, PAGE) else { return };
     if exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]).is_some() {
         make(Call::MemorySupply, &[paged, PAGE, source, 0, PAGE]);
         exchange(Call::Reply, NONE, Tag::new(0, 0), [0; WORDS]);
@@ -254,10 +274,14 @@ fn paging() {
     join(client);
 }
 
-extern "C" fn touch(at: u64) -> ! {
+extern "C" fn touch_both(offset: u64) -> ! {
+    PAGED.iter().for_each(|at| touch(at + offset));
+    end()
+}
+
+fn touch(at: u64) {
     // SAFETY: a page that is mapped, or whose absence somebody mends.
     unsafe { (at as *const u8).read_volatile() };
-    end()
 }
 
 /// What a thread waits for before it faults: 1, or 2 if it is not to.
@@ -265,9 +289,9 @@ static GO: AtomicU64 = AtomicU64::new(0);
 
 /// A thread faults, and its handler looks at it and maps what it wants.
 fn faults() {
-    let Some(endpoint) = make(Call::EndpointCreate, &[]) else { return };
+    let Some(endpoint) = new(Call::EndpointCreate, &[]) else { return };
     let Some(client) = start(fault, FAULTS) else { return };
-    let handler = make(Call::ThreadExceptions, &[client, endpoint]);
+    let handler = new(Call::ThreadExceptions, &[client, endpoint]);
     GO.store(if handler.is_some() { 1 } else { 2 }, Ordering::Relaxed);
     if handler.is_some() && exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]).is_some() {
         let registers = exception::registers();
@@ -285,7 +309,7 @@ fn faults() {
 extern "C" fn fault(at: u64) -> ! {
     thread::wait_until(|| GO.load(Ordering::Relaxed) != 0);
     if GO.load(Ordering::Relaxed) == 1 {
-        touch(at)
+        touch(at);
     }
     end()
 }
@@ -297,7 +321,7 @@ fn device() {
     let at = SPACE.at();
     let machine = initial::MACHINE.0.into();
     for index in 0.. {
-        let Some(function) = make(Call::PciFunction, &[machine, index]) else { return };
+        let Some(function) = new(Call::PciFunction, &[machine, index]) else { return };
         if make(Call::PciInfo, &[function, at]).is_none() {
             return;
         }
@@ -313,17 +337,17 @@ fn device() {
 fn drive(function: u64) {
     make(Call::PciRead, &[function, 0, 4]);
     make(Call::PciCommand, &[function, Command::MEMORY.bits()]);
-    if let Some(registers) = make(Call::PciBar, &[function, 0]) {
-        make(Call::MemoryAttach, &[PROCESS, registers, 0, 0, PAGE, READ_WRITE]);
+    if let Some(registers) = new(Call::PciBar, &[function, 0]) {
+        new(Call::MemoryAttach, &[PROCESS, registers, 0, 0, PAGE, READ_WRITE]);
     }
     if let (Some(interrupt), Some(notification)) =
-        (make(Call::PciInterrupt, &[function, 0]), make(Call::NotificationCreate, &[]))
+        (new(Call::PciInterrupt, &[function, 0]), new(Call::NotificationCreate, &[]))
     {
         make(Call::InterruptBind, &[interrupt, notification, 1]);
         make(Call::InterruptAcknowledge, &[interrupt]);
     }
-    if let Some(memory) = make(Call::DmaCreate, &[function, 4 * PAGE]) {
+    if let Some(memory) = new(Call::DmaCreate, &[function, 4 * PAGE]) {
         make(Call::DmaAddress, &[function, memory, 0]);
-        make(Call::MemoryAttach, &[PROCESS, memory, 0, 0, 4 * PAGE, READ_WRITE]);
+        new(Call::MemoryAttach, &[PROCESS, memory, 0, 0, 4 * PAGE, READ_WRITE]);
     }
 }
