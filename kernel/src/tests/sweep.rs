@@ -133,7 +133,7 @@ impl Everything<'_> {
     }
 
     /// As [`call`](Self::call), for one that makes a handle: the table has to grow for it.
-    fn new(&mut self, call: Call, args: &[u64]) -> Option<u64> {
+    fn make(&mut self, call: Call, args: &[u64]) -> Option<u64> {
         self.fill_table();
         self.call(call, args)
     }
@@ -170,7 +170,7 @@ impl Everything<'_> {
     /// A thread of the process, up to its first instruction: it is current.
     fn thread(&mut self) -> Option<(User, u64)> {
         let args = [PROCESS, super::ENTRY, crate::program::STACK_TOP.0 - 8192, 0];
-        let handle = self.new(Call::ThreadStart, &args)?;
+        let handle = self.make(Call::ThreadStart, &args)?;
         for _ in 0..20 {
             self.run.call(Call::Yield, &[]);
             if self.run.user() != self.me && self.run.registers().number == 0 {
@@ -242,10 +242,10 @@ impl Everything<'_> {
     }
 
     fn capabilities(&mut self) {
-        let endpoint = self.new(Call::EndpointCreate, &[]).unwrap_or(0);
-        let notification = self.new(Call::NotificationCreate, &[]).unwrap_or(0);
-        let copy = self.new(Call::HandleCopy, &[endpoint, ALL, 0x5a]).unwrap_or(0);
-        self.new(Call::HandleMove, &[copy, NONE]);
+        let endpoint = self.make(Call::EndpointCreate, &[]).unwrap_or(0);
+        let notification = self.make(Call::NotificationCreate, &[]).unwrap_or(0);
+        let copy = self.make(Call::HandleCopy, &[endpoint, ALL, 0x5a]).unwrap_or(0);
+        self.make(Call::HandleMove, &[copy, NONE]);
         self.call(Call::NotificationBind, &[notification]);
         self.call(Call::NotificationSignal, &[notification, 1]);
         self.call(Call::NotificationWait, &[notification, 0]);
@@ -256,9 +256,9 @@ impl Everything<'_> {
     fn memory(&mut self) {
         let map = |pages: u64| [PROCESS, 0, pages * PAGE, READ_WRITE];
         // Large enough to be freed in slices.
-        if let Some(memory) = self.new(Call::MemoryCreate, &[100 * PAGE]) {
+        if let Some(memory) = self.make(Call::MemoryCreate, &[100 * PAGE]) {
             let attach = [PROCESS, memory, 0, PAGE, 99 * PAGE, READ];
-            if let Some(attached) = self.new(Call::MemoryAttach, &attach) {
+            if let Some(attached) = self.make(Call::MemoryAttach, &attach) {
                 let page = self.call(Call::MemoryMap, &map(1)).unwrap_or(0);
                 self.call(Call::HandleInfo, &[attached, page]);
             }
@@ -277,7 +277,7 @@ impl Everything<'_> {
     /// Calls with a capability, to a thread that saves the reply and gives one back, and then replies and
     /// receives; and a message that wants no answer.
     fn converse(&mut self) -> Alive {
-        let Some(endpoint) = self.new(Call::EndpointCreate, &[]) else { return Alive::Yes };
+        let Some(endpoint) = self.make(Call::EndpointCreate, &[]) else { return Alive::Yes };
         let Some((server, _)) = self.thread() else { return Alive::Yes };
         self.run.vector_unit_off();
         if self.run.user() != server {
@@ -292,7 +292,7 @@ impl Everything<'_> {
         assert_eq!(self.run.user(), server);
         self.arrived();
         let me = core::mem::replace(&mut self.me, server);
-        let reply = self.new(Call::ReplySave, &[]).unwrap_or(NONE);
+        let reply = self.make(Call::ReplySave, &[]).unwrap_or(NONE);
         self.fill_table();
         self.message(Call::Reply, reply, with_one);
         self.to(server);
@@ -318,11 +318,11 @@ impl Everything<'_> {
 
     /// A thread touches a page that is not there and is supplied, and then one that only is not mapped.
     fn page(&mut self) -> Alive {
-        let Some(endpoint) = self.new(Call::EndpointCreate, &[]) else { return Alive::Yes };
-        let paged = self.new(Call::MemoryCreatePaged, &[4 * PAGE, endpoint]).unwrap_or(0);
-        let source = self.new(Call::MemoryCreate, &[4 * PAGE]).unwrap_or(0);
+        let Some(endpoint) = self.make(Call::EndpointCreate, &[]) else { return Alive::Yes };
+        let paged = self.make(Call::MemoryCreatePaged, &[4 * PAGE, endpoint]).unwrap_or(0);
+        let source = self.make(Call::MemoryCreate, &[4 * PAGE]).unwrap_or(0);
         for at in PAGED {
-            if self.new(Call::MemoryAttach, &[PROCESS, paged, at, 0, 4 * PAGE, READ]).is_none() {
+            if self.make(Call::MemoryAttach, &[PROCESS, paged, at, 0, 4 * PAGE, READ]).is_none() {
                 return Alive::Yes;
             }
         }
@@ -355,13 +355,13 @@ impl Everything<'_> {
 
     /// A thread faults, and its handler looks at it and lets it go on.
     fn fault(&mut self) -> Alive {
-        let Some(endpoint) = self.new(Call::EndpointCreate, &[]) else { return Alive::Yes };
+        let Some(endpoint) = self.make(Call::EndpointCreate, &[]) else { return Alive::Yes };
         let Some(page) = self.call(Call::MemoryMap, &[PROCESS, 0, PAGE, READ_WRITE]) else {
             return Alive::Yes;
         };
         let Some((client, handle)) = self.thread() else { return Alive::Yes };
         self.to(self.me);
-        if self.new(Call::ThreadExceptions, &[handle, endpoint]).is_none() {
+        if self.make(Call::ThreadExceptions, &[handle, endpoint]).is_none() {
             return Alive::Yes;
         }
         self.to(client);
@@ -382,19 +382,19 @@ impl Everything<'_> {
     /// A driver's calls.
     fn drive(&mut self) {
         let Some(page) = self.call(Call::MemoryMap, &[PROCESS, 0, PAGE, READ_WRITE]) else { return };
-        let Some(function) = self.new(Call::PciFunction, &[MACHINE, 0]) else { return };
+        let Some(function) = self.make(Call::PciFunction, &[MACHINE, 0]) else { return };
         self.call(Call::PciInfo, &[function, page]);
         self.call(Call::PciRead, &[function, 0, 4]);
         self.call(Call::PciWrite, &[function, (VENDOR_AT + 4).into(), 4, 0]);
         self.call(Call::PciCommand, &[function, 0]);
-        if let Some(registers) = self.new(Call::PciBar, &[function, 0]) {
-            self.new(Call::MemoryAttach, &[PROCESS, registers, 0, 0, PAGE, READ_WRITE]);
+        if let Some(registers) = self.make(Call::PciBar, &[function, 0]) {
+            self.make(Call::MemoryAttach, &[PROCESS, registers, 0, 0, PAGE, READ_WRITE]);
         }
-        let interrupt = self.new(Call::PciInterrupt, &[function, 0]).unwrap_or(0);
-        let notification = self.new(Call::NotificationCreate, &[]).unwrap_or(0);
+        let interrupt = self.make(Call::PciInterrupt, &[function, 0]).unwrap_or(0);
+        let notification = self.make(Call::NotificationCreate, &[]).unwrap_or(0);
         self.call(Call::InterruptBind, &[interrupt, notification, 1]);
         self.call(Call::InterruptAcknowledge, &[interrupt]);
-        if let Some(memory) = self.new(Call::DmaCreate, &[function, 4 * PAGE]) {
+        if let Some(memory) = self.make(Call::DmaCreate, &[function, 4 * PAGE]) {
             self.call(Call::DmaAddress, &[function, memory, 0]);
         }
     }

@@ -120,7 +120,7 @@ fn make(call: Call, arguments: &[u64]) -> Option<u64> {
 }
 
 /// As [`make`], for a call that makes a handle: the table has to grow for it.
-fn new(call: Call, arguments: &[u64]) -> Option<u64> {
+fn create(call: Call, arguments: &[u64]) -> Option<u64> {
     fill_table();
     make(call, arguments)
 }
@@ -169,9 +169,9 @@ fn plain() {
 }
 
 fn capabilities() {
-    let Some(notification) = new(Call::NotificationCreate, &[]) else { return };
+    let Some(notification) = create(Call::NotificationCreate, &[]) else { return };
     if let Some(copy) = make(Call::HandleCopy, &[notification, ALL, 0]) {
-        new(Call::HandleMove, &[copy, NONE]);
+        create(Call::HandleMove, &[copy, NONE]);
     }
     make(Call::HandleInfo, &[notification, SPACE.at()]);
     make(Call::NotificationBind, &[notification]);
@@ -191,8 +191,8 @@ fn memory() {
         make(Call::MemoryCopy, &[PROCESS, COPIED, PROCESS, COPIED + 12 * PAGE, 4 * PAGE]);
     }
     // Large enough to be freed in slices.
-    if let Some(memory) = new(Call::MemoryCreate, &[100 * PAGE]) {
-        new(Call::MemoryAttach, &[PROCESS, memory, 0, PAGE, 99 * PAGE, READ]);
+    if let Some(memory) = create(Call::MemoryCreate, &[100 * PAGE]) {
+        create(Call::MemoryAttach, &[PROCESS, memory, 0, PAGE, 99 * PAGE, READ]);
         make(Call::HandleRevoke, &[memory]);
         make(Call::HandleClose, &[memory]);
     }
@@ -201,7 +201,7 @@ fn memory() {
 /// Starts a thread, at most one at a time.
 fn start(entry: extern "C" fn(u64) -> !, argument: u64) -> Option<u64> {
     let entry = entry as usize as u64;
-    new(Call::ThreadStart, &[PROCESS, entry, STACK.at() + size_of_val(&STACK) as u64, argument])
+    create(Call::ThreadStart, &[PROCESS, entry, STACK.at() + size_of_val(&STACK) as u64, argument])
 }
 
 fn join(thread: u64) {
@@ -230,13 +230,13 @@ fn arrived((_, words): (Tag, [u64; WORDS])) {
 
 /// Two calls, of which one is answered by way of a reply object, and a message that wants no answer.
 fn conversation() {
-    let Some(endpoint) = new(Call::EndpointCreate, &[]) else { return };
+    let Some(endpoint) = create(Call::EndpointCreate, &[]) else { return };
     let Some(client) = start(client, endpoint) else { return };
     let (tag, words) = with_capability();
     fill_table();
     if let Some(received) = exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]) {
         arrived(received);
-        let reply = new(Call::ReplySave, &[]).unwrap_or(NONE);
+        let reply = create(Call::ReplySave, &[]).unwrap_or(NONE);
         fill_table();
         exchange(Call::Reply, reply, tag, words);
         exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]);
@@ -258,11 +258,11 @@ extern "C" fn client(endpoint: u64) -> ! {
 
 /// A thread touches a page that is not there, and this one supplies it; and then where it only is not mapped.
 fn paging() {
-    let Some(endpoint) = new(Call::EndpointCreate, &[]) else { return };
-    let Some(paged) = new(Call::MemoryCreatePaged, &[4 * PAGE, endpoint]) else { return };
-    let Some(source) = new(Call::MemoryCreate, &[4 * PAGE]) else { return };
+    let Some(endpoint) = create(Call::EndpointCreate, &[]) else { return };
+    let Some(paged) = create(Call::MemoryCreatePaged, &[4 * PAGE, endpoint]) else { return };
+    let Some(source) = create(Call::MemoryCreate, &[4 * PAGE]) else { return };
     for at in PAGED {
-        if new(Call::MemoryAttach, &[PROCESS, paged, at, 0, 4 * PAGE, READ]).is_none() {
+        if create(Call::MemoryAttach, &[PROCESS, paged, at, 0, 4 * PAGE, READ]).is_none() {
             return;
         }
     }
@@ -289,9 +289,9 @@ static GO: AtomicU64 = AtomicU64::new(0);
 
 /// A thread faults, and its handler looks at it and maps what it wants.
 fn faults() {
-    let Some(endpoint) = new(Call::EndpointCreate, &[]) else { return };
+    let Some(endpoint) = create(Call::EndpointCreate, &[]) else { return };
     let Some(client) = start(fault, FAULTS) else { return };
-    let handler = new(Call::ThreadExceptions, &[client, endpoint]);
+    let handler = create(Call::ThreadExceptions, &[client, endpoint]);
     GO.store(if handler.is_some() { 1 } else { 2 }, Ordering::Relaxed);
     if handler.is_some() && exchange(Call::EndpointReceive, endpoint, Tag::new(0, 0), [0; WORDS]).is_some() {
         let registers = exception::registers();
@@ -321,7 +321,7 @@ fn device() {
     let at = SPACE.at();
     let machine = initial::MACHINE.0.into();
     for index in 0.. {
-        let Some(function) = new(Call::PciFunction, &[machine, index]) else { return };
+        let Some(function) = create(Call::PciFunction, &[machine, index]) else { return };
         if make(Call::PciInfo, &[function, at]).is_none() {
             return;
         }
@@ -337,17 +337,17 @@ fn device() {
 fn drive(function: u64) {
     make(Call::PciRead, &[function, 0, 4]);
     make(Call::PciCommand, &[function, Command::MEMORY.bits()]);
-    if let Some(registers) = new(Call::PciBar, &[function, 0]) {
-        new(Call::MemoryAttach, &[PROCESS, registers, 0, 0, PAGE, READ_WRITE]);
+    if let Some(registers) = create(Call::PciBar, &[function, 0]) {
+        create(Call::MemoryAttach, &[PROCESS, registers, 0, 0, PAGE, READ_WRITE]);
     }
     if let (Some(interrupt), Some(notification)) =
-        (new(Call::PciInterrupt, &[function, 0]), new(Call::NotificationCreate, &[]))
+        (create(Call::PciInterrupt, &[function, 0]), create(Call::NotificationCreate, &[]))
     {
         make(Call::InterruptBind, &[interrupt, notification, 1]);
         make(Call::InterruptAcknowledge, &[interrupt]);
     }
-    if let Some(memory) = new(Call::DmaCreate, &[function, 4 * PAGE]) {
+    if let Some(memory) = create(Call::DmaCreate, &[function, 4 * PAGE]) {
         make(Call::DmaAddress, &[function, memory, 0]);
-        new(Call::MemoryAttach, &[PROCESS, memory, 0, 0, 4 * PAGE, READ_WRITE]);
+        create(Call::MemoryAttach, &[PROCESS, memory, 0, 0, 4 * PAGE, READ_WRITE]);
     }
 }
