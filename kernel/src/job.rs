@@ -7,6 +7,7 @@
 
 use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
+use crate::mm::burial;
 use crate::mm::space::Progress;
 use crate::object::Ref;
 use crate::process::Process;
@@ -139,6 +140,7 @@ pub fn slice(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Poll<Result<u
     if poll.is_ready() {
         at_work.end(cpu);
         *job = None;
+        burial::look(cpu);
     }
     poll
 }

@@ -7,6 +7,7 @@ use arch_model::profile::Profile;
 use zerocopy::{FromZeros, IntoBytes};
 
 const PROCESS: u64 = initial::PROCESS.0 as u64;
+const TIMER: u64 = initial::TIMER.0 as u64;
 const CONSOLE: u64 = initial::CONSOLE.0 as u64;
 const READ: u64 = Protection::Read as u64;
 const READ_WRITE: u64 = Protection::ReadWrite as u64;
@@ -239,4 +240,31 @@ fn memory_objects_leak_nothing() {
     let mut seen = [0; 10];
     run.peek(HERE, &mut seen);
     assert_eq!(&seen, b"last words");
+}
+
+/// A large object whose last reference goes with a job that ends nothing, because its handle was closed
+/// meanwhile, is given back though nobody makes another call about it.
+#[test]
+fn cap_6_what_nobody_waits_for_is_given_back() {
+    const PAGES: u64 = 300;
+    let mut run = Run::boot(Profile::Minimal);
+    let kernel = run.cpu().kernel;
+    let closer = run.user();
+    let (mapper, handle) = run.thread_with_handle();
+    assert_eq!(run.result(Call::ThreadPriority, &[handle, 10]), Ok(0));
+    let before = kernel.root.used();
+    let memory = create(&mut run, PAGES);
+    let soon = run.clock() + 1_000;
+    run.call(Call::SleepUntil, &[TIMER, soon]);
+    assert_eq!(run.user(), mapper);
+    run.machine.advance(2_000);
+    run.call(Call::MemoryAttach, &[PROCESS, memory, HERE, 0, PAGES * PAGE, READ]);
+    assert_eq!(run.user(), closer, "it is not done at once");
+    assert_eq!(call(&mut run, Call::HandleRevoke, &[memory]), Ok(0));
+    assert_eq!(call(&mut run, Call::HandleClose, &[memory]), Ok(0));
+    assert!(kernel.root.used() > before + PAGES * PAGE, "the job has it");
+    let later = run.clock() + 1_000_000;
+    run.call(Call::SleepUntil, &[TIMER, later]);
+    assert_eq!(run.user(), mapper, "the job is done");
+    assert!(kernel.root.used() < before + 4 * PAGE, "all but tables comes back");
 }
