@@ -100,6 +100,18 @@ fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
     ipc::quick::reply_receive_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
 }
 
+/// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
+#[inline(never)]
+fn attach(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let registers = unsafe { frame.as_mut() };
+    match syscall::quick::attach(cpu, &Current::syscall(registers)) {
+        Some(handle) => Current::set_result(registers, 0, handle.0.into()),
+        None => return call(cpu, frame, irq),
+    }
+    back(cpu, frame, irq)
+}
+
 /// Any call that has no way of its own.
 #[inline(never)]
 fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
@@ -144,6 +156,7 @@ const NULL: u64 = abi::Call::Null as u64;
 const YIELD: u64 = abi::Call::Yield as u64;
 const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
 const CALL: u64 = abi::Call::EndpointCall as u64;
+const ATTACH: u64 = abi::Call::MemoryAttach as u64;
 const REPLY_RECEIVE: u64 = abi::Call::ReplyReceive as u64;
 
 /// The generic kernel, as the architecture calls it.
@@ -187,6 +200,7 @@ impl Upcalls<Current> for Upcall {
                 }
             }
             MEMBARRIER => membarrier(cpu, frame, irq),
+            ATTACH => attach(cpu, frame, irq),
             _ => call(cpu, frame, irq),
         }
     }

@@ -30,12 +30,23 @@ struct Pin {
 
 impl Item for Pin {
     type Summary = ();
+    type Room = ();
 
     fn key(&self) -> u64 {
         self.frame.0
     }
 
     fn summarize(&self, _: [Option<&()>; 2]) {}
+
+    fn room(_: Option<&Self>, _: Option<&Self>) {}
+
+    fn fits(&self, (): ()) -> bool {
+        true
+    }
+
+    fn absorb((): &(), (): &(), (): ()) -> Option<()> {
+        Some(())
+    }
 }
 
 /// The pinned frames of one address space.

@@ -17,6 +17,7 @@ struct Entry {
 impl Item for Entry {
     /// The sum of all values.
     type Summary = u64;
+    type Room = Option<u64>;
 
     fn key(&self) -> u64 {
         self.key
@@ -24,6 +25,20 @@ impl Item for Entry {
 
     fn summarize(&self, children: [Option<&u64>; 2]) -> u64 {
         self.value + children.into_iter().flatten().sum::<u64>()
+    }
+
+    /// The key before.
+    fn room(before: Option<&Self>, _: Option<&Self>) -> Option<u64> {
+        before.map(Self::key)
+    }
+
+    fn fits(&self, before: Option<u64>) -> bool {
+        before.is_none_or(|before| before < self.key)
+    }
+
+    fn absorb(all: &u64, new: &u64, _: Option<u64>) -> Option<u64> {
+        // Both ways.
+        new.is_multiple_of(2).then_some(all + new)
     }
 }
 
@@ -69,10 +84,13 @@ proptest! {
         let mut map = BTreeMap::new();
         for (value, step) in (1..).zip(steps) {
             match step {
-                Step::Insert(key) if map.contains_key(&key) => {}
+                Step::Insert(key) if map.contains_key(&key) => {
+                    let node = tree.make(Entry { key, value }).unwrap();
+                    prop_assert!(tree.insert_if_fits(node).is_err());
+                }
                 Step::Insert(key) => {
                     let node = tree.make(Entry { key, value }).unwrap();
-                    tree.insert(node);
+                    prop_assert!(tree.insert_if_fits(node).is_ok());
                     map.insert(key, value);
                 }
                 Step::Remove(key) => {
