@@ -322,11 +322,12 @@ impl PageTable {
 
     /// Gives back what was removed. The flush that [`Removed::freed`] asks for is done, or no CPU
     /// can have cached anything of this tree. The pages' charge is the caller's to refund.
-    pub fn give_back(&self, removed: Removed) {
-        for page in removed.pages {
+    pub fn give_back(&self, mut removed: Removed) {
+        // Out of where they lie: there is room for many more than there mostly are.
+        while let Some(page) = removed.pages.pop() {
             self.memory.give_back_block(page);
         }
-        for table in removed.tables {
+        while let Some(table) = removed.tables.pop() {
             self.memory.free_block(&self.budget, table);
         }
     }

@@ -9,7 +9,7 @@ use super::NoMemory;
 use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::page_table::Removed;
-use super::tree::{Item, Tree};
+use super::tree::{Absorbed, Item, Tree};
 use arch_contract::addr::PhysAddr;
 
 /// Whose a pinned frame is.
@@ -44,8 +44,8 @@ impl Item for Pin {
         true
     }
 
-    fn absorb((): &(), (): &(), (): ()) -> Option<()> {
-        Some(())
+    fn absorb((): &(), (): &(), (): ()) -> Absorbed<()> {
+        Absorbed::Same
     }
 }
 

@@ -35,9 +35,18 @@ pub trait Item {
     /// Whether it can be put there.
     fn fits(&self, room: Self::Room) -> bool;
 
-    /// The summary `all` after one of summary `new` was put into `room`, above or below or among them. `None` if
-    /// that takes a look at the children.
-    fn absorb(all: &Self::Summary, new: &Self::Summary, room: Self::Room) -> Option<Self::Summary>;
+    /// What becomes of the summary `all` when one of summary `new` is put into `room`, above or below or among
+    /// them.
+    fn absorb(all: &Self::Summary, new: &Self::Summary, room: Self::Room) -> Absorbed<Self::Summary>;
+}
+
+/// See [`Item::absorb`].
+pub enum Absorbed<S> {
+    /// Nothing, nor of that of any more that these are among.
+    Same,
+    New(S),
+    /// That takes a look at the children.
+    Unclear,
 }
 
 type Link<T> = Option<Box<Node<T>, Charged>>;
@@ -181,7 +190,10 @@ impl<T: Item> Tree<T> {
         let mut is_higher = true;
         while let Some(at) = path.pop() {
             // SAFETY: as above: what is below was changed, but not where this link is.
-            is_higher = added_below(unsafe { &mut *at }, &new, room, is_higher);
+            match added_below(unsafe { &mut *at }, &new, room, is_higher) {
+                Some(higher) => is_higher = higher,
+                None => break,
+            }
         }
         Ok(())
     }
@@ -294,29 +306,34 @@ fn change_at<T: Item, R>(link: &mut Link<T>, key: u64, change: impl FnOnce(&mut 
 }
 
 /// One of summary `new` was put into `room` below, which made that side higher or not. Says whether it made
-/// the whole higher.
+/// the whole higher; `None` if nothing above can see it at all.
 #[inline(always)]
-fn added_below<T: Item>(link: &mut Link<T>, new: &T::Summary, room: T::Room, is_higher: bool) -> bool {
-    let Some(node) = link else { return false };
+fn added_below<T: Item>(
+    link: &mut Link<T>,
+    new: &T::Summary,
+    room: T::Room,
+    is_higher: bool,
+) -> Option<bool> {
+    let node = link.as_mut()?;
     match T::absorb(&node.summary, new, room) {
-        Some(summary) => {
-            node.summary = summary;
-            debug_assert!(summary == node.sum(), "a summary that is not of what is below");
-        }
-        None => node.summary = node.sum(),
+        Absorbed::Same if !is_higher => return None,
+        Absorbed::Same => {}
+        Absorbed::New(summary) => node.summary = summary,
+        Absorbed::Unclear => node.summary = node.sum(),
     }
+    debug_assert!(node.summary == node.sum(), "a summary that is not of what is below");
     if !is_higher {
-        return false;
+        return Some(false);
     }
     let before = node.height;
     match node.measure() {
         Ok(height) => {
             node.height = height;
-            height > before
+            Some(height > before)
         }
         Err(side) => {
             turn(link, side);
-            height(link) > before
+            Some(height(link) > before)
         }
     }
 }

@@ -8,7 +8,7 @@
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::mm::object::MemoryObject;
-use crate::mm::tree::{Item, Loose, Node, Side, Tree};
+use crate::mm::tree::{Absorbed, Item, Loose, Node, Side, Tree};
 use crate::object::Ref;
 use arch_contract::addr::VirtAddr;
 use arch_contract::pte::{Paging, Protection};
@@ -175,16 +175,23 @@ impl Item for Granted {
     }
 
     #[inline(always)]
-    fn absorb(all: &Summary, new: &Summary, room: Room) -> Option<Summary> {
+    fn absorb(all: &Summary, new: &Summary, room: Room) -> Absorbed<Summary> {
         let (own, objects) = (all.own | new.own, all.objects | new.objects);
         let gap = match () {
             () if new.end <= all.start => all.gap.max(all.start - new.end),
             () if new.start >= all.end => all.gap.max(new.start - all.end),
+            () if room.end - room.start == all.gap => return Absorbed::Unclear,
             // It was put into a gap that is not the largest.
-            () if room.end - room.start < all.gap => all.gap,
-            () => return None,
+            () if (own, objects) == (all.own, all.objects) => return Absorbed::Same,
+            () => all.gap,
         };
-        Some(Summary { start: all.start.min(new.start), end: all.end.max(new.end), gap, own, objects })
+        Absorbed::New(Summary {
+            start: all.start.min(new.start),
+            end: all.end.max(new.end),
+            gap,
+            own,
+            objects,
+        })
     }
 }
 
