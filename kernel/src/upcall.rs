@@ -150,6 +150,18 @@ fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume
     }
 }
 
+/// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
+#[inline(never)]
+fn attach(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let registers = unsafe { frame.as_mut() };
+    match syscall::quick::attach(cpu, &Current::syscall(registers)) {
+        Some(handle) => Current::set_result(registers, 0, handle.0.into()),
+        None => return call(cpu, frame, irq),
+    }
+    back(cpu, frame, irq)
+}
+
 /// Any call that has no way of its own.
 #[inline(never)]
 fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
@@ -194,6 +206,7 @@ const NULL: u64 = abi::Call::Null as u64;
 const YIELD: u64 = abi::Call::Yield as u64;
 const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
 const CALL: u64 = abi::Call::EndpointCall as u64;
+const ATTACH: u64 = abi::Call::MemoryAttach as u64;
 const REPLY_RECEIVE: u64 = abi::Call::ReplyReceive as u64;
 const SIGNAL: u64 = abi::Call::NotificationSignal as u64;
 const WAIT: u64 = abi::Call::NotificationWait as u64;
@@ -241,6 +254,7 @@ impl Upcalls<Current> for Upcall {
                 }
             }
             MEMBARRIER => membarrier(cpu, frame, irq),
+            ATTACH => attach(cpu, frame, irq),
             _ => call(cpu, frame, irq),
         }
     }

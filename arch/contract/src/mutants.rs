@@ -199,6 +199,8 @@ mutants! {
         Case(Both, "time_4_a_wake_up_before_the_halt"), Host("kernel", "time_4_a_wake_up_before_the_halt")];
     ClearedAfterItsEntry "cleared-after-its-entry" Pte4 "A page is zeroed after its entry was written." by [
         Case(Both, "pte_4_contents_before_the_entry"), Host("kernel", "pte_4_contents_before_the_entry")];
+    LastBlockNotCleared "last-block-not-cleared" Pte4 "The last cache block of a page is not zeroed." by [
+        Row(Ppc64le, "alloc")];
     OverlapsNotMerged "boot-overlaps" Boot1 "Ranges of the memory map that overlap are not merged." by [
         Host("arch_contract", "boot_1_normalize")]
         unseen "QEMU's memory maps have no overlaps";

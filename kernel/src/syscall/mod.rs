@@ -12,6 +12,7 @@ mod ipc;
 mod memory;
 mod object;
 mod process;
+pub mod quick;
 mod testing;
 mod thread;
 mod time;
