@@ -255,6 +255,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("debugger").program(&["debugger"]).prints(&[
             "5 steps",
             "the child ended with 42",
+            "found 0x5eed0123456789ab in a vector register",
             "ended with 139",
         ]),
         case("debugger-4").program(&["debugger"]).machine(|machine| machine.cpus = 4).prints(&["5 steps"]),
