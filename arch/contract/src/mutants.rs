@@ -529,6 +529,11 @@ mutants! {
     FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_11_registers_of_a_stopped_thread")];
+    VectorsNotStored "vectors-not-stored" Ipc11 "Vector registers that a handler writes are not stored." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_11_vector_registers_of_a_stopped_thread")];
+    VectorsUnsanitized "vectors-unsanitized" Ipc11 "What a handler writes to MXCSR is stored as it is, though the processor loads no such value." by [
+        Row(X86_64, "debugger")];
     FaultsForgotten "faults-forgotten" Ipc12 "A fault whose handler is gone is forgotten, and its thread with it." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_12_a_handler_that_is_gone")];

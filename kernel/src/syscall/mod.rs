@@ -202,6 +202,8 @@ fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -
         Call::ThreadExceptions => ipc::exceptions(&caller, args),
         Call::ThreadRegisters => thread::registers(&caller, args),
         Call::ThreadSetRegisters => thread::set_registers(&caller, args),
+        Call::ThreadVectors => thread::vectors(&caller, args),
+        Call::ThreadSetVectors => thread::set_vectors(&caller, args),
         Call::MemoryCreatePaged => object::create_paged(&caller, args),
         Call::MemorySupply => object::supply(&caller, args),
         Call::ArchiveRead => process::archive_read(&caller, args),
