@@ -129,6 +129,9 @@ rows! {
     ipc::ipc_6_a_late_reply_answers_nothing level 5 cpus 1 Every;
     ipc::ipc_7_nobody_overtakes_a_call level 5 cpus 1 Every;
     ipc::ipc_9_bits_stay level 5 cpus 1 Every;
+    ipc::ipc_9_a_signal_between_look_and_stand level 7 cpus 2 Every;
+    ipc::ipc_9_two_bind_at_once level 7 cpus 2 Every;
+    ipc::ipc_3_a_wait_that_ends_while_its_alarm_moves level 7 cpus 3 Every;
     fault::ipc_10_a_fault_is_a_call level 5 cpus 1 Every;
     fault::ipc_13_pages_come_from_a_pager level 5 cpus 1 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;

@@ -101,6 +101,12 @@ crate::numbers! {
     BeforeHalt = 9,
     /// A page's entry was just written, by whoever maps it.
     PageMapped = 10,
+    /// A thread that receives has looked for signalled bits, and is not yet among those who wait.
+    Receiving = 11,
+    /// A thread that binds a notification has found it free, and has not taken it.
+    Binding = 12,
+    /// A CPU that goes off has taken an alarm out of its timers, and has not given it to another.
+    AlarmMoves = 13,
     /// In a switch, after the generations were read, before the tables are loaded. Deaf only.
     SwitchSampled = 20,
     /// In a switch out of a lazy episode, after the tables were loaded, before `exit_lazy_tlb`. Deaf
