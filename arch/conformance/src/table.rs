@@ -175,6 +175,7 @@ rows! {
     ctx::ctx_10_what_was_left_may_be_gone role sleeps_there level 7 cpus 3 Every;
     ctx::ctx_9_several_end_at_once role sleeps_there level 7 cpus 2 Every;
     ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
+    ctx::ctx_2_a_switch_to_the_same level 6 cpus 1 Every;
     ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
     tlb::tlb_2_the_cpu_that_unmaps level 6 cpus 1 Every;
     tlb::tlb_3_a_remote_unmap_faults role reads_what_is_unmapped level 7 cpus 2 Every;

@@ -416,6 +416,12 @@ impl<O: Os> World<O> {
         Ok(self.test(Operation::Broadcasts, [])? == 1)
     }
 
+    /// What the port's switch does, of this address space to itself, if all that is cached of it is stale: the
+    /// bits of [`Operation::SwitchAgain`].
+    pub fn switch_again(&self) -> Result<u64, Not> {
+        self.test(Operation::SwitchAgain, [])
+    }
+
     /// The last steps of `cpu`'s memory contexts, in hexadecimal digits.
     pub fn steps(&self, cpu: u32) -> Result<u64, Not> {
         self.test(Operation::Steps, [cpu.into()])

@@ -114,6 +114,8 @@ mutants! {
     SameNumberSameMm "same-number-same-mm" Ctx4 "A switch loads nothing if the number of what is loaded is that of what is wanted." by [
         Case(X86_64, "ctx_4_ids_are_reused"),
         Host("kernel", "ctx_4_ids_are_reused")];
+    SameTablesSameMm "same-tables-same-mm" Ctx2 "A switch loads nothing if the tables that are loaded are those that are wanted." by [
+        Case(X86_64, "ctx_2_a_switch_to_the_same")];
     LeftIsFollowed "left-is-followed" Ctx10 "The end of a lazy episode looks up the mm that was left." by [
         Host("kernel", "ctx_10_what_was_left_may_be_gone")]
         unseen "no port looks up what was left: it is broken in the simulated machine's";

@@ -160,6 +160,7 @@ cases! {
     code_2_cross_modifying_code
     ctx_9_several_end_at_once
     ctx_9_teardown_while_lazy_everywhere
+    ctx_2_a_switch_to_the_same
     ctx_9_a_cpu_goes_off_while_lazy
     tlb_2_the_cpu_that_unmaps
     tlb_3_a_remote_unmap_faults
