@@ -52,9 +52,12 @@ crate::numbers! {
     /// `(how, address)`: the kernel reads (0), writes (1) or calls (2) what lies at a user's address, outside
     /// any window. Where the machine can forbid it, the run ends with a report of the fault.
     Trespass = 22,
+    /// `(n) -> 1` if what was asked for by the last such call has happened: from now on the `n`-th allocation
+    /// of the kernel is refused, once; none if that is 0.
+    Refuse = 23,
     /// `() -> did`: the port's `switch_mm` from the caller's mm to the same, of which everything is stale. What
     /// it says that it did, one bit each: 1 for a reload, 2 for a serialized core, 4 for a flush.
-    SwitchAgain = 23,
+    SwitchAgain = 24,
 }
 
 /// In what `Loaded` returns.

@@ -66,6 +66,11 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
             Operation::SwitchAgain => {
                 Ok(context::bits(context::load_again(cpu, &caller.process().space, caller.irq)))
             }
+            Operation::Refuse => {
+                let came = cpu.kernel.memory.refusal.came();
+                cpu.kernel.memory.refusal.refuse(a);
+                Ok(came.into())
+            }
             Operation::Trespass => provoke::trespass(a, b).map(|()| 0),
         });
     Outcome::Done(result)
