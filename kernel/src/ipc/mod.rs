@@ -27,7 +27,7 @@
 //!
 //! # The short way
 //! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
-//! long way would.
+//! long way would. So have a signal and the wait for one ([`quick::signal`]).
 //!
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a

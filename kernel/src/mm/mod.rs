@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`frames`] | blocks of physical frames: a buddy allocator whose every step is bounded |
 //! | [`heap`] | objects smaller than a frame, in blocks that go back when they are empty |
+//! | [`stash`] | those of them that were freed a moment ago |
 //! | [`list`] | an array that grows or says no |
 //! | [`memory`] | frames and heap behind their locks: what the rest of the kernel holds |
 //! | [`budget`] | a tree of limits |
@@ -38,6 +39,7 @@ pub mod pins;
 pub mod refusal;
 pub mod remains;
 pub mod space;
+mod stash;
 pub mod tree;
 
 #[cfg(test)]

@@ -346,6 +346,12 @@ impl RunQueue {
         }
     }
 
+    /// What is next.
+    #[inline]
+    pub fn first(&self) -> Option<&Runnable> {
+        self.queues.get(self.best()? as usize)?.first()
+    }
+
     /// Takes the first of the highest priority.
     pub fn pop(&mut self) -> Option<Runnable> {
         let priority = self.best()?;

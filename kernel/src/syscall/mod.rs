@@ -12,6 +12,7 @@ mod ipc;
 mod memory;
 mod object;
 mod process;
+pub mod quick;
 mod testing;
 mod thread;
 mod time;
@@ -207,6 +208,8 @@ fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -
         Call::ThreadExceptions => ipc::exceptions(&caller, args),
         Call::ThreadRegisters => thread::registers(&caller, args),
         Call::ThreadSetRegisters => thread::set_registers(&caller, args),
+        Call::ThreadVectors => thread::vectors(&caller, args),
+        Call::ThreadSetVectors => thread::set_vectors(&caller, args),
         Call::MemoryCreatePaged => object::create_paged(&caller, args),
         Call::MemorySupply => object::supply(&caller, args),
         Call::ArchiveRead => process::archive_read(&caller, args),
