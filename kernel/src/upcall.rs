@@ -10,6 +10,7 @@ use crate::ipc::{self, exception};
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
+use crate::mm::burial;
 use crate::panic;
 use crate::sched;
 use crate::sched::quick::{self, Turn};
@@ -268,7 +269,9 @@ impl Upcalls<Current> for Upcall {
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => {
-                if let Outcome::To(handler) = exception::raise(cpu, &fault, &irq) {
+                let outcome = exception::raise(cpu, &fault, &irq);
+                burial::look(cpu);
+                if let Outcome::To(handler) = outcome {
                     return sched::leave_to(cpu, handler, irq);
                 }
             }
