@@ -205,7 +205,7 @@ impl PageTable {
     #[inline(always)]
     pub fn map_beside(&mut self, at: VirtAddr, page: Page) -> Option<()> {
         let slot = self.recent_slot(at)?;
-        if read(slot) != 0 { None } else { Some(self.put(slot, page)) }
+        (read(slot) == 0).then(|| self.put(slot, page))
     }
 
     /// Writes the entry of a page into a slot of the last level that has none.
