@@ -204,8 +204,9 @@ impl PageTable {
     /// nothing is done.
     #[inline(always)]
     pub fn map_beside(&mut self, at: VirtAddr, page: Page) -> Option<()> {
-        let slot = self.recent_slot(at)?;
-        if read(slot) != 0 { None } else { Some(self.put(slot, page)) }
+        let slot = self.recent_slot(at).filter(|slot| read(*slot) == 0)?;
+        self.put(slot, page);
+        Some(())
     }
 
     /// Writes the entry of a page into a slot of the last level that has none.

@@ -242,9 +242,11 @@ fn memory_objects_leak_nothing() {
     assert_eq!(&seen, b"last words");
 }
 
-/// What a program that maps single pages, and more, sees step by step, and what it is charged; and how often
-/// the short way was gone.
-fn mappings(seed: u64, closed: bool) -> (std::vec::Vec<(Result<u64, Error>, u64)>, u64) {
+/// The result of a step, and what is charged after it and can be read.
+type Seen = (Result<u64, Error>, u64);
+
+/// What a program that maps single pages, and more, sees step by step; and how often the short way was gone.
+fn mappings(seed: u64, closed: bool) -> (std::vec::Vec<Seen>, u64) {
     let mut run = Run::boot(Profile::ALL[seed as usize % Profile::ALL.len()]);
     run.cpu().kernel.short_ways.closed.store(closed, Ordering::Relaxed);
     let memory = create(&mut run, 4);
