@@ -9,7 +9,7 @@
 use super::derivation::{Brackets, TOLL, TreeId};
 use super::{Capability, Object};
 use crate::cpu::Cpu;
-use crate::ipc::Endpoint;
+use crate::ipc::{Endpoint, Notification};
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::frames::{Block, Order};
@@ -362,6 +362,19 @@ impl Slots {
             {
                 Some((endpoint, *badge))
             }
+            _ => None,
+        }
+    }
+
+    /// As [`endpoint`](Self::endpoint), a notification.
+    #[inline(always)]
+    pub fn notification(&self, handle: Handle, rights: Rights) -> Option<&Ref<Notification>> {
+        match self.content(handle)?.1 {
+            Content::Capability(Capability {
+                object: Object::Notification(notification),
+                rights: has,
+                ..
+            }) if has.contains(rights) => Some(notification),
             _ => None,
         }
     }

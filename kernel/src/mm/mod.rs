@@ -16,6 +16,7 @@
 //! | [`paged`] | memory whose pages a user program supplies |
 //! | [`remains`] | what is left of large ones that have ended |
 //! | [`refusal`] | that of the n-th allocation, for tests |
+//! | [`burial`] | who buries them when nobody waits for it |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`tree`] | what is kept in order, and can be as long as a user wants |
@@ -25,6 +26,7 @@
 //! could take long takes a number of pages and says whether there is more.
 
 pub mod budget;
+pub mod burial;
 pub mod frames;
 pub mod heap;
 pub mod ids;

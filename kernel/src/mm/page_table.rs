@@ -204,9 +204,8 @@ impl PageTable {
     /// nothing is done.
     #[inline(always)]
     pub fn map_beside(&mut self, at: VirtAddr, page: Page) -> Option<()> {
-        let slot = self.recent_slot(at).filter(|slot| read(*slot) == 0)?;
-        self.put(slot, page);
-        Some(())
+        let slot = self.recent_slot(at)?;
+        (read(slot) == 0).then(|| self.put(slot, page))
     }
 
     /// Writes the entry of a page into a slot of the last level that has none.

@@ -8,6 +8,7 @@ use arch_model::profile::Profile;
 use zerocopy::{FromZeros, IntoBytes};
 
 const PROCESS: u64 = initial::PROCESS.0 as u64;
+const TIMER: u64 = initial::TIMER.0 as u64;
 const CONSOLE: u64 = initial::CONSOLE.0 as u64;
 const READ: u64 = Protection::Read as u64;
 const READ_WRITE: u64 = Protection::ReadWrite as u64;
@@ -242,11 +243,12 @@ fn memory_objects_leak_nothing() {
     assert_eq!(&seen, b"last words");
 }
 
-/// The result of a step, and what is charged after it and can be read.
-type Seen = (Result<u64, Error>, u64);
+/// What a call returned, and the bytes that are charged after it.
+type Step = (Result<u64, Error>, u64);
 
-/// What a program that maps single pages, and more, sees step by step; and how often the short way was gone.
-fn mappings(seed: u64, closed: bool) -> (std::vec::Vec<Seen>, u64) {
+/// What a program that maps single pages, and more, sees step by step, and what it is charged; and how often
+/// the short way was gone.
+fn mappings(seed: u64, closed: bool) -> (std::vec::Vec<Step>, u64) {
     let mut run = Run::boot(Profile::ALL[seed as usize % Profile::ALL.len()]);
     run.cpu().kernel.short_ways.closed.store(closed, Ordering::Relaxed);
     let memory = create(&mut run, 4);
@@ -307,4 +309,31 @@ fn cap_6_the_short_way_is_the_long_way() {
         }
     }
     assert!(gone > 100, "the short way was gone {gone} times");
+}
+
+/// A large object whose last reference goes with a job that ends nothing, because its handle was closed
+/// meanwhile, is given back though nobody makes another call about it.
+#[test]
+fn cap_6_what_nobody_waits_for_is_given_back() {
+    const PAGES: u64 = 300;
+    let mut run = Run::boot(Profile::Minimal);
+    let kernel = run.cpu().kernel;
+    let closer = run.user();
+    let (mapper, handle) = run.thread_with_handle();
+    assert_eq!(run.result(Call::ThreadPriority, &[handle, 10]), Ok(0));
+    let before = kernel.root.used();
+    let memory = create(&mut run, PAGES);
+    let soon = run.clock() + 1_000;
+    run.call(Call::SleepUntil, &[TIMER, soon]);
+    assert_eq!(run.user(), mapper);
+    run.machine.advance(2_000);
+    run.call(Call::MemoryAttach, &[PROCESS, memory, HERE, 0, PAGES * PAGE, READ]);
+    assert_eq!(run.user(), closer, "it is not done at once");
+    assert_eq!(call(&mut run, Call::HandleRevoke, &[memory]), Ok(0));
+    assert_eq!(call(&mut run, Call::HandleClose, &[memory]), Ok(0));
+    assert!(kernel.root.used() > before + PAGES * PAGE, "the job has it");
+    let later = run.clock() + 1_000_000;
+    run.call(Call::SleepUntil, &[TIMER, later]);
+    assert_eq!(run.user(), mapper, "the job is done");
+    assert!(kernel.root.used() < before + 4 * PAGE, "all but tables comes back");
 }

@@ -86,7 +86,7 @@ proptest! {
     fn a_tree_is_an_ordered_map(steps in steps()) {
         let mut tree = empty();
         let mut map = BTreeMap::new();
-        for (value, step) in (1..).map(|step: u64| if step.is_multiple_of(4) { 0 } else { step }).zip(steps) {
+        for (value, step) in (0..).map(|step: u64| step * u64::from(!step.is_multiple_of(4))).zip(steps) {
             match step {
                 Step::Insert(key) if map.contains_key(&key) => {
                     let node = tree.make(Entry { key, value }).unwrap();
