@@ -2,6 +2,9 @@
 //! thread without it.
 
 use super::{Run, User};
+use crate::cap::Object;
+use crate::ipc::Place as _;
+use crate::process::Slice;
 use crate::thread::Frame;
 use abi::exception::{Answer, FaultKind, NO_ADDRESS, Word};
 use abi::ipc::Tag;
@@ -340,6 +343,31 @@ fn ipc_12_a_handler_that_was_revoked() {
         let report = wait(&mut run, handle);
         assert_eq!(report.ending(), Some(abi::Ending::Fault));
     }
+}
+
+/// Faults that nobody will receive any more are reported one in a slice: a report goes to the console.
+#[test]
+fn ipc_12_one_report_in_a_slice() {
+    const MANY: usize = 3;
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let children: Vec<_> = (0..MANY).map(|_| run.process(&[])).collect();
+    for (child, handle) in &children {
+        run.result(Call::ThreadExceptions, &[*handle, endpoint]).expect("a handler");
+        run.to(*child);
+        run.fault(BREAKPOINT);
+        run.to(main);
+    }
+    let cpu = run.cpu();
+    let thread = cpu.current().expect("the main thread");
+    let named =
+        thread.process().table.get(cpu, Handle(endpoint as u32), Rights::empty()).expect("its handle");
+    let Object::Endpoint(endpoint) = &named.object else { panic!("not an endpoint") };
+    for _ in 0..MANY {
+        assert_eq!(endpoint.closing_slice(cpu), Slice::More);
+        assert_eq!(run.output().matches("killed: breakpoint").count(), 1);
+    }
+    assert_eq!(endpoint.closing_slice(cpu), Slice::Done);
 }
 
 /// A thread that is stopped can be killed, wherever its call is.

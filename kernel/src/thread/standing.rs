@@ -344,7 +344,8 @@ impl Thread {
         self.whereabouts.pass(Word::awaiting(number))
     }
 
-    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint.
+    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint or wait
+    /// at a notification.
     #[inline(always)]
     pub(crate) fn stand_called(&self, cpu: CpuId) -> Fate {
         self.whereabouts.pass_from(Word::STORED, Word::on(cpu))
@@ -361,10 +362,26 @@ impl Thread {
         }
     }
 
+    /// As [`received_at`](Self::received_at): where it last waited for a signal.
+    #[inline(always)]
+    pub(crate) fn notified_at(&self) -> Option<&Ref<Notification>> {
+        // SAFETY: the caller has the thread.
+        match unsafe { self.whereabouts.stored() } {
+            Standing::Notified(notification) => Some(notification),
+            _ => None,
+        }
+    }
+
     /// As [`stand`](Self::stand), for the CPU whose current thread it is: it receives where it last
     /// [received](Self::received_at).
     #[inline(always)]
     pub(crate) fn stand_receiving_again(&self) -> Fate {
+        self.whereabouts.pass(Word::STORED)
+    }
+
+    /// As [`stand_receiving_again`](Self::stand_receiving_again), where it last [waited](Self::notified_at).
+    #[inline(always)]
+    pub(crate) fn stand_waiting_again(&self) -> Fate {
         self.whereabouts.pass(Word::STORED)
     }
 
