@@ -12,9 +12,12 @@ use crate::{Arch, Base};
 use core::ptr::NonNull;
 
 /// A system call of the current user thread, whose registers are saved in the frame: that of the last
-/// [`Resume`] of this CPU. By the C calling convention, since entry code calls it.
-pub type Way<A> =
-    extern "C" fn(cpu: &'static <A as Base>::Cpu, frame: NonNull<<A as Traps>::Frame>) -> Resume<<A as Traps>::Frame>;
+/// [`Resume`] of this CPU. By the C calling convention, since entry code calls it; a simulated machine that
+/// ends unwinds out of it.
+pub type Way<A> = extern "C-unwind" fn(
+    cpu: &'static <A as Base>::Cpu,
+    frame: NonNull<<A as Traps>::Frame>,
+) -> Resume<<A as Traps>::Frame>;
 
 /// Ways of system calls.
 pub const WAYS: usize = 64;

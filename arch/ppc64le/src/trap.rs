@@ -187,7 +187,7 @@ pub(crate) const fn ways<U: Upcalls<Ppc64le>>() -> &'static [Way<Ppc64le>; WAYS]
 }
 
 /// For [`Mutant::InterruptsInCalls`].
-extern "C" fn interrupted<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Resume<Frame> {
+extern "C-unwind" fn interrupted<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Resume<Frame> {
     if mutant::is(Mutant::InterruptsInCalls) {
         // EE on and off again. An interrupt between is one that no stack is made for.
         // SAFETY: what it breaks is the point.

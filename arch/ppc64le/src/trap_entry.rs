@@ -145,18 +145,17 @@ macro_rules! entry {
             "mfcr 12",
             "std 12, {cr}(10)",
             "ld 1, {stack}(13)",
-            "ld 2, {toc}(13)",
             "mr 3, 13",
             "mr 4, 10",
             ".endm",
-            // And what both call: the way of the number in r0. It answers with a `Resume`: the frame in
+            // And what both call: the way of the number in r0, which finds its r2 by r12. It answers with a `Resume`: the frame in
             // r3, in r4 how much of it is to be loaded.
             ".macro call_way",
-            "li 11, {last_way}",
-            "cmpld 0, 11",
-            "isel 11, 11, 0, 1", // the lesser: nothing is called, nor speculated to be, but what the table has
-            "sldi 11, 11, 3",
+            "cmpldi 0, {last_way}",
             "ld 12, {ways}(13)",
+            "ble+ 7f",
+            "li 0, {last_way}",
+            "7: sldi 11, 0, 3",
             "ldx 12, 12, 11",
             "mtctr 12",
             "bctrl",
@@ -277,6 +276,7 @@ macro_rules! entry {
             "mflr 12",
             "std 12, {pc}(10)",
             "save_for_call",
+            "ld 2, {toc}(13)",
             "bl {on_bad_scv}",
             "b spandrel_return_full",
 

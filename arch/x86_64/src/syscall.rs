@@ -52,7 +52,10 @@ const fn ways<U: Upcalls<X86_64>>() -> &'static [Way<X86_64>; WAYS] {
 }
 
 /// For [`Mutant::InterruptsInCalls`].
-extern "C" fn interrupted<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Resume<Frame> {
+extern "C-unwind" fn interrupted<U: Upcalls<X86_64>>(
+    cpu: &'static Cpu,
+    frame: NonNull<Frame>,
+) -> Resume<Frame> {
     if mutant::is(Mutant::InterruptsInCalls) {
         // SAFETY: the stack is the kernel's, as in a window.
         unsafe { core::arch::asm!("sti", "nop", "cli") };
