@@ -52,6 +52,9 @@ crate::numbers! {
     /// `(how, address)`: the kernel reads (0), writes (1) or calls (2) what lies at a user's address, outside
     /// any window. Where the machine can forbid it, the run ends with a report of the fault.
     Trespass = 22,
+    /// `(n) -> 1` if what was asked for by the last such call has happened: from now on the `n`-th allocation
+    /// of the kernel is refused, once; none if that is 0.
+    Refuse = 23,
 }
 
 /// In what `Loaded` returns.

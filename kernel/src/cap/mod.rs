@@ -16,6 +16,8 @@
 pub mod derivation;
 mod table;
 
+#[cfg(test)]
+pub use table::LEAF_SLOTS;
 pub use table::{Emptied, Slots, Table, Where};
 
 use crate::cpu::Cpu;

@@ -6,6 +6,7 @@
 use super::budget::Budget;
 use super::frames::{Block, Frames, Order};
 use super::heap::{self, Heap};
+use super::refusal::Refusal;
 use super::remains::Graveyard;
 use super::{Machine, NoMemory};
 use crate::sync::Leaf;
@@ -23,8 +24,8 @@ pub struct Memory {
     frames: Leaf<Frames>,
     heap: Leaf<Heap>,
     pub(super) remains: Graveyard,
-    #[cfg(test)]
-    pub(crate) refusal: super::testing::Refusal,
+    /// For tests.
+    pub(crate) refusal: Refusal,
 }
 
 impl Memory {
@@ -53,8 +54,7 @@ impl Memory {
             frames: Leaf::new(frames),
             heap: Leaf::new(heap),
             remains: Graveyard::new(),
-            #[cfg(test)]
-            refusal: Default::default(),
+            refusal: Refusal::new(),
         };
         // SAFETY: a block of at least this size and aligned to it, which is never given back.
         unsafe {
@@ -107,7 +107,6 @@ impl Memory {
 
     /// A block of unknown contents that the caller has charged to somebody already.
     pub(crate) fn take_block(&self, order: Order) -> Result<Block, NoMemory> {
-        #[cfg(test)]
         self.refusal.ask()?;
         self.frames.lock().take(order)
     }
@@ -156,7 +155,6 @@ impl Memory {
 
     /// Heap memory for an object, whose charge is the caller's business. `layout` is not empty.
     pub(super) fn take_object(&self, layout: Layout) -> Result<NonNull<u8>, NoMemory> {
-        #[cfg(test)]
         self.refusal.ask()?;
         loop {
             if let Some(at) = self.heap.lock().take(layout) {

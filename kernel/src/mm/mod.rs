@@ -14,6 +14,7 @@
 //! | [`object`] | memory that several address spaces map |
 //! | [`paged`] | memory whose pages a user program supplies |
 //! | [`remains`] | what is left of large ones that have ended |
+//! | [`refusal`] | that of the n-th allocation, for tests |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`tree`] | what is kept in order, and can be as long as a user wants |
@@ -32,6 +33,7 @@ pub mod object;
 pub mod page_table;
 pub mod paged;
 pub mod pins;
+pub mod refusal;
 pub mod remains;
 pub mod space;
 pub mod tree;

@@ -1,44 +1,14 @@
-//! What the unit tests share: a simulated machine with its memory and a kernel CPU, and the
-//! refusal of the n-th allocation.
+//! What the unit tests share: a simulated machine with its memory and a kernel CPU.
 
-use super::NoMemory;
 use super::memory::Memory;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::kernel;
-use crate::sync::{AtomicU64, Ordering};
 use arch_contract::irq::IrqsOff;
 use arch_model::{Config, Machine};
 use boot_image::archive::Archive;
 use boot_image::command_line::{Log, Tracing};
 use std::vec::Vec;
-
-/// Refuses one allocation, of frames or of the heap, and counts them. Part of [`Memory`] in test
-/// builds.
-#[derive(Default)]
-pub(crate) struct Refusal {
-    /// Allocations asked for since [`refuse`](Self::refuse).
-    asked: AtomicU64,
-    /// The one to refuse, from 1; 0 for none.
-    nth: AtomicU64,
-}
-
-impl Refusal {
-    pub(crate) fn refuse(&self, nth: u64) {
-        self.asked.store(0, Ordering::Relaxed);
-        self.nth.store(nth, Ordering::Relaxed);
-    }
-
-    /// Whether the allocation to be refused was reached.
-    pub(crate) fn came(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) >= self.nth.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn ask(&self) -> Result<(), NoMemory> {
-        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        if asked == self.nth.load(Ordering::Relaxed) { Err(NoMemory) } else { Ok(()) }
-    }
-}
 
 /// An archive with nothing in it: a lone trailer, in the form `newc` (cpio(5)).
 const EMPTY_ARCHIVE: &[u8] = b"070701\

@@ -63,6 +63,11 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
             Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),
             Operation::Steps => Ok(of(a)?.trace.steps()),
+            Operation::Refuse => {
+                let came = cpu.kernel.memory.refusal.came();
+                cpu.kernel.memory.refusal.refuse(a);
+                Ok(came.into())
+            }
             Operation::Trespass => provoke::trespass(a, b).map(|()| 0),
         });
     Outcome::Done(result)

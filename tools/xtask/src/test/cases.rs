@@ -208,6 +208,14 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .never_prints(&["panicked"])
             .prints(&["0 wrong"])
             .limit(120),
+        // Everything that a process can ask of the kernel, with each of its allocations refused once.
+        case("sweep")
+            .program(&["sweep"])
+            .kernel(Variant::default().for_testing())
+            .machine(teaching_device)
+            .never_prints(&["panicked"])
+            .prints(&["one at a time, 0 wrong"])
+            .limit(120),
         case("caps").program(&["caps"]),
         case("edu")
             .program(&["edu"])
