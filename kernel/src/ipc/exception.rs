@@ -20,7 +20,7 @@
 //! threads may be handlers too. So here nothing is ended at once: the process is condemned, its kernel task
 //! ends the thread with the others.
 
-use super::Endpoint;
+use super::{Alarm, Endpoint};
 use crate::cpu::Cpu;
 use crate::fault;
 use crate::ipc::message::Kind;
@@ -179,7 +179,7 @@ fn ask(
     (endpoint, badge): (&Ref<Endpoint>, u64),
     irq: &IrqsOff,
 ) -> Option<Outcome> {
-    thread.ipc.alarm.set_deadline(FOREVER);
+    Alarm::set_deadline(thread, FOREVER);
     thread.ipc.stopped.set(Some(stop));
     thread.add_extra(Extra::Stopped);
     match Endpoint::send(endpoint, cpu, thread, Kind::Call, badge, irq) {

@@ -21,14 +21,14 @@ use super::loan;
 use super::reply::Caller;
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
-use crate::sched::quick::{FEASIBLE, run};
+use crate::sched::quick::run;
 use crate::sched::ready::{Priority, Runnable};
 use crate::sched::{self, complete_user_accesses, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Fate, Frame, Thread};
+use abi::Rights;
 use abi::ipc::{FOREVER, Tag};
-use abi::{Handle, Rights};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant;
 use arch_contract::ret::Resume;
@@ -58,6 +58,9 @@ enum Turn {
 
 /// What is seen to where that costs least.
 const EASY: Extras = Extras::NONE.with(Extra::Priority);
+
+/// What can be seen to.
+const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
 
 /// The current thread calls. Gives the token back if the long way must be gone.
 #[inline(always)]
@@ -102,17 +105,14 @@ pub fn reply_receive_if_feasible(
 fn begin(
     cpu: &Cpu,
     made: &Syscall,
-    attempt: impl FnOnce(Ref<Thread>, Handle, Tag) -> Result<Turn, Ref<Thread>>,
+    attempt: impl FnOnce(Ref<Thread>, u64, Tag) -> Result<Turn, Ref<Thread>>,
 ) -> Turn {
     let tag = Tag(made.args[2]);
     if !may_be_gone(cpu) || made.args[1] != FOREVER || !tag.is_of_words() {
         return Turn::Unclear;
     }
-    let Ok(handle) = u32::try_from(made.args[0]) else { return Turn::Unclear };
     let Some(current) = cpu.take_current() else { return Turn::Unclear };
-    // An alarm of an earlier wait that is on its way must not find an earlier deadline.
-    current.ipc.alarm.set_deadline(FOREVER);
-    attempt(current, Handle(handle), tag).unwrap_or_else(|current| {
+    attempt(current, made.args[0], tag).unwrap_or_else(|current| {
         cpu.set_current(current);
         Turn::Unclear
     })
@@ -159,16 +159,10 @@ fn finish(
     }
 }
 
-/// The priorities of both, if `next`, which waits, can go on here in the place of `current` as far as they
+/// The priorities of both, if `next` can go on here in the place of `current` as far as they
 /// allow it.
 #[inline(always)]
 fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
-    if next.ipc.alarm.deadline() == FOREVER { may_exchange(cpu, current, next, easy) } else { None }
-}
-
-/// As [`may_follow`], where `next` waits for nothing.
-#[inline(always)]
-fn may_exchange(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
     let extras = current.extras().or(next.extras());
     let may = extras.within(easy)
         && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number));
@@ -193,7 +187,7 @@ fn copy(from: &Thread, to: &Thread, tag: Tag, said: u64, badge: u64) {
 fn try_call(
     cpu: &Cpu,
     client: Ref<Thread>,
-    handle: Handle,
+    handle: u64,
     tag: Tag,
     easy: Extras,
     save: impl FnOnce(&Thread),
@@ -221,7 +215,7 @@ fn try_call(
         if of_server < priority {
             loan::lend_priority(server, &client, number, priority);
         }
-        if client.stand_awaiting(number) == Fate::Doomed {
+        if client.stand_awaiting(number, cpu.number) == Fate::Doomed {
             Some(Err(()))
         } else {
             state.waiters.pop().map(|server| Ok((server, number)))
@@ -255,7 +249,7 @@ fn try_call(
 fn try_reply(
     cpu: &Cpu,
     server: Ref<Thread>,
-    handle: Handle,
+    handle: u64,
     tag: Tag,
     easy: Extras,
     save: impl FnOnce(&Thread),
@@ -282,9 +276,9 @@ fn try_reply(
         {
             break 'taken None;
         }
-        Some((state, priority))
+        Some(state)
     };
-    let Some((mut state, priority)) = taken else {
+    let Some(mut state) = taken else {
         server.ipc.caller.set(Some(caller));
         return Err(server);
     };
@@ -293,15 +287,10 @@ fn try_reply(
     complete_user_accesses(cpu);
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
-    let priority = if server.extras().has(Extra::Priority) {
-        if server.lent() != 0 {
-            loan::end_priority(&server, &client);
-        }
-        server.priority()
-    } else {
-        priority
-    };
-    if server.stand_receiving_again() == Fate::Doomed {
+    if server.extras().has(Extra::Priority) && server.lent() != 0 {
+        loan::end_priority(&server, &client);
+    }
+    if server.stand_receiving_again(cpu.number) == Fate::Doomed {
         drop(state);
         // The reply was made; the server is ended on the way out.
         cpu.make_ready(Runnable::Thread(client));
@@ -309,7 +298,7 @@ fn try_reply(
         return Ok(Turn::Leave);
     }
     state.side = Side::Receivers;
-    state.waiters.push_at(server, priority);
+    state.waiters.push(server);
     drop(state);
     Ok(goes_on(cpu, client, easy))
 }
