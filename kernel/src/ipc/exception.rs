@@ -191,8 +191,27 @@ fn ask(
     }
 }
 
+/// `client`, which runs here, stops for the page of a paged object at `offset`: its pager, `server`, which this
+/// CPU has, is told.
+#[inline(always)]
+pub(super) fn stop_for_page(client: &Thread, fault: &Fault, offset: u64, server: &Thread, badge: u64) {
+    let stop = Stop { fault: *fault, asked: Asked::Pager(offset) };
+    client.ipc.stopped.set(Some(stop));
+    client.add_extra(Extra::Stopped);
+    deliver(&stop, server, badge);
+}
+
+/// Maps the page for which `client`, which this CPU has, has stopped, if there is nothing to wait for. Whether
+/// it did not: what is still not there the thread finds out.
+#[inline(always)]
+pub(super) fn try_page_in(cpu: &Cpu, client: &Thread) -> bool {
+    let Some(Stop { fault, asked: Asked::Pager(_) }) = client.ipc.stopped.get() else { return false };
+    let (FaultCause::Page(access), Some(at)) = (fault.cause, fault.address) else { return false };
+    client.process().space.try_page_in(cpu, at, access).is_some()
+}
+
 /// `thread`, which this CPU has, is stopped no more.
-fn go_on(thread: &Thread) {
+pub(super) fn go_on(thread: &Thread) {
     thread.drop_extra(Extra::Stopped);
     thread.ipc.stopped.set(None);
 }
