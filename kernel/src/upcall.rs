@@ -11,6 +11,7 @@ use crate::ipc::{self, exception};
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
+use crate::mm::burial;
 use crate::panic;
 use crate::sched;
 use crate::sched::quick::{self, Turn};
@@ -181,6 +182,18 @@ fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume
     }
 }
 
+/// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
+extern "C-unwind" fn attach(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
+    let registers = unsafe { frame.as_mut() };
+    match syscall::quick::attach(cpu, &Current::syscall(registers)) {
+        Some(handle) => Current::set_result(registers, 0, handle.0.into()),
+        None => return call(cpu, frame, irq),
+    }
+    back(cpu, frame, irq)
+}
+
 /// Any call that has no way of its own.
 extern "C-unwind" fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
@@ -235,6 +248,7 @@ const fn ways() -> [Way<Current>; WAYS] {
     ways[Call::Membarrier as usize] = membarrier;
     ways[Call::EndpointCall as usize] = endpoint_call;
     ways[Call::ReplyReceive as usize] = reply_receive;
+    ways[Call::MemoryAttach as usize] = attach;
     ways[Call::NotificationSignal as usize] = signal;
     ways[Call::NotificationWait as usize] = wait;
     ways
@@ -272,7 +286,9 @@ impl Upcalls<Current> for Upcall {
                     Ok(resume) => return resume,
                     Err(irq) => irq,
                 };
-                if let Outcome::To(handler) = exception::raise(cpu, &fault, &irq) {
+                let outcome = exception::raise(cpu, &fault, &irq);
+                burial::look(cpu);
+                if let Outcome::To(handler) = outcome {
                     return sched::leave_to(cpu, handler, irq);
                 }
                 return sched::leave(cpu, irq);

@@ -11,6 +11,7 @@ use crate::cap::Object;
 use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::object::Ref;
+use crate::rendezvous::{self, Point};
 use crate::sched::{
     self,
     ready::{Entry, Runnable},
@@ -122,8 +123,9 @@ impl Notification {
             this.leave(&other);
         }
         unbind(thread);
+        rendezvous::point(cpu, Point::Binding);
         let mut state = this.state.lock();
-        if state.bound.is_some() {
+        if state.bound.is_some() && !mutant::is(Mutant::BoundTwice) {
             return Err(Error::BadArgument);
         }
         state.bound = Some(thread.clone());

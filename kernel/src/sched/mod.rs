@@ -221,6 +221,10 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
             Slice::More => Some(Runnable::CloseNotification(notification)),
             Slice::Done | Slice::Wait(_) => None,
         },
+        Runnable::Burial(burial) => match burial.slice(cpu) {
+            Slice::More => Some(Runnable::Burial(burial)),
+            Slice::Done | Slice::Wait(_) => None,
+        },
         Runnable::Balance(_) => {
             balance::step(cpu);
             None

@@ -241,12 +241,32 @@ impl Thread {
     /// `None` if it is not stopped, or if its wait for the answer is not that with the number `wait`. Who
     /// answers it, and then has its frame, comes before or after: no quick way does.
     pub(crate) fn while_stopped<R>(&self, wait: Option<u64>, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
-        self.look_at_standing(|standing| {
-            let waits = match (standing, wait) {
+        self.while_stopped_at(
+            |standing| match (standing, wait) {
                 (Standing::Awaiting(number), Some(wait)) => *number == wait,
                 (Standing::Sending(_) | Standing::Awaiting(_), None) => true,
                 _ => false,
-            };
+            },
+            f,
+        )
+    }
+
+    /// As [`while_stopped`](Self::while_stopped), if its exception was received: from then on its vector
+    /// registers are in its area. One that is still to be received may not have left its CPU.
+    pub(crate) fn while_received<R>(&self, wait: Option<u64>, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+        self.while_stopped_at(
+            |standing| matches!(standing, Standing::Awaiting(number) if wait.is_none_or(|wait| wait == *number)),
+            f,
+        )
+    }
+
+    fn while_stopped_at<R>(
+        &self,
+        fits: impl FnOnce(&Standing) -> bool,
+        f: impl FnOnce(&mut Frame) -> R,
+    ) -> Option<R> {
+        self.look_at_standing(|standing| {
+            let waits = fits(standing);
             if !waits || !self.ipc.opens_registers() {
                 return None;
             }
