@@ -63,7 +63,9 @@ fn asks(origin: &Capability, object: &MemoryObject) -> bool {
 
 pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let [memory, to, source, from, length, _] = args;
-    let object = |handle, rights| match caller.capability(handle, rights)?.object {
+    // With the table held: a pager is waited for, and nothing has to be counted.
+    let slots = caller.process().table.lock(caller.cpu);
+    let object = |handle, rights| match &slots.get(caller.handle(handle)?, rights)?.object {
         Object::Memory(object) => Ok(object),
         _ => Err(Error::WrongObject),
     };
@@ -74,10 +76,10 @@ pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> 
     let whole = [to, from, length].iter().all(|value| value.is_multiple_of(PAGE_BYTES));
     let inside =
         |at: u64, object: &MemoryObject| at.checked_add(length).is_some_and(|end| end <= object.length());
-    if !whole || length == 0 || length > MAX_SUPPLY || !inside(to, &memory) || !inside(from, &source) {
+    if !whole || length == 0 || length > MAX_SUPPLY || !inside(to, memory) || !inside(from, source) {
         return Err(Error::BadArgument);
     }
-    paged.supply(to, &source, from, length / PAGE_BYTES).map(|()| 0)
+    paged.supply(to, source, from, length / PAGE_BYTES).map(|()| 0)
 }
 
 /// Making a memory object.
