@@ -44,7 +44,7 @@ fn enter(cpu: &'static ArchCpu) -> (&'static Cpu, IrqsOff) {
 }
 
 /// Nothing, there and back.
-extern "C-unwind" fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: it is the current thread's frame, which this CPU alone has.
     Current::set_result(unsafe { frame.as_mut() }, 0, 0);
@@ -53,7 +53,7 @@ extern "C-unwind" fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> R
 
 /// A membarrier: straight to it, since it is about this CPU and its mm and not about what a thread
 /// can name.
-extern "C-unwind" fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let registers = unsafe { frame.as_mut() };
@@ -66,7 +66,7 @@ extern "C-unwind" fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>
 }
 
 /// A yield: to an equal, if there is one and nothing is unusual.
-extern "C-unwind" fn take_turns(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn take_turns(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     Current::set_result(unsafe { frame.as_mut() }, 0, 0);
@@ -92,7 +92,7 @@ fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> 
 }
 
 /// A call of an endpoint: straight to it, if the server waits and nothing is unusual.
-extern "C-unwind" fn endpoint_call(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn endpoint_call(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
@@ -112,7 +112,7 @@ fn endpoint_call_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
 }
 
 /// A reply and the wait for the next message. As [`endpoint_call`].
-extern "C-unwind" fn reply_receive(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn reply_receive(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
@@ -132,7 +132,7 @@ fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
 }
 
 /// Any call that has no way of its own.
-extern "C-unwind" fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     call(cpu, frame, irq)
 }

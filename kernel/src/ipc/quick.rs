@@ -179,6 +179,7 @@ fn try_call(
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
+    let here = cpu.number;
     let taken: Option<Result<(Ref<Thread>, u64), ()>> = 'taken: {
         let Some(slots) = client.process().table.try_lock() else { break 'taken None };
         let Some((endpoint, badge)) = slots.endpoint(handle, Rights::WRITE) else { break 'taken None };
@@ -202,7 +203,7 @@ fn try_call(
         if of_server < priority {
             loan::lend_priority(server, &client, number, priority);
         }
-        if client.stand_awaiting(number, cpu.number) == Fate::Doomed {
+        if client.stand_awaiting(number, here) == Fate::Doomed {
             Some(Err(()))
         } else {
             state.waiters.pop().map(|server| Ok((server, number)))
@@ -212,8 +213,7 @@ fn try_call(
         None => Err(client),
         Some(Err(())) => {
             // Not before the endpoint is let go: the server is put into its place there anew.
-            loan::given_up(cpu, &client);
-            cpu.set_current(client);
+            gives_up(cpu, client);
             Ok(Turn::Leave)
         }
         Some(Ok((server, number))) => {
@@ -221,14 +221,28 @@ fn try_call(
             debug_assert!(none.is_none(), "a thread with a caller receives");
             // Nothing to drop: that is known.
             core::mem::forget(none);
-            if server.stand_called(cpu.number) == Fate::Doomed {
-                // Its caller hears of that.
-                ending::end_thread(cpu, &server);
+            if server.stand_called(here) == Fate::Doomed {
+                ends(cpu, server);
                 return Ok(Turn::Leave);
             }
             Ok(goes_on(cpu, server, easy))
         }
     }
+}
+
+/// `client`, which runs here and is to end, has lent something already.
+#[cold]
+#[inline(never)]
+fn gives_up(cpu: &Cpu, client: Ref<Thread>) {
+    loan::given_up(cpu, &client);
+    cpu.set_current(client);
+}
+
+/// `server`, which this CPU has, is to end: its caller hears of that.
+#[cold]
+#[inline(never)]
+fn ends(cpu: &Cpu, server: Ref<Thread>) {
+    ending::end_thread(cpu, &server);
 }
 
 /// Gives `server` back if nothing was done.
@@ -241,6 +255,7 @@ fn try_reply(
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
+    let here = cpu.number;
     let Some(caller) = server.ipc.caller.take() else { return Err(server) };
     let taken = 'taken: {
         let client = caller.thread();
@@ -259,14 +274,16 @@ fn try_reply(
         let Some(state) = held.state.try_lock() else { break 'taken None };
         if state.life == Life::Ended
             || state.first(Side::Senders).is_some()
-            || !client.claim_to_run(caller.number(), cpu.number)
+            || !client.claim_to_run(caller.number(), here)
         {
             break 'taken None;
         }
         Some(state)
     };
     let Some(mut state) = taken else {
-        server.ipc.caller.set(Some(caller));
+        let none = server.ipc.caller.replace(Some(caller));
+        // Nothing to drop: that is known.
+        core::mem::forget(none);
         return Err(server);
     };
     let client = caller.into_thread();
@@ -277,7 +294,7 @@ fn try_reply(
     if server.extras().has(Extra::Priority) && server.lent() != 0 {
         loan::end_priority(&server, &client);
     }
-    if server.stand_receiving_again(cpu.number) == Fate::Doomed {
+    if server.stand_receiving_again(here) == Fate::Doomed {
         drop(state);
         // The reply was made; the server is ended on the way out.
         cpu.make_ready(Runnable::Thread(client));
