@@ -11,6 +11,7 @@ use crate::ipc::{self, exception};
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
+use crate::mm::burial;
 use crate::panic;
 use crate::sched;
 use crate::sched::quick::{self, Turn};
@@ -131,6 +132,68 @@ fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
     ipc::quick::reply_receive_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
 }
 
+/// A signal. As [`endpoint_call`].
+fn signal(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::signal(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => signal_slowly(cpu, frame, irq),
+    }
+}
+
+/// One that is not straightforward.
+#[cold]
+#[inline(never)]
+fn signal_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `null`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::signal_if_feasible(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => call(cpu, frame, irq),
+    }
+}
+
+/// A wait for a signal. As [`endpoint_call`].
+fn wait(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::wait(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => wait_slowly(cpu, frame, irq),
+    }
+}
+
+/// One that is not straightforward.
+#[cold]
+#[inline(never)]
+fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `null`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::wait_if_feasible(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => call(cpu, frame, irq),
+    }
+}
+
+/// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
+fn attach(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let registers = unsafe { frame.as_mut() };
+    match syscall::quick::attach(cpu, &Current::syscall(registers)) {
+        Some(handle) => Current::set_result(registers, 0, handle.0.into()),
+        None => return call(cpu, frame, irq),
+    }
+    back(cpu, frame, irq)
+}
+
 /// Any call that has no way of its own.
 fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
@@ -185,6 +248,9 @@ const fn ways() -> [Way<Current>; WAYS] {
     ways[Call::Membarrier as usize] = membarrier;
     ways[Call::EndpointCall as usize] = endpoint_call;
     ways[Call::ReplyReceive as usize] = reply_receive;
+    ways[Call::NotificationSignal as usize] = signal;
+    ways[Call::NotificationWait as usize] = wait;
+    ways[Call::MemoryAttach as usize] = attach;
     ways
 }
 
@@ -216,7 +282,9 @@ impl Upcalls<Current> for Upcall {
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => {
-                if let Outcome::To(handler) = exception::raise(cpu, &fault, &irq) {
+                let outcome = exception::raise(cpu, &fault, &irq);
+                burial::look(cpu);
+                if let Outcome::To(handler) = outcome {
                     return sched::leave_to(cpu, handler, irq);
                 }
             }

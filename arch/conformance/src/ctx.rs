@@ -403,6 +403,22 @@ pub fn lazy_everywhere<O: Os>(world: &World<O>, _: u64) -> u8 {
     run().map_or_else(|not| not.status(), |()| 0)
 }
 
+/// A switch to what is loaded already, of which everything is stale, forgets it all the same: neither the number
+/// nor the tables that are loaded say what is cached. `CTX-2`, `CTX-4`
+pub fn ctx_2_a_switch_to_the_same<O: Os>(world: &World<O>) -> Outcome {
+    world.map(PAGE, 1)?;
+    for cpu in [0].into_iter().chain(world.others()) {
+        world.move_to(cpu)?;
+        world.store(PAGE, 3);
+        for _ in 0..3 {
+            let did = world.switch_again()?;
+            ensure!(did & 4 != 0, "CPU {cpu}: what is stale was not forgotten: {did:#b}");
+        }
+        ensure_eq!(world.load(PAGE), 3, "what was stored");
+    }
+    Ok(())
+}
+
 /// A CPU that holds a process lazily goes off, the process ends, the CPU comes back and runs others.
 /// `CTX-9`, `SMP-3`
 pub fn ctx_9_a_cpu_goes_off_while_lazy<O: Os>(world: &World<O>) -> Outcome {

@@ -3,6 +3,10 @@
 //! All threads of a case are on one CPU, where the case's own is the least urgent: so when it goes on,
 //! all others wait.
 
+mod races;
+
+pub use races::*;
+
 use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::world::World;
 use crate::{Not, Os};

@@ -129,6 +129,9 @@ rows! {
     ipc::ipc_6_a_late_reply_answers_nothing level 5 cpus 1 Every;
     ipc::ipc_7_nobody_overtakes_a_call level 5 cpus 1 Every;
     ipc::ipc_9_bits_stay level 5 cpus 1 Every;
+    ipc::ipc_9_a_signal_between_look_and_stand level 7 cpus 2 Every;
+    ipc::ipc_9_two_bind_at_once level 7 cpus 2 Every;
+    ipc::ipc_3_a_wait_that_ends_while_its_alarm_moves level 7 cpus 3 Every;
     fault::ipc_10_a_fault_is_a_call level 5 cpus 1 Every;
     fault::ipc_13_pages_come_from_a_pager level 5 cpus 1 Every;
     hv::hv_1_with_what_there_is level 9 cpus 1 Every;
@@ -172,6 +175,7 @@ rows! {
     ctx::ctx_10_what_was_left_may_be_gone role sleeps_there level 7 cpus 3 Every;
     ctx::ctx_9_several_end_at_once role sleeps_there level 7 cpus 2 Every;
     ctx::ctx_9_teardown_while_lazy_everywhere role lazy_everywhere level 7 cpus 3 Every;
+    ctx::ctx_2_a_switch_to_the_same level 6 cpus 1 Every;
     ctx::ctx_9_a_cpu_goes_off_while_lazy role lazy_on_the_last level 8 cpus 3 Every;
     tlb::tlb_2_the_cpu_that_unmaps level 6 cpus 1 Every;
     tlb::tlb_3_a_remote_unmap_faults role reads_what_is_unmapped level 7 cpus 2 Every;

@@ -9,25 +9,9 @@ use alloc::vec::Vec;
 
 const MILLISECOND: u64 = 1_000_000;
 
-/// As long as a wake-up may be late before it counts as lost. A simulated CPU that waits makes the time pass, also
-/// while the host lets the others wait.
-const fn patience<O: Os>() -> u64 {
-    if O::SIMULATED { 2_000 * MILLISECOND } else { 5_000 * MILLISECOND }
-}
-
 fn each_cpu<O: Os>(world: &World<O>) -> impl Iterator<Item = u32> + use<O> {
     let cpus = world.cpus();
     (0..64).filter(move |cpu| cpus & 1 << cpu != 0)
-}
-
-/// Waits until flag `flag` is not 0, and fails if that takes too long.
-fn in_time<O: Os>(world: &World<O>, flag: u64, what: &str) -> Outcome {
-    let last = world.now()? + patience::<O>();
-    while world.load(world.flag(flag)) == 0 {
-        ensure!(world.now()? < last, "{what}");
-        world.os.pause();
-    }
-    Ok(())
 }
 
 /// On each CPU no reading is before the last. `TIME-1`
@@ -144,7 +128,7 @@ pub fn time_2_many_sleepers<O: Os>(world: &World<O>) -> Outcome {
         })?);
     }
     for number in 0..sleepers.len() as u64 {
-        in_time(world, number, "a sleeper does not wake")?;
+        world.in_time(number, "a sleeper does not wake")?;
         let woke = world.load(world.flag(number));
         ensure!(woke >= base, "sleeper {number} was early, or could not sleep");
     }
@@ -160,7 +144,7 @@ pub fn time_3_the_past_does_not_wait<O: Os>(world: &World<O>) -> Outcome {
         }
     }
     let took = world.now()? - begin;
-    ensure!(took < patience::<O>(), "deadlines in the past took {took} ns");
+    ensure!(took < World::<O>::PATIENCE, "deadlines in the past took {took} ns");
     Ok(())
 }
 
@@ -177,7 +161,7 @@ pub fn time_3_deadlines_that_pass_while_they_are_armed<O: Os>(world: &World<O>) 
         let slept = (0..200).try_for_each(|turn| world.sleep_until(world.now()? + 1 + turn * step));
         world.store(world.flag(0), if slept.is_ok() { 1 } else { 2 });
     })?;
-    in_time(world, 0, "a deadline that is almost past does not fire")?;
+    world.in_time(0, "a deadline that is almost past does not fire")?;
     ensure_eq!(world.load(world.flag(0)), 1, "whether all sleeps worked");
     world.join(sleeper)
 }
@@ -209,7 +193,8 @@ pub fn time_4_a_wake_up_before_the_halt<O: Os>(world: &World<O>) -> Outcome {
         before_the_halt(world, cpu)?;
         let woken = world.spawn(1 << cpu, |world| world.store(world.flag(0), 1))?;
         world.release(cpu)?;
-        in_time(world, 0, "a wake-up between the last look and the halt is lost")
+        world
+            .in_time(0, "a wake-up between the last look and the halt is lost")
             .map_err(|not| Not::Failed(alloc::format!("round {round}: {not}")))?;
         world.join(woken)?;
     }
@@ -235,7 +220,8 @@ pub fn time_4_a_deadline_before_the_halt<O: Os>(world: &World<O>) -> Outcome {
             world.os.pause();
         }
         world.release(cpu)?;
-        in_time(world, 0, "a deadline between the last look and the halt is lost")
+        world
+            .in_time(0, "a deadline between the last look and the halt is lost")
             .map_err(|not| Not::Failed(alloc::format!("round {round}: {not}")))?;
         ensure_eq!(world.load(world.flag(0)), 1, "whether it slept");
         world.join(sleeper)?;
@@ -260,7 +246,7 @@ pub fn time_3_sleepers_of_a_cpu_that_goes_off<O: Os>(world: &World<O>) -> Outcom
     })?;
     world.wait_for(world.flag(1), 1);
     ensure_eq!(world.cpu_power(cpu, 0), Ok(0), "turning CPU {cpu} off");
-    let woke = in_time(world, 0, "the sleeper of a CPU that is off does not wake");
+    let woke = world.in_time(0, "the sleeper of a CPU that is off does not wake");
     ensure_eq!(world.cpu_power(cpu, 1), Ok(0), "turning CPU {cpu} on");
     woke?;
     ensure_eq!(world.load(world.flag(0)), 1, "whether it slept");

@@ -1,7 +1,7 @@
 //! What a case does to the world: calls with types, memory of the arena, other processes, and what
 //! kernels built for testing tell.
 
-use crate::outcome::{Not, OrFail, Outcome, STATUS_FAILED};
+use crate::outcome::{Not, OrFail, Outcome, STATUS_FAILED, ensure};
 use crate::table::{Case, find};
 use crate::{ARENA, Announcement, Order, Os, Word};
 use abi::exception::{FaultKind, NO_ADDRESS};
@@ -152,6 +152,20 @@ impl<O: Os> World<O> {
         while self.load(at) != value {
             self.os.pause();
         }
+    }
+
+    /// As long as a wake-up may be late before it counts as lost, in nanoseconds. A simulated CPU that waits makes
+    /// the time pass, also while the host lets the others wait.
+    pub const PATIENCE: u64 = if O::SIMULATED { 2_000_000_000 } else { 5_000_000_000 };
+
+    /// Waits until flag `flag` is not 0, and fails if that takes too long.
+    pub fn in_time(&self, flag: u64, what: &str) -> Outcome {
+        let last = self.now()? + Self::PATIENCE;
+        while self.load(self.flag(flag)) == 0 {
+            ensure!(self.now()? < last, "{what}");
+            self.os.pause();
+        }
+        Ok(())
     }
 
     /// Waits until `condition` holds; gives the CPU up in between.
@@ -400,6 +414,12 @@ impl<O: Os> World<O> {
     /// Whether a flush reaches other CPUs without their help.
     pub fn broadcasts(&self) -> Result<bool, Not> {
         Ok(self.test(Operation::Broadcasts, [])? == 1)
+    }
+
+    /// What the port's switch does, of this address space to itself, if all that is cached of it is stale: the
+    /// bits of [`Operation::SwitchAgain`].
+    pub fn switch_again(&self) -> Result<u64, Not> {
+        self.test(Operation::SwitchAgain, [])
     }
 
     /// The last steps of `cpu`'s memory contexts, in hexadecimal digits.

@@ -114,6 +114,8 @@ mutants! {
     SameNumberSameMm "same-number-same-mm" Ctx4 "A switch loads nothing if the number of what is loaded is that of what is wanted." by [
         Case(X86_64, "ctx_4_ids_are_reused"),
         Host("kernel", "ctx_4_ids_are_reused")];
+    SameTablesSameMm "same-tables-same-mm" Ctx2 "A switch loads nothing if the tables that are loaded are those that are wanted." by [
+        Case(X86_64, "ctx_2_a_switch_to_the_same")];
     LeftIsFollowed "left-is-followed" Ctx10 "The end of a lazy episode looks up the mm that was left." by [
         Host("kernel", "ctx_10_what_was_left_may_be_gone")]
         unseen "no port looks up what was left: it is broken in the simulated machine's";
@@ -199,6 +201,8 @@ mutants! {
         Case(Both, "time_4_a_wake_up_before_the_halt"), Host("kernel", "time_4_a_wake_up_before_the_halt")];
     ClearedAfterItsEntry "cleared-after-its-entry" Pte4 "A page is zeroed after its entry was written." by [
         Case(Both, "pte_4_contents_before_the_entry"), Host("kernel", "pte_4_contents_before_the_entry")];
+    LastBlockNotCleared "last-block-not-cleared" Pte4 "The last cache block of a page is not zeroed." by [
+        Row(Ppc64le, "alloc")];
     OverlapsNotMerged "boot-overlaps" Boot1 "Ranges of the memory map that overlap are not merged." by [
         Host("arch_contract", "boot_1_normalize")]
         unseen "QEMU's memory maps have no overlaps";
@@ -518,6 +522,15 @@ mutants! {
     BoundForGood "bound-for-good" Ipc9 "A notification stays bound to a thread whose process has lost its handle." by [
         Host("kernel", "ipc_9_a_binding_ends_with_its_handle")]
         unseen "what it breaks is seen by looking for what does not happen, and the model shows it";
+    LooksOnce "looks-once" Ipc9 "A receiver does not look again, when it stands, for what was signalled since its first look." by [
+        Case(Both, "ipc_9_a_signal_between_look_and_stand"),
+        Host("kernel", "ipc_9_a_signal_between_look_and_stand")];
+    BoundTwice "bound-twice" Ipc9 "Of two that bind a notification at once, the second takes it from the first." by [
+        Case(Both, "ipc_9_two_bind_at_once"),
+        Host("kernel", "ipc_9_two_bind_at_once")];
+    AlarmOfNobody "alarm-of-nobody" Ipc3 "An alarm whose wait has ended goes to another CPU all the same, when its own goes off." by [
+        Case(Both, "ipc_3_a_wait_that_ends_while_its_alarm_moves"),
+        Host("kernel", "ipc_3_a_wait_that_ends_while_its_alarm_moves")];
     LoansKept "loans-kept" Ipc7 "What a caller has lent stays lent though it has given up." by [
         Host("kernel", "ipc_7_a_loan_ends_with_its_call")]
         unseen "on a machine that is shared, at which priority a program runs says little";
@@ -527,6 +540,11 @@ mutants! {
     FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_11_registers_of_a_stopped_thread")];
+    VectorsNotStored "vectors-not-stored" Ipc11 "Vector registers that a handler writes are not stored." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_11_vector_registers_of_a_stopped_thread")];
+    VectorsUnsanitized "vectors-unsanitized" Ipc11 "What a handler writes to MXCSR is stored as it is, though the processor loads no such value." by [
+        Row(X86_64, "debugger")];
     FaultsForgotten "faults-forgotten" Ipc12 "A fault whose handler is gone is forgotten, and its thread with it." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_12_a_handler_that_is_gone")];

@@ -179,6 +179,8 @@ pub struct Handover {
     pub timebase: u64,
     /// Width of the decrementer, 32 to 64.
     pub decrementer_bits: u32,
+    /// Bytes of a data cache block, by the last CPU that states it; 0 if none does.
+    pub cache_block: u32,
     /// The terminal that `/chosen` names, else the first; never the one at [`VERDICT_UNIT`].
     pub console: Option<Terminal>,
     pub rtas: RtasTokens,
@@ -246,6 +248,7 @@ impl Pass {
                 cpus: ArrayVec::new(),
                 timebase: 0,
                 decrementer_bits: 32,
+                cache_block: 0,
                 console: None,
                 rtas: RtasTokens::default(),
                 platform: Platform::UNSAID,
@@ -364,6 +367,7 @@ impl Pass {
                 "reg" => servers = servers.or(Some(property.value)),
                 "ibm,ppc-interrupt-server#s" => servers = Some(property.value),
                 "timebase-frequency" => self.out.timebase = cells(property.value).unwrap_or(0),
+                "d-cache-block-size" => self.out.cache_block = word(property.value, 0).unwrap_or(0),
                 "ibm,dec-bits" => {
                     self.out.decrementer_bits = word(property.value, 0).unwrap_or(32).clamp(32, 64);
                 }

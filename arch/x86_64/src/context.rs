@@ -62,6 +62,9 @@ impl Contexts for X86_64 {
         {
             return Switched::NOTHING;
         }
+        if mutant::is(Mutant::SameTablesSameMm) && paging::loaded().root() == value.root() {
+            return Switched::NOTHING;
+        }
         // Always a write, even of the same root: a root page may have been freed and be another
         // mm's now, and equal addresses prove nothing about what is cached (CTX-2).
         // SAFETY: `to` is loadable: its root is complete and stays so while it is loaded, and what

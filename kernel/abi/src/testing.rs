@@ -55,6 +55,9 @@ crate::numbers! {
     /// `(n) -> 1` if what was asked for by the last such call has happened: from now on the `n`-th allocation
     /// of the kernel is refused, once; none if that is 0.
     Refuse = 23,
+    /// `() -> did`: the port's `switch_mm` from the caller's mm to the same, of which everything is stale. What
+    /// it says that it did, one bit each: 1 for a reload, 2 for a serialized core, 4 for a flush.
+    SwitchAgain = 24,
 }
 
 /// In what `Loaded` returns.
@@ -104,6 +107,12 @@ crate::numbers! {
     BeforeHalt = 9,
     /// A page's entry was just written, by whoever maps it.
     PageMapped = 10,
+    /// A thread that receives has looked for signalled bits, and is not yet among those who wait.
+    Receiving = 11,
+    /// A thread that binds a notification has found it free, and has not taken it.
+    Binding = 12,
+    /// A CPU that goes off has taken an alarm out of its timers, and has not given it to another.
+    AlarmMoves = 13,
     /// In a switch, after the generations were read, before the tables are loaded. Deaf only.
     SwitchSampled = 20,
     /// In a switch out of a lazy episode, after the tables were loaded, before `exit_lazy_tlb`. Deaf

@@ -9,6 +9,7 @@ use crate::cpu::Cpu;
 use crate::cpuset::CpuId;
 use crate::ipc::message::Kind;
 use crate::object::Ref;
+use crate::rendezvous::{self, Point};
 use crate::sched::ready::{Entry, Runnable};
 use crate::sched::{self, ending};
 use crate::sync::{Guard, Leaf, Ordering};
@@ -17,6 +18,7 @@ use crate::thread::{Extra, Fate, Standing, Thread};
 use abi::ipc::Tag;
 use abi::{Call, Error, Rights};
 use arch_contract::irq::IrqsOff;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::trap::Traps;
 use arch_current::Current;
 
@@ -128,6 +130,7 @@ impl Endpoint {
             message::deliver_bits(receiver, bits);
             return Outcome::Message;
         }
+        rendezvous::point(cpu, Point::Receiving);
         let is_past = receiver.ipc.alarm.is_past(cpu);
         let mut state = this.state.lock();
         if let Some(sender) = state.pop(Side::Senders) {
@@ -143,7 +146,9 @@ impl Endpoint {
         }
         let outcome = Self::wait(this, state, cpu, Side::Receivers, irq);
         // Who has signalled since the first look may not have found it here; who does so now will.
-        notification::look_again(cpu, receiver);
+        if !mutant::is(Mutant::LooksOnce) {
+            notification::look_again(cpu, receiver);
+        }
         outcome
     }
 

@@ -160,7 +160,7 @@ impl MemoryObject {
     }
 
     /// As [`frame`](Self::frame), as it is mapped with `protection`.
-    pub(super) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
+    pub(crate) fn page(&self, offset: u64, protection: Protection) -> Option<Page> {
         let memory = match &self.backing {
             Backing::Device { .. } if !mutant::is(Mutant::DeviceMemoryCached) => MemoryType::Device,
             _ => MemoryType::Normal,

@@ -205,6 +205,30 @@ impl Space {
         Ok(region)
     }
 
+    /// As [`attach`](Self::attach) and [`populate`](Self::populate) of one page, `page`, which is no code, where
+    /// nothing has to be waited for: nobody holds the space, there is room at `at`, and the tables are those
+    /// that were used last. `None` if it is not so; then nothing was done.
+    #[inline(always)]
+    pub fn attach_beside(
+        &self,
+        at: UserRange,
+        page: Page,
+        (id, object, offset): (AttachmentId, Ref<MemoryObject>, u64),
+    ) -> Option<()> {
+        let mut guard = self.inner.try_lock()?;
+        let inner = &mut *guard;
+        let table = inner.table.as_mut()?;
+        if !table.is_free_beside(at.start) {
+            return None;
+        }
+        let (start, protection) = (at.start, page.protection);
+        let region = Region { start, len: PAGE_SIZE, protection, attachment: Some(id) };
+        let source = Source { object, origin: start.0.wrapping_sub(offset) };
+        let granted = inner.regions.make(Granted::new(region, Some(source))).ok()?;
+        inner.regions.insert_if_free(granted).ok()?;
+        table.map_beside(start, page)
+    }
+
     /// Maps zeroed frames for up to `max_pages` pages of `region` from its `from_page`-th on, and
     /// returns how many it is through with. Pages that are there already, or whose region is gone
     /// since, count: there is nothing left to do for them. On an error some may have been mapped;

@@ -13,6 +13,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpuset::{CpuId, CpuSet};
+use crate::rendezvous::{self, Point};
 use crate::request::{Kinds, wait_until};
 use crate::sched::ready::{Entry, Gate, Load, Place, Runnable};
 use crate::sched::{ending, place};
@@ -88,6 +89,14 @@ pub(super) fn arm(cpu: &'static Cpu) {
     }
 }
 
+/// Whether what becomes ready here is nothing to others: none idles, and the timer of [`step`] is armed if it
+/// is of any use.
+#[inline(always)]
+pub(crate) fn is_settled(cpu: &Cpu) -> bool {
+    let others = others(cpu);
+    others.is_empty() || cpu.balancing.get() && cpu.idle_among(others).is_none()
+}
+
 /// Has as many idle CPUs look for work as there are things that wait here behind what this CPU runs
 /// next. The timer is armed anew on the way out, if anything still does.
 pub(super) fn step(cpu: &'static Cpu) {
@@ -141,10 +150,14 @@ pub fn evacuate(cpu: &Cpu) -> bool {
             cpu.balancing.set(false);
             continue;
         }
+        if is_alarm {
+            rendezvous::point(cpu, Point::AlarmMoves);
+        }
         let mut timers = heir.timers.lock();
         match &item {
             // Its wait has ended meanwhile.
-            Runnable::Thread(thread) if is_alarm && !thread.ipc.alarm.moves(cpu, heir) => {}
+            Runnable::Thread(thread)
+                if is_alarm && !thread.ipc.alarm.moves(cpu, heir) && !mutant::is(Mutant::AlarmOfNobody) => {}
             Runnable::Thread(_) if is_alarm => timers.push(item, due),
             Runnable::Thread(thread) if thread.stand_timed_on(heir.number) == Fate::Doomed => {
                 drop(timers);

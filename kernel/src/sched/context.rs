@@ -19,7 +19,7 @@ use crate::rendezvous::{self, Point};
 use crate::trace;
 use abi::testing::Counter;
 use abi::trace::Kind;
-use arch_contract::barrier::CoreSync;
+use arch_contract::barrier::{Barriers, CoreSync, Site};
 use arch_contract::context::{
     Cached, ContextId, Contexts, Did, LeftLazy, Loadable, NowUser, Previously, Slot, Stale, Switched, Tags,
 };
@@ -454,6 +454,23 @@ unsafe fn switch(
     unsafe { Current::switch_mm(cpu.arch(), from, &loadable, irq) }
 }
 
+/// For scripts: has the port load the caller's `space`, which is active here, as if all that is cached of it
+/// were stale.
+pub fn load_again(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Switched {
+    let (id, cached) = (space.id(), cpu.cached(space));
+    // As before every switch. `CTX-3`
+    Current::full_barrier(cpu.arch(), Site::EnterUserMm);
+    // SAFETY: it is active here, and stays so; nothing of it is taken for right.
+    unsafe { switch(cpu, id, Previously::Mm(id), &cached, Stale::Everything, irq) }
+}
+
+/// What the port did, one bit each.
+#[inline(always)]
+pub fn bits(switched: Switched) -> u64 {
+    let did = |did: Did, bit: u64| if did == Did::Yes { bit } else { 0 };
+    did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4)
+}
+
 /// `space` is loaded, and what changed in it up to `generation` is forgotten.
 #[inline(always)]
 fn arrive(
@@ -467,10 +484,8 @@ fn arrive(
     trace::event(cpu, Kind::Seen, to.get(), generation);
     cpu.held.space.set(space);
     cpu.held.slot.set(cached.slot);
-    let did = |did: Did, bit: u64| if did == Did::Yes { bit } else { 0 };
     let slot = if cpu.kernel.ids.are_per_cpu() { u64::from(cached.slot.0) + 1 } else { 0 };
-    let bits =
-        did(switched.reloaded, 1) | did(switched.core_serialized, 2) | did(switched.flushed, 4) | slot << 16;
+    let bits = bits(switched) | slot << 16;
     trace::event(cpu, Kind::SwitchEnd, to.get(), bits);
     cpu.words.end_switch(to, generation);
     if mutant::is(Mutant::M23) {

@@ -6,7 +6,7 @@ use crate::cpuset::CpuId;
 use crate::litmus::{self, Between};
 use crate::provoke;
 use crate::rendezvous::{Point, Stop};
-use crate::sched::context::Loaded;
+use crate::sched::context::{self, Loaded};
 use crate::sched::task::{Task, slices};
 use crate::trace;
 use abi::Error;
@@ -63,6 +63,9 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
             Operation::Idle => Ok(of(a)?.trace.is_idle().into()),
             Operation::Broadcasts => Ok(Current::broadcast_from(cpu.machine()).is_some().into()),
             Operation::Steps => Ok(of(a)?.trace.steps()),
+            Operation::SwitchAgain => {
+                Ok(context::bits(context::load_again(cpu, &caller.process().space, caller.irq)))
+            }
             Operation::Refuse => {
                 let came = cpu.kernel.memory.refusal.came();
                 cpu.kernel.memory.refusal.refuse(a);

@@ -107,6 +107,9 @@ cases! {
     ipc_6_a_late_reply_answers_nothing
     ipc_7_nobody_overtakes_a_call
     ipc_9_bits_stay
+    ipc_9_a_signal_between_look_and_stand
+    ipc_9_two_bind_at_once
+    ipc_3_a_wait_that_ends_while_its_alarm_moves
     ipc_10_a_fault_is_a_call
     ipc_13_pages_come_from_a_pager
     cap_1_a_copy_is_never_more
@@ -157,6 +160,7 @@ cases! {
     code_2_cross_modifying_code
     ctx_9_several_end_at_once
     ctx_9_teardown_while_lazy_everywhere
+    ctx_2_a_switch_to_the_same
     ctx_9_a_cpu_goes_off_while_lazy
     tlb_2_the_cpu_that_unmaps
     tlb_3_a_remote_unmap_faults

@@ -220,14 +220,16 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("edu")
             .program(&["edu"])
             .machine(teaching_device)
-            .prints(&["off the bus when its driver let go"]),
+            .prints(&["off the bus when its driver let go", "out of its reach"]),
         case("edu-4")
             .program(&["edu"])
             .machine(|machine| {
                 teaching_device(machine);
                 machine.cpus = 4;
             })
-            .prints(&["off the bus when its driver let go"]),
+            .prints(&["off the bus when its driver let go", "out of its reach"]),
+        refuses(case("refused"), 1),
+        refuses(case("refused-4"), 4),
         case("share").program(&["share", "20000"]).prints(&["sum 2666466670000"]).limit(60),
         case("share-4")
             .program(&["share"])
@@ -261,6 +263,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
         case("debugger").program(&["debugger"]).prints(&[
             "5 steps",
             "the child ended with 42",
+            "found 0x5eed0123456789ab in a vector register",
             "ended with 139",
         ]),
         case("debugger-4").program(&["debugger"]).machine(|machine| machine.cpus = 4).prints(&["5 steps"]),
@@ -283,10 +286,8 @@ pub fn all(arch: Arch) -> Vec<Case> {
             .status(1),
         console_server(case("console"), 1),
         console_server(case("console-4"), 4),
-        case("console-reads")
-            .program(&["supervisor", "echo"])
-            .types(&[("type a line", "abc\r")])
-            .prints(&["you typed abc"]),
+        console_reader(case("console-reads"), 1),
+        console_reader(case("console-reads-4"), 4),
         reads_a_disk(case("disk"), 1),
         reads_a_disk(case("disk-4"), 4),
         case("migrate").program(&["migrate"]).machine(|machine| machine.cpus = 4).limit(120),
@@ -366,7 +367,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
                         teaching_device(machine);
                         machine.firmware = Firmware::Qboot;
                     })
-                    .prints(&["off the bus when its driver let go"]),
+                    .prints(&["off the bus when its driver let go", "out of its reach"]),
             );
             // Without CPUID.0BH, the other place where a CPU finds its name.
             cases.push(
@@ -423,6 +424,29 @@ fn console_server(case: Case, cpus: u32) -> Case {
     Case { prints: lines(40).chain(lines(41)).collect(), ..case }
         .program(&["supervisor", "console"])
         .machine(move |machine| machine.cpus = cpus)
+}
+
+/// What a refused access is depends on the machine and its QEMU: all ones, or a fault of the program.
+fn refuses(case: Case, cpus: u32) -> Case {
+    case.program(&["refused"])
+        .machine(move |machine| {
+            teaching_device(machine);
+            machine.cpus = cpus;
+        })
+        .prints(&[
+            "load ended with 0|load ended with 139",
+            "store ended with 0|store ended with 139",
+            "call ended with 0",
+            "the machine goes on",
+        ])
+}
+
+/// A client gets what is typed from the console's server.
+fn console_reader(case: Case, cpus: u32) -> Case {
+    case.program(&["supervisor", "echo"])
+        .machine(move |machine| machine.cpus = cpus)
+        .types(&[("type a line", "abc\r")])
+        .prints(&["you typed abc"])
 }
 
 /// A disk is read whole while every CPU computes, though its driver dies at work, by itself and by force.
