@@ -282,11 +282,16 @@ impl Upcalls<Current> for Upcall {
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => {
+                let irq = match ipc::quick::fault::ask(cpu, &fault, irq) {
+                    Ok(resume) => return resume,
+                    Err(irq) => irq,
+                };
                 let outcome = exception::raise(cpu, &fault, &irq);
                 burial::look(cpu);
                 if let Outcome::To(handler) = outcome {
                     return sched::leave_to(cpu, handler, irq);
                 }
+                return sched::leave(cpu, irq);
             }
             Trap::VectorUnitOff => {
                 let area = cpu.current().map(|thread| thread.make_vector_area(cpu.machine()));

@@ -13,6 +13,7 @@
 //! Locks: the table's, then the endpoint's, then the leaves of a loan. The first two are only tried: they are
 //! nothing to wait for here. That of a thread's standing is not needed: it changes in one step.
 
+pub mod fault;
 pub mod signal;
 
 use super::Endpoint;
@@ -86,14 +87,24 @@ pub fn reply_receive(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<
     finish(cpu, turn, |_| {}, irq)
 }
 
-/// As [`reply_receive`], where the threads may have vector registers, or be bound to CPUs.
+/// As [`reply_receive`], where the threads may have vector registers, or be bound to CPUs; and where it is a
+/// fault that is answered.
 pub fn reply_receive_if_feasible(
     cpu: &'static Cpu,
     made: &Syscall,
     irq: IrqsOff,
 ) -> Result<Resume<Frame>, IrqsOff> {
     let turn = begin(cpu, made, |server, handle, tag| {
-        try_reply(cpu, server, handle, tag, FEASIBLE, |server| save_vectors(cpu, server, &irq))
+        let save = |server: &Thread| save_vectors(cpu, server, &irq);
+        match server.ipc.caller.take() {
+            Some(caller) if caller.thread().extras().has(Extra::Stopped) => {
+                fault::try_answer(cpu, server, caller, handle, tag, save)
+            }
+            caller => {
+                server.ipc.caller.set(caller);
+                try_reply(cpu, server, handle, tag, FEASIBLE, save)
+            }
+        }
     });
     // SAFETY: as in `call_if_feasible`.
     let token = unsafe { IrqsOff::assume() };
@@ -159,7 +170,8 @@ fn finish(
     }
 }
 
-/// The priorities of both, if `next` can go on here in the place of `current` as far as they allow it.
+/// The priorities of both, if `next` can go on here in the place of `current` as far as they
+/// allow it.
 #[inline(always)]
 fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
     let extras = current.extras().or(next.extras());
@@ -191,49 +203,79 @@ fn try_call(
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
-    let here = cpu.number;
-    let taken: Option<Result<(Ref<Thread>, u64), ()>> = 'taken: {
-        let Some(slots) = client.process().table.try_lock() else { break 'taken None };
-        let Some((endpoint, badge)) = slots.endpoint(handle, Rights::WRITE) else { break 'taken None };
-        let Some(mut state) = endpoint.state.try_lock() else { break 'taken None };
-        if state.life == Life::Ended {
-            break 'taken None;
-        }
-        let Some(server) = state.first(Side::Receivers) else { break 'taken None };
-        let Some([priority, of_server]) = may_follow(cpu, &client, server, easy) else { break 'taken None };
-        if of_server > priority {
-            break 'taken None;
-        }
-        // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
-        // server out of its queue, and nothing but the queue has it.
-        copy(&client, server, tag, Tag::CALL, badge);
-        complete_user_accesses(cpu);
-        count_time(cpu, &client, Current::now(cpu.arch()));
-        save(&client);
-        let number = client.ipc.next_wait();
-        // First: who ends the client's wait looks for what it has lent.
-        if of_server < priority {
-            loan::lend_priority(server, &client, number, priority);
-        }
-        if client.stand_awaiting(number, here) == Fate::Doomed {
-            Some(Err(()))
-        } else {
-            state.waiters.pop().map(|server| Ok((server, number)))
-        }
+    let given = 'given: {
+        let Some(slots) = client.process().table.try_lock() else { break 'given Given::Unclear };
+        let Some((endpoint, badge)) = slots.endpoint(handle, Rights::WRITE) else {
+            break 'given Given::Unclear;
+        };
+        give(cpu, &client, endpoint, easy, |server| copy(&client, server, tag, Tag::CALL, badge), save)
     };
-    match taken {
-        None => Err(client),
-        Some(Err(())) => {
-            // Not before the endpoint is let go: the server is put into its place there anew.
+    has_given(cpu, client, given, easy)
+}
+
+/// What became of a call.
+enum Given {
+    /// Nothing was done.
+    Unclear,
+    /// The server has it, which this CPU has; and the number of the client's wait.
+    To(Ref<Thread>, u64),
+    /// The client is to end.
+    Doomed,
+}
+
+/// The call of `client`, which runs here, goes to the server that waits at `endpoint`: `write` stores it in
+/// the registers of that.
+#[inline(always)]
+fn give(
+    cpu: &Cpu,
+    client: &Ref<Thread>,
+    endpoint: &Endpoint,
+    easy: Extras,
+    write: impl FnOnce(&Thread),
+    save: impl FnOnce(&Thread),
+) -> Given {
+    let Some(mut state) = endpoint.state.try_lock() else { return Given::Unclear };
+    if state.life == Life::Ended {
+        return Given::Unclear;
+    }
+    let Some(server) = state.first(Side::Receivers) else { return Given::Unclear };
+    let Some([priority, of_server]) = may_follow(cpu, client, server, easy) else { return Given::Unclear };
+    if of_server > priority {
+        return Given::Unclear;
+    }
+    // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
+    // server out of its queue, and nothing but the queue has it.
+    write(server);
+    complete_user_accesses(cpu);
+    count_time(cpu, client, Current::now(cpu.arch()));
+    save(client);
+    let number = client.ipc.next_wait();
+    // First: who ends the client's wait looks for what it has lent.
+    if of_server < priority {
+        loan::lend_priority(server, client, number, priority);
+    }
+    if client.stand_awaiting(number, cpu.number) == Fate::Doomed {
+        return Given::Doomed;
+    }
+    state.waiters.pop().map_or(Given::Unclear, |server| Given::To(server, number))
+}
+
+/// What follows when the endpoint is let go.
+#[inline(always)]
+fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Result<Turn, Ref<Thread>> {
+    match given {
+        Given::Unclear => Err(client),
+        Given::Doomed => {
+            // Not before: the server is put into its place there anew.
             gives_up(cpu, client);
             Ok(Turn::Leave)
         }
-        Some(Ok((server, number))) => {
+        Given::To(server, number) => {
             let none = server.ipc.caller.replace(Some(Caller::new(client, number)));
             debug_assert!(none.is_none(), "a thread with a caller receives");
             // Nothing to drop: that is known.
             core::mem::forget(none);
-            if server.stand_called(here) == Fate::Doomed {
+            if server.stand_called(cpu.number) == Fate::Doomed {
                 ends(cpu, server);
                 return Ok(Turn::Leave);
             }
@@ -267,8 +309,29 @@ fn try_reply(
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
-    let here = cpu.number;
     let Some(caller) = server.ipc.caller.take() else { return Err(server) };
+    let claim = |caller: &Caller| caller.thread().claim_to_run(caller.number(), cpu.number);
+    let write = |server: &Thread, client: &Thread| copy(server, client, tag, 0, 0);
+    answer(cpu, server, caller, handle, easy, claim, write, save).map_err(|(server, caller)| {
+        server.ipc.caller.set(Some(caller));
+        server
+    })
+}
+
+/// `server`, which runs here, answers `caller`, whose thread this CPU has after `claim`, and into whose
+/// registers `write` stores what it is told. Gives both back if nothing was done but that.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "it is one function twice, for messages and for faults")]
+fn answer(
+    cpu: &Cpu,
+    server: Ref<Thread>,
+    caller: Caller,
+    handle: u64,
+    easy: Extras,
+    claim: impl FnOnce(&Caller) -> bool,
+    write: impl FnOnce(&Thread, &Thread),
+    save: impl FnOnce(&Thread),
+) -> Result<Turn, (Ref<Thread>, Caller)> {
     let taken = 'taken: {
         let client = caller.thread();
         let Some([priority, of_client]) = may_follow(cpu, &server, client, easy) else { break 'taken None };
@@ -284,29 +347,21 @@ fn try_reply(
         // again, which nobody takes it out of before the endpoint is let go.
         let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(held) };
         let Some(state) = held.state.try_lock() else { break 'taken None };
-        if state.life == Life::Ended
-            || state.first(Side::Senders).is_some()
-            || !client.claim_to_run(caller.number(), here)
-        {
+        if state.life == Life::Ended || state.first(Side::Senders).is_some() || !claim(&caller) {
             break 'taken None;
         }
         Some(state)
     };
-    let Some(mut state) = taken else {
-        let none = server.ipc.caller.replace(Some(caller));
-        // Nothing to drop: that is known.
-        core::mem::forget(none);
-        return Err(server);
-    };
+    let Some(mut state) = taken else { return Err((server, caller)) };
     let client = caller.into_thread();
-    copy(&server, &client, tag, 0, 0);
+    write(&server, &client);
     complete_user_accesses(cpu);
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
     if server.extras().has(Extra::Priority) && server.lent() != 0 {
         loan::end_priority(&server, &client);
     }
-    if server.stand_receiving_again(here) == Fate::Doomed {
+    if server.stand_receiving_again(cpu.number) == Fate::Doomed {
         drop(state);
         // The reply was made; the server is ended on the way out.
         cpu.make_ready(Runnable::Thread(client));

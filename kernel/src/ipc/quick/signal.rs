@@ -13,8 +13,9 @@
 //! Locks: the table's, the notification's, the run queue's, each only tried. The last two are taken the other
 //! way round by who puts the kernel task of a notification that has ended into the queue.
 
-use super::{EASY, FEASIBLE, count, may_be_gone, may_follow, may_go_on};
+use super::{count, may_be_gone, may_follow, may_go_on};
 use crate::cpu::{Cpu, Work};
+use crate::ipc::Alarm;
 use crate::ipc::notification::{Notification, State};
 use crate::object::Ref;
 use crate::sched::quick::{Turn, run};
@@ -23,13 +24,19 @@ use crate::sched::{
     self, balance, complete_user_accesses, count_time, ending, load_vectors, save_vectors, take_slice,
 };
 use crate::sync::{Guard, Ordering};
-use crate::thread::{Extras, Fate, Thread};
+use crate::thread::{Extra, Extras, Fate, Thread};
 use abi::Rights;
 use abi::ipc::FOREVER;
 use arch_contract::irq::IrqsOff;
 use arch_contract::time::{Ticks, Time};
 use arch_contract::trap::{Syscall, Traps};
 use arch_current::Current;
+
+/// What is seen to where that costs least. A deadline means nothing to a thread that does not wait.
+const EASY: Extras = super::EASY.with(Extra::Alarm);
+
+/// What can be seen to.
+const FEASIBLE: Extras = super::FEASIBLE.with(Extra::Alarm);
 
 /// What came of it.
 enum Done {
@@ -167,7 +174,7 @@ fn try_signal(
             state.bits |= bits;
             break 'woken Some(Woken::Nobody);
         };
-        if bits == 0 || waiter.entry.last() != cpu.number {
+        if bits == 0 || waiter.extras().has(Extra::Alarm) || waiter.entry.last() != cpu.number {
             break 'woken None;
         }
         let Some(mut ready) = queue(cpu) else { break 'woken None };
@@ -278,6 +285,7 @@ fn try_wait(cpu: &Cpu, waiter: Ref<Thread>, handle: u64, easy: Extras, save: imp
         Some(Wait::Off(state, ready)) => (state, ready),
     };
     let now = take_off(cpu, &waiter, save);
+    Alarm::set_deadline(&waiter, FOREVER);
     if waiter.stand_waiting_again(cpu.number) == Fate::Doomed {
         // It is ended on the way out.
         return Done::Leave(waiter);
