@@ -4,7 +4,7 @@
 //! a call that must wait leaves the program counter at the call instruction and is made again when
 //! the thread wakes, so nothing of a call is kept while it waits.
 
-mod standing;
+pub(crate) mod standing;
 
 pub use standing::{Fate, Standing};
 

@@ -267,8 +267,7 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
         Given::Unclear => Err(client),
         Given::Doomed => {
             // Not before: the server is put into its place there anew.
-            loan::given_up(cpu, &client);
-            cpu.set_current(client);
+            gives_up(cpu, client);
             Ok(Turn::Leave)
         }
         Given::To(server, number) => {
@@ -277,13 +276,27 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
             // Nothing to drop: that is known.
             core::mem::forget(none);
             if server.stand_called(cpu.number) == Fate::Doomed {
-                // Its caller hears of that.
-                ending::end_thread(cpu, &server);
+                ends(cpu, server);
                 return Ok(Turn::Leave);
             }
             Ok(goes_on(cpu, server, easy))
         }
     }
+}
+
+/// `client`, which runs here and is to end, has lent something already.
+#[cold]
+#[inline(never)]
+fn gives_up(cpu: &Cpu, client: Ref<Thread>) {
+    loan::given_up(cpu, &client);
+    cpu.set_current(client);
+}
+
+/// `server`, which this CPU has, is to end: its caller hears of that.
+#[cold]
+#[inline(never)]
+fn ends(cpu: &Cpu, server: Ref<Thread>) {
+    ending::end_thread(cpu, &server);
 }
 
 /// Gives `server` back if nothing was done.
