@@ -210,8 +210,11 @@ pub(super) fn try_page_in(cpu: &Cpu, client: &Thread) -> bool {
     client.process().space.try_page_in(cpu, at, access).is_some()
 }
 
-/// `thread`, which this CPU has, is stopped no more.
+/// `thread`, which this CPU has, is stopped no more. It does not stand where one that is stopped waits: there
+/// others look at what has stopped it.
 pub(super) fn go_on(thread: &Thread) {
+    let waits = |standing: &Standing| matches!(standing, Standing::Sending(_) | Standing::Awaiting(_));
+    debug_assert!(!thread.look_at_standing(waits), "looked at while it changes");
     thread.drop_extra(Extra::Stopped);
     thread.ipc.stopped.set(None);
 }
@@ -276,6 +279,8 @@ pub(super) fn unanswered(cpu: &Cpu, thread: Ref<Thread>) {
     match stop.asked {
         Asked::Handler => end(cpu, thread, &stop.fault),
         Asked::Pager(_) => {
+            // It may still stand in the queue that it was taken out of.
+            thread.stand_in_task();
             go_on(&thread);
             cpu.make_ready(Runnable::Thread(thread));
         }

@@ -42,7 +42,23 @@ pub(super) fn create_paged(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, E
         .and_then(MemoryObject::shared);
     let object = made.map_err(|NoMemory| Error::NoMemory)?;
     let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::MANAGE;
-    maker.table.insert(caller.cpu, Capability::new(Object::Memory(object), rights)).map(|made| made.0.into())
+    // From the capability by which the pager is asked: who takes that back takes back the asking.
+    let make = |origin: &Capability| match asks(origin, &object) && origin.rights.contains(Rights::WRITE) {
+        true => Ok(Capability::new(Object::Memory(object.clone()), rights)),
+        false => Err(Error::BadHandle),
+    };
+    let (table, origin) = (&maker.table, caller.handle(args[1])?);
+    table.derive(caller.cpu, origin, make, (table, Where::Anywhere), caller.irq).map(|made| made.0.into())
+}
+
+/// Whether pages of `object` are asked for by a capability like `origin`.
+fn asks(origin: &Capability, object: &MemoryObject) -> bool {
+    match (&origin.object, object.paged()) {
+        (Object::Endpoint(pager), Some(paged)) => {
+            Ref::ptr_eq(&paged.endpoint, pager) && paged.badge == origin.badge
+        }
+        _ => false,
+    }
 }
 
 pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
