@@ -96,15 +96,8 @@ pub fn reply_receive_if_feasible(
 ) -> Result<Resume<Frame>, IrqsOff> {
     let turn = begin(cpu, made, |server, handle, tag| {
         let save = |server: &Thread| save_vectors(cpu, server, &irq);
-        match server.ipc.caller.take() {
-            Some(caller) if caller.thread().extras().has(Extra::Stopped) => {
-                fault::try_answer(cpu, server, caller, handle, tag, save)
-            }
-            caller => {
-                server.ipc.caller.set(caller);
-                try_reply(cpu, server, handle, tag, FEASIBLE, save)
-            }
-        }
+        try_reply(cpu, server, handle, tag, FEASIBLE, save)
+            .or_else(|server| fault::try_answer(cpu, server, handle, tag, save))
     });
     // SAFETY: as in `call_if_feasible`.
     let token = unsafe { IrqsOff::assume() };

@@ -32,6 +32,7 @@ mod sched;
 #[cfg(spandrel_schedule)]
 mod schedules;
 mod short;
+mod signals;
 mod sweep;
 mod threads;
 mod trace;
