@@ -7,6 +7,7 @@
 
 use crate::cap::derivation::Revocation;
 use crate::cpu::Cpu;
+use crate::mm::burial;
 use crate::mm::space::Progress;
 use crate::object::Ref;
 use crate::process::Process;
@@ -55,19 +56,24 @@ impl Job {
         Ok(())
     }
 
-    /// Does a slice of it. Not again once it is ready.
+    /// Does a slice of it, for `caller`. Not again once it is ready.
     #[inline(always)]
-    pub fn slice(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+    pub fn slice(&mut self, cpu: &'static Cpu, caller: &Thread, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
         match &mut self.work {
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
-            _ => self.slice_of_other(cpu, irq),
+            _ => self.slice_of_other(cpu, caller, irq),
         }
     }
 
     /// The same, for the kinds that are long anyway: out of line, so that the short ones do not pay for
     /// what these keep in registers.
     #[inline(never)]
-    fn slice_of_other(&mut self, cpu: &'static Cpu, irq: &IrqsOff) -> Poll<Result<u64, Error>> {
+    fn slice_of_other(
+        &mut self,
+        cpu: &'static Cpu,
+        caller: &Thread,
+        irq: &IrqsOff,
+    ) -> Poll<Result<u64, Error>> {
         let poll = match &mut self.work {
             Work::Map(map) => map.slice(&self.process.space, cpu, irq),
             Work::Unmap(unmap) => unmap.slice(&self.process.space, cpu, irq),
@@ -80,6 +86,9 @@ impl Job {
             }),
             Work::Create(create) => create.slice(&self.process.table, cpu),
             Work::Attach(attach) => attach.slice(&self.process, cpu, irq),
+            // As long as a program wants, between processes that may both live on: whoever ends the caller
+            // does not wait for it.
+            Work::Copy(_) if caller.is_doomed() => Poll::Ready(Err(Error::Gone)),
             Work::Copy(copy) => copy.slice(&self.process, cpu, irq),
             Work::DmaCreate(create) => create.slice(&self.process, cpu, irq),
             Work::Bury(result) => {
@@ -127,10 +136,11 @@ pub fn slice(cpu: &'static Cpu, thread: &Thread, irq: &IrqsOff) -> Poll<Result<u
     // SAFETY: by the caller's word this CPU alone has the thread, hence its job.
     let job = unsafe { thread.job().as_mut() };
     let Some(at_work) = job else { unreachable!("a job without work") };
-    let poll = at_work.slice(cpu, irq);
+    let poll = at_work.slice(cpu, thread, irq);
     if poll.is_ready() {
         at_work.end(cpu);
         *job = None;
+        burial::look(cpu);
     }
     poll
 }

@@ -12,6 +12,7 @@ use crate::fault;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
+use crate::mm::burial::Burial;
 use crate::mm::heap::Charged;
 use crate::mm::ids::HardwareIds;
 use crate::mm::memory::Memory;
@@ -59,6 +60,8 @@ pub struct Kernel {
     pub devices: Devices,
     pub log: Log,
     pub tracing: Tracing,
+    /// Frees what is left of large memory objects.
+    pub burial: Burial,
     /// What was derived from what, of all objects.
     pub trees: Trees,
     /// The machine's numbers for address spaces.
@@ -368,6 +371,7 @@ fn place_kernel(
         devices,
         log,
         tracing,
+        burial: Burial::new(),
         trees: Trees::new(),
         processes: AtomicU64::new(0),
         contexts: AtomicU64::new(0),

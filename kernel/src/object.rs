@@ -44,6 +44,7 @@ unsafe impl<T: Send + Sync> Sync for Ref<T> {}
 impl<T> Ref<T> {
     /// Puts `value` into the heap, charged to `budget`. `None` is for the root budget only. If it
     /// is refused, `value` is dropped.
+    #[inline(always)]
     pub fn try_new(
         memory: &'static Memory,
         budget: Option<&Ref<Budget>>,

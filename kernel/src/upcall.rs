@@ -10,6 +10,7 @@ use crate::ipc::{self, exception};
 use crate::kernel;
 use crate::membarrier;
 use crate::mm::Machine;
+use crate::mm::burial;
 use crate::panic;
 use crate::sched;
 use crate::sched::quick::{self, Turn};
@@ -100,6 +101,68 @@ fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
     ipc::quick::reply_receive_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
 }
 
+/// A signal. As [`endpoint_call`].
+#[inline(never)]
+fn signal(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::signal(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => signal_slowly(cpu, frame, irq),
+    }
+}
+
+/// One that is not straightforward.
+#[cold]
+#[inline(never)]
+fn signal_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::signal_if_feasible(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => call(cpu, frame, irq),
+    }
+}
+
+/// A wait for a signal. As [`endpoint_call`].
+#[inline(never)]
+fn wait(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::wait(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => wait_slowly(cpu, frame, irq),
+    }
+}
+
+/// One that is not straightforward.
+#[cold]
+#[inline(never)]
+fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: as in `endpoint_call`.
+    let made = Current::syscall(unsafe { frame.as_ref() });
+    match ipc::quick::signal::wait_if_feasible(cpu, &made, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => call(cpu, frame, irq),
+    }
+}
+
+/// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
+#[inline(never)]
+fn attach(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    let registers = unsafe { frame.as_mut() };
+    match syscall::quick::attach(cpu, &Current::syscall(registers)) {
+        Some(handle) => Current::set_result(registers, 0, handle.0.into()),
+        None => return call(cpu, frame, irq),
+    }
+    back(cpu, frame, irq)
+}
+
 /// Any call that has no way of its own.
 #[inline(never)]
 fn call(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
@@ -144,7 +207,10 @@ const NULL: u64 = abi::Call::Null as u64;
 const YIELD: u64 = abi::Call::Yield as u64;
 const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
 const CALL: u64 = abi::Call::EndpointCall as u64;
+const ATTACH: u64 = abi::Call::MemoryAttach as u64;
 const REPLY_RECEIVE: u64 = abi::Call::ReplyReceive as u64;
+const SIGNAL: u64 = abi::Call::NotificationSignal as u64;
+const WAIT: u64 = abi::Call::NotificationWait as u64;
 
 /// The generic kernel, as the architecture calls it.
 pub struct Upcall;
@@ -178,6 +244,8 @@ impl Upcalls<Current> for Upcall {
             }
             CALL => endpoint_call(cpu, frame, irq),
             REPLY_RECEIVE => reply_receive(cpu, frame, irq),
+            SIGNAL => signal(cpu, frame, irq),
+            WAIT => wait(cpu, frame, irq),
             YIELD => {
                 Current::set_result(registers, 0, 0);
                 match quick::take_turns(cpu, irq) {
@@ -187,6 +255,7 @@ impl Upcalls<Current> for Upcall {
                 }
             }
             MEMBARRIER => membarrier(cpu, frame, irq),
+            ATTACH => attach(cpu, frame, irq),
             _ => call(cpu, frame, irq),
         }
     }
@@ -200,7 +269,9 @@ impl Upcalls<Current> for Upcall {
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => {
-                if let Outcome::To(handler) = exception::raise(cpu, &fault, &irq) {
+                let outcome = exception::raise(cpu, &fault, &irq);
+                burial::look(cpu);
+                if let Outcome::To(handler) = outcome {
                     return sched::leave_to(cpu, handler, irq);
                 }
             }

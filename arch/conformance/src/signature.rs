@@ -78,7 +78,9 @@ pub fn of(call: Call) -> (&'static [Argument], Gives) {
             (&[Handle(Kind::Memory), PageBytes, Handle(Kind::Memory), PageBytes, PageBytes], Number)
         }
         Call::ThreadExceptions => (&[Handle(Kind::Thread), Handle(Kind::Endpoint)], Number),
-        Call::ThreadRegisters | Call::ThreadSetRegisters => (&[Handle(Kind::Thread), Address, Bytes], Number),
+        Call::ThreadRegisters | Call::ThreadSetRegisters | Call::ThreadVectors | Call::ThreadSetVectors => {
+            (&[Handle(Kind::Thread), Address, Bytes], Number)
+        }
         Call::ArchiveEntry => (&[Handle(Kind::Archive), Small, Address, Bytes], Number),
         Call::ArchiveRead => (&[Handle(Kind::Archive), Small, Small, Address, Bytes], Number),
         Call::Spawn => (&[Handle(Kind::Archive), Request], handle(Kind::Process)),

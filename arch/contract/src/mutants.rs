@@ -201,6 +201,13 @@ mutants! {
         Case(Both, "time_4_a_wake_up_before_the_halt"), Host("kernel", "time_4_a_wake_up_before_the_halt")];
     ClearedAfterItsEntry "cleared-after-its-entry" Pte4 "A page is zeroed after its entry was written." by [
         Case(Both, "pte_4_contents_before_the_entry"), Host("kernel", "pte_4_contents_before_the_entry")];
+    LastBlockNotCleared "last-block-not-cleared" Pte4 "The last cache block of a page is not zeroed." by [
+        Row(Ppc64le, "alloc")];
+    LargePagesAreWritable "large-pages-are-writable" Pte7 "A large page can be written whatever was asked for." by [
+        Case(Both, "pte_7_large_pages_allow_what_they_should"), Host("kernel", "pte_7_large_pages_allow_what_they_should")];
+    LargePageFlushedAsSmall "large-page-flushed-as-small" Pte7 "Only the first page of a large one is flushed when that goes." by [
+        Host("kernel", "pte_7_a_large_page_goes_as_a_whole")]
+        unseen "a processor forgets all of a large page that it has cached as one, and QEMU all it has";
     OverlapsNotMerged "boot-overlaps" Boot1 "Ranges of the memory map that overlap are not merged." by [
         Host("arch_contract", "boot_1_normalize")]
         unseen "QEMU's memory maps have no overlaps";
@@ -548,6 +555,11 @@ mutants! {
     FramesUnsanitized "frames-unsanitized" Ipc11 "Registers that a handler writes are stored as they are, those of the kernel among them." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_11_registers_of_a_stopped_thread")];
+    VectorsNotStored "vectors-not-stored" Ipc11 "Vector registers that a handler writes are not stored." by [
+        Row(Both, "debugger"),
+        Host("kernel", "ipc_11_vector_registers_of_a_stopped_thread")];
+    VectorsUnsanitized "vectors-unsanitized" Ipc11 "What a handler writes to MXCSR is stored as it is, though the processor loads no such value." by [
+        Row(X86_64, "debugger")];
     FaultsForgotten "faults-forgotten" Ipc12 "A fault whose handler is gone is forgotten, and its thread with it." by [
         Row(Both, "debugger"),
         Host("kernel", "ipc_12_a_handler_that_is_gone")];

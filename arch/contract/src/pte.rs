@@ -116,6 +116,16 @@ pub trait Paging: crate::Base {
     /// `root` is a zeroed table of level 0 that nothing else uses yet.
     unsafe fn init_root(machine: &Self::Machine, root: PhysAddr);
 
+    /// Fills RAM with zeroes.
+    ///
+    /// # Safety
+    /// 1. `at` is the address in the physical map of `bytes` bytes of RAM, whole pages, on a page boundary.
+    /// 2. They are the caller's alone.
+    unsafe fn clear(_machine: &Self::Machine, at: NonNull<u8>, bytes: usize) {
+        // SAFETY: 1. and 2.
+        unsafe { at.write_bytes(0, bytes) };
+    }
+
     /// Where `at` lies in the physical map. Valid for all RAM of [`BootInfo`](crate::boot::BootInfo);
     /// readable and writable, never executable. Reading needs no window.
     fn phys(machine: &Self::Machine, at: PhysAddr) -> NonNull<u8>;

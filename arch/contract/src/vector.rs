@@ -8,6 +8,13 @@
 use crate::irq::IrqsOff;
 use core::{alloc::Layout, ptr::NonNull};
 
+/// Words of the units' registers that any machine has, at most.
+pub const MAX_VECTOR_WORDS: usize = 132;
+
+/// The registers of the units, in the order of the machine's structure in `abi::registers`; words beyond
+/// [`Vector::WORDS`] mean nothing.
+pub type VectorWords = [u64; MAX_VECTOR_WORDS];
+
 /// The hooks.
 pub trait Vector: crate::trap::Traps {
     /// Size and alignment of an area on this machine.
@@ -32,6 +39,22 @@ pub trait Vector: crate::trap::Traps {
     /// # Safety
     /// The units hold the state of the thread whose frame and area these are.
     unsafe fn save(cpu: &Self::Cpu, frame: &mut Self::Frame, area: NonNull<u8>, irq: &IrqsOff);
+
+    /// Words of the units' registers.
+    const WORDS: usize;
+
+    /// The registers that `area` holds.
+    ///
+    /// # Safety
+    /// `area` is that of a thread whose state was saved since it last had the units, or that never had them
+    /// since [`init_area`](Self::init_area).
+    unsafe fn words(machine: &Self::Machine, area: NonNull<u8>) -> VectorWords;
+
+    /// Stores them in `area`. Any value of any word is fine: what could not be loaded is left out (`IPC-11`).
+    ///
+    /// # Safety
+    /// As [`words`](Self::words).
+    unsafe fn set_words(machine: &Self::Machine, area: NonNull<u8>, words: &VectorWords);
 
     /// Turns the units off without saving: their thread is gone.
     fn discard(cpu: &Self::Cpu, irq: &IrqsOff);

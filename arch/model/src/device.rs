@@ -359,6 +359,10 @@ impl Devices for Model {
             *source = Source(number);
             pci.claimed[usize::from(number)] = Some(of);
         }
+        // As where firmware writes the messages: with that it takes the masks away.
+        for entry in &mut pci.functions[0].table {
+            entry[3] = 0;
+        }
         Ok(())
     }
 

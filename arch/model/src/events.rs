@@ -14,26 +14,57 @@ use arch_contract::tlb::Freed;
 pub enum Event {
     NewMm(ContextId),
     RetireMm(ContextId),
-    SwitchMm { from: Previously, to: ContextId },
+    SwitchMm {
+        from: Previously,
+        to: ContextId,
+    },
     EnterLazy(ContextId),
-    ExitLazy { left: ContextId, now: ContextId },
+    ExitLazy {
+        left: ContextId,
+        now: ContextId,
+    },
     DropLazy(ContextId),
     FullBarrier(Site),
     UserAccessesComplete,
     CoreSync,
-    PublishCode { len: usize },
-    ReturnToUser { owed: Owed, reload: Reload },
-    Flush { id: ContextId, start: VirtAddr, pages: u64, freed: Freed },
+    PublishCode {
+        len: usize,
+    },
+    ReturnToUser {
+        owed: Owed,
+        reload: Reload,
+    },
+    Flush {
+        id: ContextId,
+        start: VirtAddr,
+        pages: u64,
+        freed: Freed,
+    },
     FlushMm(ContextId),
     FlushAll,
-    Broadcast { id: ContextId, start: VirtAddr, pages: u64, freed: Freed },
+    Broadcast {
+        id: ContextId,
+        start: VirtAddr,
+        pages: u64,
+        freed: Freed,
+    },
     SetDeadline(Option<Ticks>),
-    StartCpu { target: u32 },
+    StartCpu {
+        target: u32,
+    },
     StopCpu,
-    SendIpi { target: u32 },
-    ConfigWrite { of: Function, offset: u16, value: u32 },
+    SendIpi {
+        target: u32,
+    },
+    ConfigWrite {
+        of: Function,
+        offset: u16,
+        value: u32,
+    },
     Window,
     Wait,
+    /// A turn of a wait loop: watchers see it, the log does not have it.
+    Relax,
     PowerOff(Verdict),
 }
 

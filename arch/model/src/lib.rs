@@ -46,7 +46,7 @@ mod time;
 mod tlb;
 mod trap;
 mod user;
-mod vector;
+pub mod vector;
 mod walker;
 mod watch;
 

@@ -289,12 +289,19 @@ impl Machine {
         let _ = self.hook_watcher.set(watcher);
     }
 
+    /// Has the watcher look, if there is one.
+    pub(crate) fn show(&self, cpu: &Cpu, event: Event) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(cpu.forever(), event);
+        }
+    }
+
     pub(crate) fn log(&self, cpu: Option<&Cpu>, event: Event) {
         if let (Some(watcher), None) = (self.hook_watcher.get(), cpu) {
             watcher(event);
         }
-        if let (Some(watcher), Some(cpu)) = (self.watcher.get(), cpu) {
-            watcher(cpu.forever(), event);
+        if let Some(cpu) = cpu {
+            self.show(cpu, event);
         }
         // With threads, nobody reads it, and it would grow for as long as somebody spins.
         if self.config.pace == Pace::Script {

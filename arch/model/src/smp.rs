@@ -104,6 +104,7 @@ impl Smp for Model {
     }
 
     fn relax(cpu: &Cpu) {
+        cpu.machine.show(cpu, Event::Relax);
         cpu.wander();
         cpu.spin();
     }

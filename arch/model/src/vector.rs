@@ -2,7 +2,7 @@
 
 use crate::{Cpu, Frame, Machine, Model};
 use arch_contract::irq::IrqsOff;
-use arch_contract::vector::Vector;
+use arch_contract::vector::{MAX_VECTOR_WORDS, Vector, VectorWords};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
@@ -52,6 +52,22 @@ impl Vector for Model {
         // SAFETY: the caller's obligation: the thread's own area.
         unsafe { area.cast::<Words>().write(words) };
         frame.vectors_on = false;
+    }
+
+    const WORDS: usize = VECTOR_WORDS;
+
+    unsafe fn words(_machine: &Machine, area: NonNull<u8>) -> VectorWords {
+        let mut words = [0; MAX_VECTOR_WORDS];
+        // SAFETY: the caller's obligation: an initialized area.
+        words[..VECTOR_WORDS].copy_from_slice(&unsafe { area.cast::<Words>().read() });
+        words
+    }
+
+    unsafe fn set_words(_machine: &Machine, area: NonNull<u8>, words: &VectorWords) {
+        let mut stored: Words = [0; VECTOR_WORDS];
+        stored.copy_from_slice(&words[..VECTOR_WORDS]);
+        // SAFETY: the caller's obligation: an initialized area.
+        unsafe { area.cast::<Words>().write(stored) };
     }
 
     fn discard(cpu: &Cpu, _irq: &IrqsOff) {

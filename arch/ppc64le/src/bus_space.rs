@@ -1,4 +1,4 @@
-//! Which addresses of a DMA window are in use.
+//! Which addresses of a DMA window are in use, and by how many calls they are entered into its table.
 //!
 //! The window is divided into equal parts, a bit for each. What is mapped takes as many neighbours as it
 //! needs. There are far more addresses than memory to map, so nothing is lost by rounding up.
@@ -59,9 +59,24 @@ impl BusSpace {
     }
 }
 
+/// How many table entries one call to the hypervisor puts or takes (PAPR §14.5.4.2, H_STUFF_TCE).
+pub const AT_ONCE: usize = 512;
+
+/// What `len` bytes, which are whole pages, are to the calls: where each piece begins, and its pages. One
+/// piece for all that a holder maps at once (`abi::MAX_DMA`).
+pub fn pieces(len: u64) -> impl Iterator<Item = (u64, usize)> {
+    const BYTES: u64 = AT_ONCE as u64 * PAGE_SIZE;
+    (0..len)
+        .step_by(BYTES as usize)
+        .map(move |from| (from, (len - from).min(BYTES).div_ceil(PAGE_SIZE) as usize))
+}
+
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use std::vec::Vec;
 
     const PART: u64 = 256 << 10;
 
@@ -96,5 +111,21 @@ mod tests {
         }
         assert_eq!(BusSpace::new(0).take(1), None);
         assert_eq!(BusSpace::new(1 << 30).take(u64::MAX), None);
+    }
+
+    /// `DEV-3`: every page is in one piece, and no piece is larger than a call takes.
+    #[test]
+    fn dev_3_entries_are_taken_many_at_a_time() {
+        for (pages, calls) in [(0, 0), (1, 1), (511, 1), (512, 1), (513, 2), (1024, 2), (16384, 32)] {
+            let pieces: Vec<_> = pieces(pages * PAGE_SIZE).collect();
+            assert_eq!(pieces.len(), calls, "{pages} pages");
+            let mut next = 0;
+            for (from, count) in pieces {
+                assert_eq!(from, next);
+                assert!((1..=AT_ONCE).contains(&count));
+                next += count as u64 * PAGE_SIZE;
+            }
+            assert_eq!(next, pages * PAGE_SIZE);
+        }
     }
 }

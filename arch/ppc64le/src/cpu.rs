@@ -13,6 +13,7 @@ use crate::tree::Terminal;
 use arch_contract::boot::HardwareCpu;
 use arch_contract::irq::Interrupt;
 use core::cell::{Cell, UnsafeCell};
+use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// Where the physical map is: quadrant 3, and physical address 0 at its start.
@@ -38,6 +39,8 @@ pub struct Machine {
     pub(crate) timebase: u64,
     /// The largest value of the decrementer that does not count as expired.
     pub(crate) decrementer_max: u64,
+    /// Bytes that a `dcbz` clears, which divide a page. `None` if that is not known.
+    pub(crate) cache_block: Option<NonZeroUsize>,
     pub(crate) console: Option<Terminal>,
     pub(crate) controller: Controller,
     /// Set when the console's interrupt source is switched on.

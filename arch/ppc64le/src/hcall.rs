@@ -9,7 +9,6 @@ use core::arch::asm;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Call {
-    PutTce = 0x20,
     GetTermChar = 0x54,
     PutTermChar = 0x58,
     Eoi = 0x64,
@@ -18,6 +17,8 @@ pub enum Call {
     Xirr = 0x74,
     Cede = 0xe0,
     VioSignal = 0x104,
+    StuffTce = 0x138,
+    PutTceIndirect = 0x13c,
     SetMode = 0x31c,
     RegisterProcessTable = 0x37c,
     IntGetSourceInfo = 0x3a8,

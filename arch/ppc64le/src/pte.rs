@@ -3,6 +3,7 @@
 use crate::cpu::{Cpu, Machine, PHYSICAL_MAP};
 use crate::{Ppc64le, entry_bits};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::{Entry, Level, Paging};
 use core::ptr::NonNull;
 
@@ -34,6 +35,27 @@ impl Paging for Ppc64le {
 
     unsafe fn init_root(_machine: &Machine, _root: PhysAddr) {
         // Nothing of the kernel is in a user's tree: quadrant 3 has a tree of its own.
+    }
+
+    // Never inlined: the image has the instruction once.
+    #[inline(never)]
+    unsafe fn clear(machine: &Machine, at: NonNull<u8>, bytes: usize) {
+        let Some(block) = machine.cache_block else {
+            // SAFETY: the caller's 1. and 2.
+            return unsafe { at.write_bytes(0, bytes) };
+        };
+        let bytes = if mutant::is(Mutant::LastBlockNotCleared) { bytes - block.get() } else { bytes };
+        let mut offset = 0;
+        while offset < bytes {
+            // Power ISA 3.0B Book II §4.3.2: the block that has the addressed byte. RAM is mapped as cached
+            // memory, where it does not interrupt.
+            // SAFETY: a block of the caller's bytes, since blocks divide pages.
+            unsafe {
+                core::arch::asm!("dcbz {}, {}", in(reg_nonzero) at.as_ptr(), in(reg) offset,
+                    options(nostack, preserves_flags));
+            }
+            offset += block.get();
+        }
     }
 
     #[inline(always)]

@@ -15,7 +15,8 @@ use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
 use crate::trap::Frame;
 use crate::device::Pci;
-use crate::sources::{Sources, Wiring};
+use crate::passage::Wiring;
+use crate::sources::Sources;
 use crate::tree::Handover;
 use crate::xics::SourceCalls;
 use crate::xive::Xive;
@@ -28,6 +29,7 @@ use arch_contract::upcalls::Upcalls;
 use core::arch::global_asm;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
+use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 global_asm!(
@@ -268,6 +270,8 @@ fn make_machine<U: Upcalls<Ppc64le>>(found: &Found) -> &'static Cpu {
     let machine = Machine {
         timebase: handover.timebase,
         decrementer_max: u64::MAX >> (65 - handover.decrementer_bits),
+        cache_block: NonZeroUsize::new(handover.cache_block as usize)
+            .filter(|block| (PAGE_SIZE as usize).is_multiple_of(block.get())),
         console: handover.console,
         controller,
         console_interrupt,

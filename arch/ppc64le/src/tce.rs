@@ -2,9 +2,13 @@
 //!
 //! A device's address is looked up in a table that the hypervisor keeps: an IOMMU. It starts out empty, so
 //! a device reaches what was mapped for it, and nothing else. All devices of a bridge share the table.
+//!
+//! Entries are put and taken up to 512 at a time, which a hypervisor need not offer (*hcall-multi-tce*);
+//! under one that does not, no device reaches memory.
 
 use crate::bridge::DmaWindow;
-use crate::bus_space::BusSpace;
+use crate::bus_space::{AT_ONCE, BusSpace, pieces};
+use crate::cpu::PHYSICAL_MAP;
 use crate::guarded::Guarded;
 use crate::hcall::{self, Call, Status};
 use crate::spr;
@@ -16,8 +20,14 @@ use arch_contract::device::BusAddr;
 const READ: u64 = 1;
 const WRITE: u64 = 2;
 
-/// How often an entry is put before the hypervisor is taken to refuse.
+/// How often a call is made before the hypervisor is taken to refuse.
 const TRIES: usize = 1 << 16;
+
+/// Entries for one call, big-endian, in a page as the hypervisor wants them.
+#[repr(C, align(4096))]
+struct List([u64; AT_ONCE]);
+
+static LIST: Guarded<List> = Guarded::new(List([0; AT_ONCE]));
 
 /// A bridge's table.
 pub struct Tces {
@@ -36,11 +46,10 @@ impl Tces {
         let at = BusAddr(self.window.start + offset);
         // What the device will find there was written before.
         spr::sync();
-        for page in (0..frames.len).step_by(PAGE_SIZE as usize) {
-            let entry = (frames.start.0 + page) | READ | WRITE;
-            if self.put(at.0 + page, entry) != Status::SUCCESS {
-                self.clear(at, page);
-                self.space.with(|space| space.give(offset, frames.len));
+        for (from, count) in pieces(frames.len) {
+            if self.put(at.0 + from, frames.start.0 + from, count) != Status::SUCCESS {
+                // Of a call that failed, some entries may have been put.
+                self.unmap(at, frames.len);
                 return None;
             }
         }
@@ -49,28 +58,46 @@ impl Tces {
 
     /// Undoes `map`, of so many bytes: the entries first, then the addresses are given back.
     pub fn unmap(&self, at: BusAddr, len: u64) {
-        self.clear(at, len);
+        for (from, count) in pieces(len) {
+            // It took entries at these addresses before, so it takes them now.
+            let _ = self.clear(at.0 + from, count);
+        }
         self.space.with(|space| space.give(at.0 - self.window.start, len));
     }
 
-    fn clear(&self, at: BusAddr, len: u64) {
-        for page in (0..len).step_by(PAGE_SIZE as usize) {
-            // It took an entry at this address before, so it takes one now.
-            let _ = self.put(at.0 + page, 0);
-        }
+    /// H_PUT_TCE_INDIRECT: `count` entries from the bus address `bus` on, for the frames from `start` on.
+    fn put(&self, bus: u64, start: u64, count: usize) -> Status {
+        LIST.with(|list| {
+            let pages = (start..).step_by(PAGE_SIZE as usize);
+            for (slot, page) in list.0.iter_mut().zip(pages).take(count) {
+                *slot = (page | READ | WRITE).to_be();
+            }
+            let list = core::ptr::from_ref(list).expose_provenance() as u64 & !PHYSICAL_MAP;
+            // SAFETY: the device reaches the pages of the entries from here on: the caller's, who keeps
+            // them until it has put zeroes there. The list is only read.
+            unsafe { patiently(Call::PutTceIndirect, [self.window.liobn.into(), bus, list, count as u64]) }
+        })
     }
 
-    /// H_PUT_TCE: returns when no access by the old entry is under way.
-    fn put(&self, bus: u64, entry: u64) -> Status {
-        for _ in 0..TRIES {
-            // SAFETY: the device reaches the page of an entry from here on: the caller's, who keeps it
-            // until it has put a zero there.
-            let (status, _) = unsafe { hcall::call(Call::PutTce, [self.window.liobn.into(), bus, entry]) };
-            if !status.is_busy() {
-                return status;
-            }
-            spr::pause();
-        }
-        Status::BUSY
+    /// H_STUFF_TCE: no entries. Returns when no access by the old ones is under way.
+    fn clear(&self, bus: u64, count: usize) -> Status {
+        // SAFETY: it takes pages out of the device's reach.
+        unsafe { patiently(Call::StuffTce, [self.window.liobn.into(), bus, 0, count as u64]) }
     }
+}
+
+/// Makes a call until the hypervisor is not busy.
+///
+/// # Safety
+/// As [`hcall::call`].
+unsafe fn patiently(call: Call, arguments: [u64; 4]) -> Status {
+    for _ in 0..TRIES {
+        // SAFETY: the caller's.
+        let (status, _) = unsafe { hcall::call(call, arguments) };
+        if !status.is_busy() {
+            return status;
+        }
+        spr::pause();
+    }
+    Status::BUSY
 }

@@ -248,6 +248,7 @@ fn decode(cpu: &'static Cpu, vector: u64, pc: VirtAddr, srr1: u64) -> Trap {
         0x380 => (FaultCause::BadAddress(Access::Read), Some(VirtAddr(spr::read::<{ number::DAR }>()))),
         0x400 => (FaultCause::Page(Access::Execute), Some(pc)),
         0x480 => (FaultCause::BadAddress(Access::Execute), Some(pc)),
+        0x200 => (FaultCause::MachineCheck, checked_address(srr1)),
         0x600 => (FaultCause::Alignment, Some(VirtAddr(spr::read::<{ number::DAR }>()))),
         0x700 => (program(srr1), None),
         0xd00 => (FaultCause::SingleStep, None),
@@ -256,6 +257,15 @@ fn decode(cpu: &'static Cpu, vector: u64, pc: VirtAddr, srr1: u64) -> Trap {
         other => (FaultCause::Other(other as u16), None),
     };
     Trap::Fault(Fault { cause, pc, address })
+}
+
+/// What a machine check was about, where it says so. That is the implementation's to say (Power ISA Book III
+/// §6.5.2): POWER8 and later set SRR1 bit 42 for accesses of data, and with bit 36 it was a store, which
+/// sets no DAR.
+fn checked_address(srr1: u64) -> Option<VirtAddr> {
+    const ACCESS: u64 = 1 << 21;
+    const STORE: u64 = 1 << 27;
+    (srr1 & (ACCESS | STORE) == ACCESS).then(|| VirtAddr(spr::read::<{ number::DAR }>()))
 }
 
 /// SRR1 bits 43 to 46 say which program interrupt it is (§6.5.9).

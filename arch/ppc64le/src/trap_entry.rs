@@ -13,15 +13,19 @@
 //!   the kernel (`TRAP-3`).
 //! * Vectors of AIL 3 lie at 0x4000 and run translated; those below 0x1000 are taken with
 //!   translation off: machine check, system reset, and faults before translation is on. They run
-//!   wholly in real mode, which ignores the top bits of addresses, on the stack for faults. All of
-//!   them end the run, a machine check in user mode too.
+//!   wholly in real mode, which ignores the top bits of addresses, on the stack for faults, and end
+//!   the run.
+//! * A machine check that finds translation on and RI=1 is handed on to the translated side, as if AIL
+//!   applied to it. There it is a fault of the thread if user mode had it, or the caller's if the copy
+//!   loop of `user.rs` had; anywhere else it ends the run. It cannot be survived with RI=0, where
+//!   it has overwritten registers that somebody needed, nor by the kernel's own accesses.
 //! * SRR0 and SRR1 are loaded with RI=0.
 //!
 //! Register state on arrival: Power ISA 3.0B Book III §6.4.3 and §6.5; `scv`: §4.3.1.
 //!
 //! Return instructions (`RET-1`): one `rfscv` in `spandrel_scv_return`, `rfid` in
 //! `spandrel_sc_return` and `spandrel_return_any` go to user mode; the `rfid`s of
-//! `spandrel_kernel_trap` and `start.rs` stay in the kernel, that of `of.rs` goes to firmware.
+//! `spandrel_kernel_trap`, `spandrel_machine_check` and `start.rs` stay in the kernel, that of `of.rs` goes to firmware.
 
 /// Where the assembly finds fields, in bytes from the start of their structure.
 pub mod offset {
@@ -88,7 +92,11 @@ macro_rules! entry {
             "li 13, \\at",
             "b spandrel_real_trap",
             ".endm",
-            ".irp at, 0x100, 0x200, 0x300, 0x380, 0x400, 0x480, 0x500, 0x600, 0x700, 0x800, 0x900, 0x980, 0xa00, 0xb00, 0xc00, 0xd00, 0xe00, 0xe20, 0xe40, 0xe60, 0xe80, 0xea0, 0xf00, 0xf20, 0xf40, 0xf60, 0xf80",
+            "real_vector 0x100",
+            ".org spandrel_vectors + 0x200",
+            "mtspr 274, 13",
+            "b spandrel_machine_check",
+            ".irp at, 0x300, 0x380, 0x400, 0x480, 0x500, 0x600, 0x700, 0x800, 0x900, 0x980, 0xa00, 0xb00, 0xc00, 0xd00, 0xe00, 0xe20, 0xe40, 0xe60, 0xe80, 0xea0, 0xf00, 0xf20, 0xf40, 0xf60, 0xf80",
             "real_vector \\at",
             ".endr",
             // scv, level by level: 32 bytes each. EE is still as the user had it; the first two
@@ -325,6 +333,9 @@ macro_rules! entry {
             // Alignment: a device's registers, attached as memory, are not for every width.
             "cmpldi 12, 0x600",
             "beq 3f",
+            // Nor, to some hypervisors, for every access.
+            "cmpldi 12, 0x200",
+            "beq 3f",
             "b 5f",
             // An interrupt. In the window after scv: SRR0 in 0x3000..0x4000 of quadrant 3.
             "1: mfspr 11, 26",
@@ -385,6 +396,50 @@ macro_rules! entry {
             "std 3, {fault_gpr}+8*13(12)",
             "ld 3, {scratch}+16(13)",
             "b spandrel_fault_common",
+
+            // A machine check: SPRG2 holds the interrupted r13. With RI=1, nobody needs what is in
+            // SPRG1 and the scratch words: they are live while SRR0 and SRR1 are.
+            "spandrel_machine_check:",
+            "mfspr 13, 272",
+            "std 12, {scratch}(13)",
+            "std 11, {scratch}+8(13)",
+            "mfcr 11",
+            "std 11, {scratch}+16(13)",
+            "mfspr 12, 27",
+            "andi. 11, 12, 0x32", // IR, DR, RI
+            "cmpldi 11, 0x32",
+            "bne 6f",
+            "std 12, {faulted}+{fault_srr1}(13)",
+            "mfspr 11, 26",
+            "std 11, {faulted}+{fault_srr0}(13)",
+            "mfspr 11, 274",
+            "mtspr 273, 11",
+            "lis 12, spandrel_checked@highest",
+            "ori 12, 12, spandrel_checked@higher",
+            "sldi 12, 12, 32",
+            "oris 12, 12, spandrel_checked@high",
+            "ori 12, 12, spandrel_checked@l",
+            "mtspr 26, 12",
+            "mfmsr 11",
+            "ori 11, 11, 0x1030", // ME, IR, DR
+            "mtspr 27, 11",
+            "rfid",
+            // Translated: as on arrival, but at `spandrel_trap` with this vector.
+            "spandrel_checked:",
+            "ld 12, {faulted}+{fault_srr0}(13)",
+            "mtspr 26, 12",
+            "ld 12, {faulted}+{fault_srr1}(13)",
+            "mtspr 27, 12",
+            "ld 11, {scratch}+16(13)",
+            "mtcr 11",
+            "ld 11, {scratch}+8(13)",
+            "li 12, 0x200",
+            "b spandrel_trap",
+            "6: ld 11, {scratch}+16(13)",
+            "mtcr 11",
+            "ld 11, {scratch}+8(13)",
+            "ld 12, {scratch}(13)",
+            "li 13, 0x200",
 
             // With translation off: r13 the vector, SPRG2 the interrupted r13.
             "spandrel_real_trap:",

@@ -125,6 +125,9 @@ impl Invalidation {
         Self { gtse: Grant::Unsaid, hypercall: Grant::Unsaid, hypervisor: Hypervisor::Unknown };
 }
 
+/// log2 of the bytes that a queue of XIVE has at least; an entry has four.
+pub const LEAST_QUEUE_SHIFT: u32 = 12;
+
 /// The XIVE controller (PAPR, "Interrupt Virtualization Presentation Engine"). Its node is there where
 /// it was negotiated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,6 +182,8 @@ pub struct Handover {
     pub timebase: u64,
     /// Width of the decrementer, 32 to 64.
     pub decrementer_bits: u32,
+    /// Bytes of a data cache block, by the last CPU that states it; 0 if none does.
+    pub cache_block: u32,
     /// The terminal that `/chosen` names, else the first; never the one at [`VERDICT_UNIT`].
     pub console: Option<Terminal>,
     pub rtas: RtasTokens,
@@ -246,6 +251,7 @@ impl Pass {
                 cpus: ArrayVec::new(),
                 timebase: 0,
                 decrementer_bits: 32,
+                cache_block: 0,
                 console: None,
                 rtas: RtasTokens::default(),
                 platform: Platform::UNSAID,
@@ -364,6 +370,7 @@ impl Pass {
                 "reg" => servers = servers.or(Some(property.value)),
                 "ibm,ppc-interrupt-server#s" => servers = Some(property.value),
                 "timebase-frequency" => self.out.timebase = cells(property.value).unwrap_or(0),
+                "d-cache-block-size" => self.out.cache_block = word(property.value, 0).unwrap_or(0),
                 "ibm,dec-bits" => {
                     self.out.decrementer_bits = word(property.value, 0).unwrap_or(32).clamp(32, 64);
                 }
@@ -435,7 +442,7 @@ fn xive(node: FdtNode, priority: u8) -> Option<XiveNode> {
     let ipis = value(node, "ibm,xive-lisn-ranges")?;
     let shifts = value(node, "ibm,xive-eq-sizes")?.chunks_exact(4).filter_map(|shift| word(shift, 0));
     // 4 KiB to 16 MiB, as there can be.
-    let queue_shift = shifts.filter(|shift| (12..=24).contains(shift)).min()?;
+    let queue_shift = shifts.filter(|shift| (LEAST_QUEUE_SHIFT..=24).contains(shift)).min()?;
     Some(XiveNode { context, first_ipi: word(ipis, 0)?, ipi_count: word(ipis, 1)?, queue_shift, priority })
 }
 

@@ -10,18 +10,20 @@ use crate::cpu::{Cpu, Machine};
 use crate::spr::{self, msr};
 use crate::trap::Frame;
 use arch_contract::irq::IrqsOff;
-use arch_contract::vector::Vector;
+use arch_contract::vector::{MAX_VECTOR_WORDS, Vector, VectorWords};
 use core::alloc::Layout;
 use core::arch::global_asm;
 use core::ptr::NonNull;
 
-/// A cache line: what two threads save on two CPUs lies in lines of their own.
-const LINE: usize = 128;
-/// VSX registers at 0, FPSCR at 1024, VSCR at 1040, VRSAVE at 1056.
-const AREA: Layout = match Layout::from_size_align(1072_usize.next_multiple_of(LINE), LINE) {
+/// VSX registers at 0, FPSCR at 1024, VSCR at 1040, VRSAVE at 1056. Aligned to a register, as the loads and
+/// stores of VSCR need it.
+const AREA: Layout = match Layout::from_size_align(1064, 16) {
     Ok(layout) => layout,
     Err(_) => panic!("the alignment is a power of two"),
 };
+
+/// The doubleword of FPSCR in it.
+const FPSCR: usize = 128;
 
 /// VRSAVE is the one register here that user mode can always read.
 const VRSAVE: u32 = 256;
@@ -121,6 +123,28 @@ impl Vector for Ppc64le {
         unsafe { spandrel_vector_save(area.as_ptr()) };
         clear_vrsave();
         frame.msr &= !msr::UNITS;
+    }
+
+    // The area is laid out as `abi::registers::Ppc64leVectors`, but for FPSCR, behind which a doubleword is
+    // left out.
+    const WORDS: usize = FPSCR + 4;
+
+    unsafe fn words(_machine: &Machine, area: NonNull<u8>) -> VectorWords {
+        let mut words = [0; MAX_VECTOR_WORDS];
+        // SAFETY: the area is initialized, and as long and aligned as this.
+        let area = unsafe { area.cast::<[u64; AREA.size() / 8]>().as_ref() };
+        words[..=FPSCR].copy_from_slice(&area[..=FPSCR]);
+        words[FPSCR + 1..Self::WORDS].copy_from_slice(&area[FPSCR + 2..=FPSCR + 4]);
+        words
+    }
+
+    // The load takes any value: the status registers have no bit that it would refuse, and the kernel runs
+    // without floating-point exceptions (FE0, FE1).
+    unsafe fn set_words(_machine: &Machine, area: NonNull<u8>, words: &VectorWords) {
+        // SAFETY: as in `words`, and nobody else refers to it.
+        let area = unsafe { area.cast::<[u64; AREA.size() / 8]>().as_mut() };
+        area[..=FPSCR].copy_from_slice(&words[..=FPSCR]);
+        area[FPSCR + 2..=FPSCR + 4].copy_from_slice(&words[FPSCR + 1..Self::WORDS]);
     }
 
     fn discard(_cpu: &Cpu, _irq: &IrqsOff) {

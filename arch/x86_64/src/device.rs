@@ -17,13 +17,13 @@ use crate::acpi::Ecam;
 use crate::apic::vector;
 use crate::machine::Machine;
 use crate::paging;
+use crate::sources::Sources;
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::PhysRange;
 use arch_contract::device::{
     BusAddr, CONFIG_BYTES, Devices, Function, HostBridge, Message, Messages, Refused, Source, Width, Window,
 };
 use arch_contract::irq::IrqsOff;
-use core::sync::atomic::{AtomicU64, Ordering};
 use volatile::VolatilePtr;
 
 /// The host bridge.
@@ -33,11 +33,8 @@ pub struct Pci {
     registers: [PhysRange; 2],
     /// The local APIC that messages go to.
     target: u8,
-    /// Vectors that are taken, by source.
-    taken: [AtomicU64; WORDS],
+    sources: Sources<{ X86_64::SOURCES }>,
 }
-
-const WORDS: usize = X86_64::SOURCES.div_ceil(64);
 
 /// The window's ends are multiples of this, so that its mapping takes few entries.
 const GRANULE: u64 = 2 << 20;
@@ -57,12 +54,7 @@ impl Pci {
             return None;
         }
         let bridge = HostBridge { bus, window: Window { at, bus: start } };
-        Some(Self {
-            bridges: [bridge],
-            registers: [config, at],
-            target: 0,
-            taken: [const { AtomicU64::new(0) }; WORDS],
-        })
+        Some(Self { bridges: [bridge], registers: [config, at], target: 0, sources: Sources::new() })
     }
 
     /// What the kernel's tables must map.
@@ -148,8 +140,8 @@ impl Devices for X86_64 {
     ) -> Result<(), Refused> {
         let Some(pci) = &machine.pci else { return Err(Refused::NotSupported) };
         for index in 0..sources.len() {
-            match pci.take() {
-                Some(source) => sources[index] = source,
+            match pci.sources.take() {
+                Some(number) => sources[index] = Source(number),
                 None => {
                     Self::release_messages(machine, of, &sources[..index]);
                     return Err(Refused::NoneLeft);
@@ -168,8 +160,7 @@ impl Devices for X86_64 {
     fn release_messages(machine: &Machine, _of: Function, sources: &[Source]) {
         let Some(pci) = &machine.pci else { return };
         for source in sources {
-            let number = usize::from(source.0);
-            pci.taken[number / 64].fetch_and(!(1 << (number % 64)), Ordering::Relaxed);
+            pci.sources.give(source.0);
         }
     }
 
@@ -191,15 +182,4 @@ impl Devices for X86_64 {
     }
 
     fn unmap_dma(_machine: &Machine, _of: Function, _frames: PhysRange, _at: BusAddr) {}
-}
-
-impl Pci {
-    /// Takes a source that nobody has. Relaxed: what is known of a source is the taker's.
-    fn take(&self) -> Option<Source> {
-        (0..X86_64::SOURCES).find_map(|number| {
-            let bit = 1 << (number % 64);
-            let before = self.taken[number / 64].fetch_or(bit, Ordering::Relaxed);
-            (before & bit == 0).then_some(Source(number as u16))
-        })
-    }
 }

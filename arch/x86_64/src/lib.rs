@@ -21,6 +21,7 @@ pub mod opcode;
 pub mod operand;
 pub mod pcid;
 pub mod pte;
+pub mod sources;
 
 #[cfg(target_os = "none")]
 mod apic;

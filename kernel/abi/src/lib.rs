@@ -203,6 +203,13 @@ numbers! {
     ThreadRegisters = 41,
     /// `thread_set_registers(thread [MANAGE], address, length)`. The opposite of `thread_registers`.
     ThreadSetRegisters = 42,
+    /// `thread_vectors(thread [READ], address, length) -> bytes`. As `thread_registers`, of the vector and
+    /// floating-point units, once the exception was received. Nothing is written, and 0 comes back, if the
+    /// thread has not used them: then they are as for a new thread. Errors: as there.
+    ThreadVectors = 46,
+    /// `thread_set_vectors(thread [MANAGE], address, length)`. The opposite of `thread_vectors`. If the
+    /// thread has not used them, its process is charged for them now. Errors: as there, `NoMemory`.
+    ThreadSetVectors = 47,
     /// `memory_create_paged(length, endpoint [WRITE]) -> memory`. A memory object without a page. When one is
     /// touched, or wanted by a call, the endpoint gets a call for the thread that did it, with the badge of the
     /// capability: its label is one of the page kinds of [`exception::FaultKind`], its one word the offset of

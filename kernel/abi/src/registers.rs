@@ -1,10 +1,11 @@
-//! The general registers of a stopped thread, as `thread_registers` and `thread_set_registers` have them:
-//! a structure of words per machine.
+//! The registers of a stopped thread: two structures of words per machine, the general ones for
+//! `thread_registers` and `thread_set_registers`, and those of the vector and floating-point units for
+//! `thread_vectors` and `thread_set_vectors`.
 //!
 //! What a thread may not choose is not among them: it keeps segments, privilege, interrupts and the step
 //! that its handler asked for. Of flags, those that user mode can change by itself are stored; of the
-//! program counter every bit is, and one that the machine cannot jump to is a fault of the thread. Vector
-//! registers are left out.
+//! program counter every bit is, and one that the machine cannot jump to is a fault of the thread. Of
+//! control and status words of the units, bits that the machine has no meaning for are left out.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -42,4 +43,31 @@ pub struct Ppc64le {
     pub ctr: u64,
     pub xer: u64,
     pub cr: u64,
+}
+
+/// The units of x86_64.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct X86_64Vectors {
+    /// In 80 bits of each: those of the x87 stack, from its top.
+    pub st: [[u64; 2]; 8],
+    /// The upper halves are zero, and stay so, where there is no AVX.
+    pub ymm: [[u64; 4]; 16],
+    /// The x87 control and status words, and its tags as FXSAVE has them: a bit for each register in use.
+    pub x87_control: u64,
+    pub x87_status: u64,
+    pub x87_tags: u64,
+    pub mxcsr: u64,
+}
+
+/// The units of ppc64le.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Ppc64leVectors {
+    /// Doublewords 0 and 1 of each; the floating-point registers are doubleword 0 of the first 32, the
+    /// AltiVec registers are the last 32.
+    pub vsr: [[u64; 2]; 64],
+    pub fpscr: u64,
+    pub vscr: [u64; 2],
+    pub vrsave: u64,
 }

@@ -9,7 +9,7 @@
 use super::derivation::{Brackets, TOLL, TreeId};
 use super::{Capability, Object};
 use crate::cpu::Cpu;
-use crate::ipc::Endpoint;
+use crate::ipc::{Endpoint, Notification};
 use crate::mm::NoMemory;
 use crate::mm::budget::Budget;
 use crate::mm::frames::{Block, Order};
@@ -18,6 +18,7 @@ use crate::mm::list::List;
 use crate::mm::memory::Memory;
 use crate::mm::object::Attachment;
 use crate::object::Ref;
+use crate::process::Process;
 use crate::sync::{Guard, Lock};
 use abi::{Error, Handle, Rights, TABLE_SLOTS};
 use arch_contract::addr::PAGE_SIZE;
@@ -365,6 +366,19 @@ impl Slots {
         }
     }
 
+    /// As [`endpoint`](Self::endpoint), a notification.
+    #[inline(always)]
+    pub fn notification(&self, handle: Handle, rights: Rights) -> Option<&Ref<Notification>> {
+        match self.content(handle)?.1 {
+            Content::Capability(Capability {
+                object: Object::Notification(notification),
+                rights: has,
+                ..
+            }) if has.contains(rights) => Some(notification),
+            _ => None,
+        }
+    }
+
     /// A slot, and what is in it. `None` if there is no such slot.
     #[inline(always)]
     fn content(&self, handle: Handle) -> Option<(&Slot, &Content)> {
@@ -380,6 +394,52 @@ impl Slots {
             Some((slot, Content::Capability(capability))) => Ok((slot, capability)),
             _ => Err(Error::BadHandle),
         }
+    }
+
+    /// What [`Table::derive`] does, where nothing has to be waited for and nothing to be grown: `None` if a
+    /// revocation is under way in the tree, no slot is free that was used before, or `make` has nothing.
+    /// Then nothing was done. `make` is called with the table and the tree held.
+    #[inline(always)]
+    pub fn derive_at_once(
+        &mut self,
+        cpu: &Cpu,
+        origin: Handle,
+        make: impl FnOnce(&Capability) -> Option<Capability>,
+    ) -> Option<Handle> {
+        let (parent, capability) = self.find(origin).ok()?;
+        if self.free == 0 || self.state == State::Closed {
+            return None;
+        }
+        let mut tree = cpu.kernel.trees.lock(TreeId::of(&capability.object));
+        if tree.is_revoking() {
+            return None;
+        }
+        let derived = make(capability)?;
+        derived.enter();
+        let parent = NonNull::from(parent);
+        let (slot, handle) = {
+            let index = self.free;
+            let slot = self.slot(index);
+            // SAFETY: the table is held, and `&mut` here.
+            match unsafe { slot.content.get().replace(Content::Capability(derived)) } {
+                Content::Free(next) => {
+                    let slot = NonNull::from(slot);
+                    self.free = next;
+                    (slot, Handle(index))
+                }
+                _ => unreachable!("a slot in the list of free ones is not free"),
+            }
+        };
+        tree.graft(slot, parent);
+        Some(handle)
+    }
+
+    /// Whether `handle` names `process`, with the right to map.
+    #[inline(always)]
+    pub fn may_map(&self, handle: Handle, process: &Ref<Process>) -> bool {
+        self.get(handle, Rights::MAP).is_ok_and(
+            |capability| matches!(&capability.object, Object::Process(named) if Ref::ptr_eq(named, process)),
+        )
     }
 
     /// All handles are below this.

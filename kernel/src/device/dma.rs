@@ -49,8 +49,8 @@ impl Dma {
         let left = (self.length / PAGE_SIZE).saturating_sub(from);
         let now = left.min(pages);
         let at = Current::phys(self.memory.machine(), PhysAddr(self.start.0 + from * PAGE_SIZE));
-        // SAFETY: pages of the block, in the physical map, and nobody else has them.
-        unsafe { at.write_bytes(0, (now * PAGE_SIZE) as usize) };
+        // SAFETY: 1. pages of the block, in the physical map. 2. Nobody else has them.
+        unsafe { Current::clear(self.memory.machine(), at, (now * PAGE_SIZE) as usize) };
         if left > pages { Progress::More } else { Progress::Done }
     }
 

@@ -41,7 +41,7 @@ pub struct Function {
 }
 
 /// Who holds it.
-struct Holding {
+pub(super) struct Holding {
     /// Capabilities on it.
     names: u32,
     /// Memory objects of its registers.
@@ -109,8 +109,7 @@ impl Function {
     /// Begins to hold it, or joins those who do, until [`unnamed`](Self::unnamed).
     pub fn claim(&self) -> Result<(), Error> {
         let mut holding = self.holding.lock();
-        // Looked at with the lock held: naming one takes a holder.
-        let interrupts = self.interrupts.iter().any(Interrupt::is_named);
+        let interrupts = self.interrupts.iter().any(|interrupt| interrupt.is_named(&holding));
         match holding.state {
             State::Free if holding.remains == 0 && !interrupts => holding.state = State::Held,
             State::Held => {}

@@ -7,7 +7,7 @@
 //! The port tells of a *source*. A [`Wire`] says who listens to it: one interrupt where functions send
 //! messages; several where they share a line, which is unmasked again when all have acknowledged.
 
-use super::function::{Function, Hardware};
+use super::function::{Function, Hardware, Holding};
 use super::pci::Signals;
 use crate::cpu::{Cpu, Work};
 use crate::ipc::Notification;
@@ -151,9 +151,15 @@ impl Interrupt {
         self.state.lock().names += 1;
     }
 
-    /// Whether there are any.
-    pub(super) fn is_named(&self) -> bool {
-        self.state.lock().names > 0
+    /// Whether there are any. Naming one takes a holder of the function, so this stays true or false as long
+    /// as who holds it cannot change.
+    pub(super) fn is_named(&self, _held: &Holding) -> bool {
+        self.names() > 0
+    }
+
+    /// Capabilities.
+    pub(crate) fn names(&self) -> u32 {
+        self.state.lock().names
     }
 
     /// There is one less. The last takes the binding along.

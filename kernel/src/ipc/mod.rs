@@ -27,7 +27,7 @@
 //!
 //! # The short way
 //! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
-//! long way would.
+//! long way would. So have a signal and the wait for one ([`quick::signal`]).
 //!
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a
@@ -221,9 +221,12 @@ pub(crate) trait Place: Sized {
     /// Wakes some. Nobody is added any more.
     fn closing_slice(&self, cpu: &Cpu) -> Slice {
         for _ in 0..WOKEN_AT_ONCE {
-            match self.waiters(Waiters::pop) {
-                Some(thread) => wake(cpu, thread, Err(Error::Gone)),
-                None => return Slice::Done,
+            let Some(thread) = self.waiters(Waiters::pop) else { return Slice::Done };
+            let is_stopped = thread.extras().has(Extra::Stopped);
+            wake(cpu, thread, Err(Error::Gone));
+            if is_stopped {
+                // That may have been the end of a process, with a report on the console: one in a slice.
+                return Slice::More;
             }
         }
         Slice::More

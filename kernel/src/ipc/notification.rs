@@ -23,20 +23,20 @@ use abi::{Error, Handle, Rights};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant::{self, Mutant};
 
-struct State {
-    bits: u64,
+pub(super) struct State {
+    pub(super) bits: u64,
     /// Empty, unless the bits are 0.
-    waiters: Waiters,
-    bound: Option<Ref<Thread>>,
+    pub(super) waiters: Waiters,
+    pub(super) bound: Option<Ref<Thread>>,
     /// Capabilities by which one can signal.
     signallers: u32,
     /// Whether there were some, and now are none.
-    is_mute: bool,
+    pub(super) is_mute: bool,
 }
 
 /// A notification.
 pub struct Notification {
-    state: Leaf<State>,
+    pub(super) state: Leaf<State>,
     /// For the kernel task that wakes those who wait when it has ended.
     closing: Entry,
 }

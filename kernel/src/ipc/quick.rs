@@ -13,6 +13,8 @@
 //! Locks: the table's, then the endpoint's, then the leaves of a loan. The first two are only tried: they are
 //! nothing to wait for here. That of a thread's standing is not needed: it changes in one step.
 
+pub mod signal;
+
 use super::Endpoint;
 use super::endpoint::{Life, Side};
 use super::loan;
@@ -103,8 +105,7 @@ fn begin(
     attempt: impl FnOnce(Ref<Thread>, Handle, Tag) -> Result<Turn, Ref<Thread>>,
 ) -> Turn {
     let tag = Tag(made.args[2]);
-    let usual = cpu.work() == Work::NONE && !mutant::any() && is_open(cpu);
-    if !usual || made.args[1] != FOREVER || !tag.is_of_words() {
+    if !may_be_gone(cpu) || made.args[1] != FOREVER || !tag.is_of_words() {
         return Turn::Unclear;
     }
     let Ok(handle) = u32::try_from(made.args[0]) else { return Turn::Unclear };
@@ -117,13 +118,26 @@ fn begin(
     })
 }
 
-/// Whether the short way may be gone: always, but where a test compares it with the long one.
+/// Whether there is nothing for a short way to overlook. Mutants are placed on the long ways.
+#[inline(always)]
+fn may_be_gone(cpu: &Cpu) -> bool {
+    cpu.work() == Work::NONE && !mutant::any() && is_open(cpu)
+}
+
+/// Whether the short ways may be gone: always, but where a test compares them with the long ones.
 #[inline(always)]
 fn is_open(_cpu: &Cpu) -> bool {
     #[cfg(test)]
     return !_cpu.kernel.short_ways.closed.load(Ordering::Relaxed);
     #[cfg(not(test))]
     true
+}
+
+/// A short way was gone.
+#[inline(always)]
+fn count(_cpu: &Cpu) {
+    #[cfg(test)]
+    _cpu.kernel.short_ways.gone.fetch_add(1, Ordering::Relaxed);
 }
 
 #[inline(always)]
@@ -135,8 +149,7 @@ fn finish(
 ) -> Result<Resume<Frame>, IrqsOff> {
     match turn {
         Turn::Next(next) => {
-            #[cfg(test)]
-            cpu.kernel.short_ways.gone.fetch_add(1, Ordering::Relaxed);
+            count(cpu);
             next.entry.set_last(cpu.number);
             load(&next);
             Ok(run(cpu, next, &irq))
@@ -146,18 +159,23 @@ fn finish(
     }
 }
 
-/// The priorities of both, if `next` can go on here in the place of `current` as far as they allow it.
+/// The priorities of both, if `next`, which waits, can go on here in the place of `current` as far as they
+/// allow it.
 #[inline(always)]
 fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
+    if next.ipc.alarm.deadline() == FOREVER { may_exchange(cpu, current, next, easy) } else { None }
+}
+
+/// As [`may_follow`], where `next` waits for nothing.
+#[inline(always)]
+fn may_exchange(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
     let extras = current.extras().or(next.extras());
     let may = extras.within(easy)
-        && next.ipc.alarm.deadline() == FOREVER
         && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number));
-    let both = [current, next];
     match extras.has(Extra::Priority) {
         _ if !may => None,
-        true => Some(both.map(Thread::priority)),
-        false => Some(both.map(|thread| thread.process().priority())),
+        true => Some([current.priority(), next.priority()]),
+        false => Some([current.process().priority(), next.process().priority()]),
     }
 }
 
@@ -300,10 +318,16 @@ fn try_reply(
 /// it before it stood here, and interrupted nobody: then the scheduler sees to that.
 #[inline(always)]
 fn goes_on(cpu: &Cpu, next: Ref<Thread>, easy: Extras) -> Turn {
-    let extras = next.extras();
-    if extras.within(easy) && (!extras.has(Extra::Affinity) || next.affinity().has(cpu.number)) {
+    if may_go_on(cpu, &next, easy) {
         return Turn::Next(next);
     }
     cpu.make_ready(Runnable::Thread(next));
     Turn::Leave
+}
+
+/// Whether nobody wanted anything of `next` before it stood here.
+#[inline(always)]
+fn may_go_on(cpu: &Cpu, next: &Thread, easy: Extras) -> bool {
+    let extras = next.extras();
+    extras.within(easy) && (!extras.has(Extra::Affinity) || next.affinity().has(cpu.number))
 }

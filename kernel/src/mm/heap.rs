@@ -1,7 +1,8 @@
 //! The kernel heap: objects smaller than a frame, or of no round size.
 //!
 //! The allocator is the crate `talc`. It works in blocks of frames; a block that is empty again
-//! goes back to the frames. Locks stay leaves: the heap's is let go before the frames' is taken.
+//! goes back to the frames. Locks stay leaves: the heap's is let go before the frames' is taken. Before it
+//! stands the [`Stash`] of what was freed just now.
 //!
 //! [`Charged`] is the allocator that the rest of the kernel hands to containers: it charges a
 //! budget before it allocates. The charge is what an object costs in the heap, its rounding and
@@ -10,6 +11,7 @@
 use super::budget::Budget;
 use super::frames::{Block, Order};
 use super::memory::Memory;
+use super::stash::{Stash, footprint};
 use super::{Machine, NoMemory};
 use crate::object::Ref;
 use allocator_api2::alloc::{AllocError, Allocator};
@@ -28,9 +30,9 @@ const GROWTH: Order = match Order::holding(16 * 1024) {
     None => Order::FRAME,
 };
 
-/// What an object of `layout` uses up: its bytes and talc's tag, in talc's unit.
-fn cost(layout: Layout) -> u64 {
-    (layout.size() as u64 + 1).next_multiple_of(talc::base::CHUNK_UNIT as u64)
+/// What an object of `layout` uses up.
+const fn cost(layout: Layout) -> u64 {
+    footprint(layout) as u64
 }
 
 /// The block to add for an object of `layout`: talc spends a unit at each end, and as much again
@@ -72,15 +74,23 @@ unsafe impl Source for Trim {
 /// The heap. Behind a leaf lock in [`Memory`].
 pub(super) struct Heap {
     talc: Talc<Trim, DefaultBinning>,
+    stash: Stash,
 }
 
 impl Heap {
     pub(super) const fn new() -> Self {
-        Self { talc: Talc::new(Trim { emptied: None }) }
+        Self { talc: Talc::new(Trim { emptied: None }), stash: Stash::new() }
     }
 
     /// Bytes for `layout`, which is not empty; `None` if a block must be added first.
+    #[inline(always)]
     pub(super) fn take(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        self.stash.take(layout).or_else(|| self.cut(layout))
+    }
+
+    /// As [`take`](Self::take), from a block.
+    #[inline(never)]
+    fn cut(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         // SAFETY: the callers have sorted out empty layouts; without a block nothing is found, but
         // talc must not be asked before it has one.
         unsafe { if self.talc.is_metadata_established() { self.talc.try_allocate(layout) } else { None } }
@@ -99,12 +109,27 @@ impl Heap {
     ///
     /// # Safety
     /// `at` came from [`take`](Self::take) with this `layout` and is not used any more.
+    #[inline(always)]
     pub(super) unsafe fn give_back(
         &mut self,
         machine: &'static Machine,
         at: NonNull<u8>,
         layout: Layout,
     ) -> Option<Block> {
+        // SAFETY: the caller's obligation.
+        if unsafe { self.stash.put(at, layout) } {
+            return None;
+        }
+        // SAFETY: the caller's obligation.
+        unsafe { self.join(machine, at, layout) }
+    }
+
+    /// As [`give_back`](Self::give_back), to the block that it is in.
+    ///
+    /// # Safety
+    /// As there; another `layout` of the same footprint will do.
+    #[inline(never)]
+    unsafe fn join(&mut self, machine: &'static Machine, at: NonNull<u8>, layout: Layout) -> Option<Block> {
         // SAFETY: the caller's obligation.
         unsafe { self.talc.deallocate(at.as_ptr(), layout) };
         let (start, bytes) = self.talc.source.emptied.take()?;
@@ -113,7 +138,18 @@ impl Heap {
         // SAFETY: talc has let go of all of this block, which `grow` gave it.
         Some(unsafe { Block::from_owned(at, order) })
     }
+
+    /// Joins one of those that wait in the stash; returns the block that is empty now, if one is. `Err` if
+    /// none waits.
+    pub(super) fn unstash(&mut self, machine: &'static Machine) -> Result<Option<Block>, Empty> {
+        let (at, layout) = self.stash.pop().ok_or(Empty)?;
+        // SAFETY: what waits came from here with a layout of this footprint, and nobody uses it.
+        Ok(unsafe { self.join(machine, at, layout) })
+    }
 }
+
+/// Nothing waits.
+pub(super) struct Empty;
 
 /// The heap, charging a budget. Containers own a copy.
 #[derive(Clone)]
@@ -126,6 +162,7 @@ pub struct Charged {
 // allocator is asked: all copies with the same memory share one heap, and a copy's budget is the
 // original's.
 unsafe impl Allocator for Charged {
+    #[inline(always)]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         if layout.size() == 0 {
             // SAFETY: an alignment is not 0.
@@ -143,6 +180,7 @@ unsafe impl Allocator for Charged {
         }
     }
 
+    #[inline(always)]
     unsafe fn deallocate(&self, at: NonNull<u8>, layout: Layout) {
         if layout.size() == 0 {
             return;
@@ -154,6 +192,7 @@ unsafe impl Allocator for Charged {
 }
 
 /// As [`Charged`], for a budget that is borrowed or, for the root alone, not there yet.
+#[inline(always)]
 pub(crate) fn allocate_for(
     memory: &'static Memory,
     budget: Option<&Budget>,

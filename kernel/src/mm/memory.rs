@@ -6,13 +6,14 @@
 use super::budget::Budget;
 use super::frames::{Block, Frames, Order};
 use super::heap::{self, Heap};
+use super::page_table::LARGE;
 use super::refusal::Refusal;
 use super::remains::Graveyard;
 use super::{Machine, NoMemory};
 use crate::sync::Leaf;
 #[cfg(spandrel_schedule)]
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
-use arch_contract::boot::BootInfo;
+use arch_contract::boot::{BootInfo, PhysRange};
 use arch_contract::pte::Paging;
 use arch_current::Current;
 use core::alloc::Layout;
@@ -70,7 +71,21 @@ impl Memory {
 
     /// Bytes in frames that nobody has. What is free inside the heap's blocks does not count.
     pub fn free_bytes(&self) -> u64 {
+        self.unstash();
         self.frames.lock().free_bytes()
+    }
+
+    /// Gives back the blocks of the heap that are there only for what was freed a moment ago.
+    fn unstash(&self) {
+        loop {
+            // Not in the condition, where the lock would be held for the body.
+            let emptied = self.heap.lock().unstash(self.machine);
+            match emptied {
+                Ok(None) => {}
+                Ok(Some(block)) => self.give_back_block(block),
+                Err(heap::Empty) => return,
+            }
+        }
     }
 
     /// Whether so little is left that what is only waiting to be given back should be hurried: less
@@ -105,10 +120,27 @@ impl Memory {
         budget.refund(bytes);
     }
 
+    /// The frames of a large page, one after the other and of unknown contents, charged to `budget`. Each is
+    /// a block of its own.
+    pub fn alloc_large(&self, budget: &Budget) -> Result<PhysRange, NoMemory> {
+        let order = Order::holding(LARGE).ok_or(NoMemory)?;
+        let block = self.alloc_block(budget, order)?;
+        self.frames.lock().split(&block);
+        Ok(PhysRange { start: block.at(), len: block.bytes() })
+    }
+
     /// A block of unknown contents that the caller has charged to somebody already.
     pub(crate) fn take_block(&self, order: Order) -> Result<Block, NoMemory> {
         self.refusal.ask()?;
-        self.frames.lock().take(order)
+        self.take_frames(order)
+    }
+
+    fn take_frames(&self, order: Order) -> Result<Block, NoMemory> {
+        let taken = self.frames.lock().take(order);
+        taken.or_else(|NoMemory| {
+            self.unstash();
+            self.frames.lock().take(order)
+        })
     }
 
     /// A block of zeroes that the caller has charged to somebody already.
@@ -131,15 +163,15 @@ impl Memory {
     #[cfg(test)]
     fn poison(&self, block: &Block) {
         let at = Current::phys(self.machine, block.at());
-        // SAFETY: as in `clear`.
+        // SAFETY: the block is RAM in the physical map, and free.
         unsafe { at.write_bytes(0xff, block.bytes() as usize) };
     }
 
     pub(super) fn clear(&self, block: &Block) {
         self.assert_unused(block);
         let at = Current::phys(self.machine, block.at());
-        // SAFETY: the block is RAM in the physical map, and the caller's alone.
-        unsafe { at.write_bytes(0, block.bytes() as usize) };
+        // SAFETY: 1. the block is RAM in the physical map, in whole frames. 2. It is the caller's alone.
+        unsafe { Current::clear(self.machine, at, block.bytes() as usize) };
     }
 
     /// Every CPU's last use of the block comes before this. Asked only in runs on weak memory, where
@@ -154,15 +186,25 @@ impl Memory {
     }
 
     /// Heap memory for an object, whose charge is the caller's business. `layout` is not empty.
+    #[inline(always)]
     pub(super) fn take_object(&self, layout: Layout) -> Result<NonNull<u8>, NoMemory> {
         self.refusal.ask()?;
+        let taken = self.heap.lock().take(layout);
+        taken.map_or_else(|| self.take_from_more(layout), Ok)
+    }
+
+    /// As [`take_object`](Self::take_object), with another block for the heap.
+    #[cold]
+    #[inline(never)]
+    fn take_from_more(&self, layout: Layout) -> Result<NonNull<u8>, NoMemory> {
         loop {
-            if let Some(at) = self.heap.lock().take(layout) {
+            // Another CPU may take from the new block before we do; then there is one more.
+            let block = self.take_frames(heap::growth_for(layout)?)?;
+            let mut heap = self.heap.lock();
+            heap.grow(self.machine, block);
+            if let Some(at) = heap.take(layout) {
                 return Ok(at);
             }
-            // Another CPU may take from the new block before we do; then there is one more.
-            let block = self.frames.lock().take(heap::growth_for(layout)?)?;
-            self.heap.lock().grow(self.machine, block);
         }
     }
 
@@ -170,6 +212,7 @@ impl Memory {
     ///
     /// # Safety
     /// `at` came from there with this `layout` and is not used any more.
+    #[inline(always)]
     pub(super) unsafe fn give_back_object(&self, at: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's obligation.
         let emptied = unsafe { self.heap.lock().give_back(self.machine, at, layout) };

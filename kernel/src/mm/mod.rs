@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`frames`] | blocks of physical frames: a buddy allocator whose every step is bounded |
 //! | [`heap`] | objects smaller than a frame, in blocks that go back when they are empty |
+//! | [`stash`] | those of them that were freed a moment ago |
 //! | [`list`] | an array that grows or says no |
 //! | [`memory`] | frames and heap behind their locks: what the rest of the kernel holds |
 //! | [`budget`] | a tree of limits |
@@ -15,6 +16,7 @@
 //! | [`paged`] | memory whose pages a user program supplies |
 //! | [`remains`] | what is left of large ones that have ended |
 //! | [`refusal`] | that of the n-th allocation, for tests |
+//! | [`burial`] | who buries them when nobody waits for it |
 //! | [`ids`] | the machine's numbers for address spaces, and their reuse |
 //! | [`pins`] | frames that outlive their mapping |
 //! | [`tree`] | what is kept in order, and can be as long as a user wants |
@@ -24,6 +26,7 @@
 //! could take long takes a number of pages and says whether there is more.
 
 pub mod budget;
+pub mod burial;
 pub mod frames;
 pub mod heap;
 pub mod ids;
@@ -36,6 +39,7 @@ pub mod pins;
 pub mod refusal;
 pub mod remains;
 pub mod space;
+mod stash;
 pub mod tree;
 
 #[cfg(test)]

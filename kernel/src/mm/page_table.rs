@@ -16,7 +16,8 @@ use super::memory::Memory;
 use crate::object::Ref;
 use crate::sync::{AtomicU64, Ordering};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
-use arch_contract::pte::{Entry, Level, MemoryType, Paging, Protection, Usage};
+use arch_contract::mutant::{self, Mutant};
+use arch_contract::pte::{Entry, Leaf, Level, MemoryType, Paging, Protection, Usage};
 use arch_contract::tlb::Freed;
 use arch_current::Current;
 use arrayvec::ArrayVec;
@@ -32,6 +33,12 @@ const _: () = {
         assert!(LEVELS[level].table_bytes() >= PAGE_SIZE, "tables are whole frames");
         level += 1;
     }
+};
+
+/// Bytes of a large page: what one entry above the last level covers. A page, where that can be no leaf.
+pub const LARGE: u64 = match LEVELS[LAST - 1].leaf {
+    Leaf::Allowed => 1 << LEVELS[LAST - 1].shift,
+    _ => PAGE_SIZE,
 };
 
 /// Pages that one [`Removed`] holds.
@@ -125,7 +132,13 @@ pub struct PageTable {
     /// Charged for tables, not for pages.
     budget: Ref<Budget>,
     root: PhysAddr,
+    /// The table of the last level that a page was last put into, and what lies in it: addresses from here
+    /// on, of which there is none while it is not known. What is mapped next often lies beside it.
+    recent: (VirtAddr, PhysAddr),
 }
+
+/// As a start of what lies in a table: nothing does.
+const UNKNOWN: VirtAddr = VirtAddr(u64::MAX);
 
 /// Where a walk ended.
 struct Found {
@@ -147,7 +160,8 @@ impl PageTable {
         let root = memory.alloc_zeroed(&budget, order(0))?.at();
         // SAFETY: a zeroed table of level 0, just allocated.
         unsafe { Current::init_root(memory.machine(), root) };
-        Ok(Self { memory, budget, root })
+        let recent = (UNKNOWN, root);
+        Ok(Self { memory, budget, root, recent })
     }
 
     /// Where the root is.
@@ -180,9 +194,45 @@ impl PageTable {
         }
     }
 
+    /// The slot of the last level for `at`, if it lies in the table that a page was last put into.
+    #[inline(always)]
+    fn recent_slot(&self, at: VirtAddr) -> Option<NonNull<u64>> {
+        let (start, table) = self.recent;
+        (covered(at) == start).then(|| self.slot(table, LAST, at))
+    }
+
+    /// Whether [`map_beside`](Self::map_beside) can map a page at `at`.
+    #[inline(always)]
+    pub fn is_free_beside(&self, at: VirtAddr) -> bool {
+        self.recent_slot(at).is_some_and(|slot| read(slot) == 0)
+    }
+
+    /// Maps the page at `at`, if none is there and it lies in the table that a page was last put into. Else
+    /// nothing is done.
+    #[inline(always)]
+    pub fn map_beside(&mut self, at: VirtAddr, page: Page) -> Option<()> {
+        let slot = self.recent_slot(at)?;
+        (read(slot) == 0).then(|| self.put(slot, page))
+    }
+
+    /// Writes the entry of a page into a slot of the last level that has none.
+    #[inline(always)]
+    fn put(&mut self, slot: NonNull<u64>, page: Page) {
+        let Page { frame, protection, memory } = page;
+        let entry = Entry::Leaf { at: frame, protection, memory, usage: Usage::default() };
+        // SAFETY: a slot of a table of this tree, which `&mut self` makes ours to write. It was absent, so
+        // nothing needs a flush.
+        unsafe { Current::write_entry(slot, Current::encode(entry, LAST)) };
+    }
+
     /// The page that `at` lies in.
     pub fn lookup(&self, at: VirtAddr) -> Option<Page> {
         debug_assert!(is_user(at));
+        if let Some(slot) = self.recent_slot(at)
+            && Current::decode(read(slot), LAST) == Entry::Absent
+        {
+            return None;
+        }
         let found = self.walk(at);
         match found.entry {
             Entry::Leaf { at: frame, protection, memory, .. } => {
@@ -196,13 +246,42 @@ impl PageTable {
     /// Maps one page. New tables stay if a later one is refused; [`clear`](Self::clear) takes empty
     /// ones along.
     pub fn map_page(&mut self, at: VirtAddr, page: Page) -> Result<(), MapError> {
+        debug_assert!(is_user(at) && at.is_aligned(PAGE_SIZE) && page.frame.is_aligned(PAGE_SIZE));
+        if self.map_beside(at, page).is_some() {
+            return Ok(());
+        }
+        let found = self.reach(at, LAST)?;
+        if found.entry != Entry::Absent {
+            return Err(MapError::Taken);
+        }
+        self.recent = (covered(at), found.path[LAST]);
+        self.put(found.slot, page);
+        Ok(())
+    }
+
+    /// Maps a large page at `at`: `page` is its first. `false` if that is not possible, since something is
+    /// mapped there, or a table is there: nothing was done. It is taken out as it was put in, whole: so no leaf is
+    /// ever split, which would take memory for a table.
+    pub fn map_large(&mut self, at: VirtAddr, page: Page) -> Result<bool, MapError> {
+        debug_assert!(is_user(at) && at.is_aligned(LARGE) && page.frame.is_aligned(LARGE));
+        let found = self.reach(at, LAST - 1)?;
+        if LARGE == PAGE_SIZE || found.level != LAST - 1 || found.entry != Entry::Absent {
+            return Ok(false);
+        }
         let Page { frame, protection, memory } = page;
-        debug_assert!(is_user(at) && at.is_aligned(PAGE_SIZE) && frame.is_aligned(PAGE_SIZE));
+        let protection =
+            if mutant::is(Mutant::LargePagesAreWritable) { Protection::ReadWrite } else { protection };
+        let entry = Entry::Leaf { at: frame, protection, memory, usage: Usage::default() };
+        // SAFETY: a slot of a table of this tree, which `&mut self` makes ours to write. It was absent, so
+        // nothing needs a flush.
+        unsafe { Current::write_entry(found.slot, Current::encode(entry, LAST - 1)) };
+        Ok(true)
+    }
+
+    /// Where the walk to `at` ends, with tables made down to that of level `last`, unless a leaf comes first.
+    fn reach(&mut self, at: VirtAddr, last: usize) -> Result<Found, MapError> {
         let mut found = self.walk(at);
-        while found.level < LAST {
-            if found.entry != Entry::Absent {
-                return Err(MapError::Taken);
-            }
+        while found.level < last && found.entry == Entry::Absent {
             let next = found.level + 1;
             let table =
                 self.memory.alloc_zeroed(&self.budget, order(next)).map_err(|_| MapError::NoMemory)?.at();
@@ -216,13 +295,7 @@ impl PageTable {
                 path: found.path,
             };
         }
-        if found.entry != Entry::Absent {
-            return Err(MapError::Taken);
-        }
-        let entry = Entry::Leaf { at: frame, protection, memory, usage: Usage::default() };
-        // SAFETY: as above. The slot was absent, so nothing needs a flush.
-        unsafe { Current::write_entry(found.slot, Current::encode(entry, LAST)) };
-        Ok(())
+        Ok(found)
     }
 
     /// Takes pages from `start` on out of the tree, and tables that are empty then. Stops before
@@ -235,9 +308,12 @@ impl PageTable {
             visits += 1;
             let found = self.walk(at);
             if let Entry::Leaf { at: frame, .. } = found.entry {
-                assert_eq!(found.level, LAST, "a large page that this kernel never made");
+                let pages = 1 << LEVELS[found.level].shift;
+                // Large ones are others', who take all of what they have put in.
+                let whole = at.is_aligned(pages) && pages <= end.0 - at.0;
+                assert!(whole && (found.level == LAST || removed.whose == Whose::Others), "a part of a page");
                 // SAFETY: a slot of a table of this tree, ours to write; the caller flushes.
-                unsafe { Current::write_entry(found.slot, Current::encode(Entry::Absent, LAST)) };
+                unsafe { Current::write_entry(found.slot, Current::encode(Entry::Absent, found.level)) };
                 match removed.whose {
                     // SAFETY: the tree owns the frame, and it is out of the tree now.
                     Whose::Trees => removed.pages.push(unsafe { Block::from_owned(frame, Order::FRAME) }),
@@ -265,6 +341,7 @@ impl PageTable {
             let slot = self.slot(found.path[level - 1], level - 1, at);
             // SAFETY: as in `clear`.
             unsafe { Current::write_entry(slot, Current::encode(Entry::Absent, level - 1)) };
+            self.recent = (UNKNOWN, self.root);
             // SAFETY: a table in the tree owns its block, and it is out of the tree now.
             removed.tables.push(unsafe { Block::from_owned(found.path[level], order(level)) });
         }
@@ -277,11 +354,12 @@ impl PageTable {
 
     /// Gives back what was removed. The flush that [`Removed::freed`] asks for is done, or no CPU
     /// can have cached anything of this tree. The pages' charge is the caller's to refund.
-    pub fn give_back(&self, removed: Removed) {
-        for page in removed.pages {
+    pub fn give_back(&self, mut removed: Removed) {
+        // Out of where they lie: there is room for many more than there mostly are.
+        while let Some(page) = removed.pages.pop() {
             self.memory.give_back_block(page);
         }
-        for table in removed.tables {
+        while let Some(table) = removed.tables.pop() {
             self.memory.free_block(&self.budget, table);
         }
     }
@@ -318,6 +396,11 @@ impl Slots {
 fn read(slot: NonNull<u64>) -> u64 {
     // SAFETY: an aligned slot of a live table. Atomic, since hardware may set bits in it.
     unsafe { AtomicU64::from_ptr(slot.as_ptr()) }.load(Ordering::Relaxed)
+}
+
+/// Where that begins which lies in one table of the last level with `at`.
+fn covered(at: VirtAddr) -> VirtAddr {
+    VirtAddr(at.0 & !((1 << LEVELS[LAST - 1].shift) - 1))
 }
 
 /// Whether `at` can be a user's address.

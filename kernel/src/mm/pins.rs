@@ -9,7 +9,7 @@ use super::NoMemory;
 use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::page_table::Removed;
-use super::tree::{Item, Tree};
+use super::tree::{Absorbed, Item, Tree};
 use arch_contract::addr::PhysAddr;
 
 /// Whose a pinned frame is.
@@ -30,12 +30,23 @@ struct Pin {
 
 impl Item for Pin {
     type Summary = ();
+    type Room = ();
 
     fn key(&self) -> u64 {
         self.frame.0
     }
 
     fn summarize(&self, _: [Option<&()>; 2]) {}
+
+    fn room(_: Option<&Self>, _: Option<&Self>) {}
+
+    fn fits(&self, (): ()) -> bool {
+        true
+    }
+
+    fn absorb((): &(), (): &(), (): ()) -> Absorbed<()> {
+        Absorbed::Same
+    }
 }
 
 /// The pinned frames of one address space.

@@ -3,7 +3,8 @@
 //! The last reference to an object goes anywhere, also where nothing may take long. There a large one
 //! frees nothing: the list of its frames is written into the last of them, and that is put on a stack,
 //! in constant time and without memory. The remains are *buried* in slices, by whoever is about to say
-//! that something has ended: a call that closes or revokes, or the teardown of a process.
+//! that something has ended: a call that closes or revokes, or the teardown of a process; or else by a
+//! kernel task ([`burial`](super::burial)).
 
 use super::budget::Budget;
 use super::frames::{Block, Order};
@@ -11,7 +12,7 @@ use super::list::List;
 use super::memory::Memory;
 use super::space::Progress;
 use crate::object::Ref;
-use crate::sync::Leaf;
+use crate::sync::{AtomicBool, Leaf, Ordering};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
 use arch_contract::pte::Paging;
 use arch_current::Current;
@@ -30,12 +31,23 @@ struct Remains {
 
 const _: () = assert!(size_of::<Remains>() <= PAGE_SIZE as usize);
 
-/// All remains of the machine: a stack of the frames they lie in.
-pub(super) struct Graveyard(Leaf<Option<PhysAddr>>);
+/// All remains of the machine.
+pub(super) struct Graveyard {
+    stack: Leaf<Stack>,
+    /// Whether there is one on the stack. Changed with the lock held.
+    some: AtomicBool,
+}
+
+struct Stack {
+    /// The frame that the upper one lies in.
+    first: Option<PhysAddr>,
+    /// Those that somebody has taken off, and frees a slice of.
+    taken: usize,
+}
 
 impl Graveyard {
     pub(super) const fn new() -> Self {
-        Self(Leaf::new(None))
+        Self { stack: Leaf::new(Stack { first: None, taken: 0 }), some: AtomicBool::new(false) }
     }
 }
 
@@ -47,26 +59,35 @@ impl Memory {
         }
     }
 
-    /// Whether there is something to bury.
+    /// Whether there is something to bury, or somebody is at it.
     pub fn has_remains(&self) -> bool {
-        self.remains.0.lock().is_some()
+        let stack = self.remains.stack.lock();
+        stack.first.is_some() || stack.taken > 0
     }
 
-    /// Frees up to `max_frames` frames of what is left of objects.
+    /// Whether there is something that nobody is at, as far as this CPU knows: what it has laid down itself it
+    /// does.
+    #[inline(always)]
+    pub(super) fn may_have_remains(&self) -> bool {
+        self.remains.some.load(Ordering::Relaxed)
+    }
+
+    /// Frees up to `max_frames` frames of what is left of objects. When nothing is left, all of it is free,
+    /// whoever has done that.
     pub fn bury(&self, max_frames: u64) -> Progress {
-        let Some((at, mut remains)) = self.pop_remains() else { return Progress::Done };
-        for _ in 0..max_frames {
-            match remains.frames.pop() {
-                Some(frame) => self.free_frame(&remains.budget, frame),
-                None => {
-                    self.free_frame(&remains.budget, at);
-                    drop(remains);
-                    return if self.has_remains() { Progress::More } else { Progress::Done };
-                }
+        if let Some((at, mut remains)) = self.pop_remains() {
+            for frame in (0..max_frames).map_while(|_| remains.frames.pop()) {
+                self.free_frame(&remains.budget, frame);
             }
+            if remains.frames.is_empty() {
+                self.free_frame(&remains.budget, at);
+                drop(remains);
+            } else {
+                self.push_remains(at, remains);
+            }
+            self.remains.stack.lock().taken -= 1;
         }
-        self.push_remains(at, remains);
-        Progress::More
+        if self.has_remains() { Progress::More } else { Progress::Done }
     }
 
     fn free_frame(&self, budget: &Budget, at: PhysAddr) {
@@ -80,19 +101,22 @@ impl Memory {
     }
 
     fn push_remains(&self, at: PhysAddr, mut remains: Remains) {
-        let mut first = self.remains.0.lock();
-        remains.below = first.replace(at);
+        let mut stack = self.remains.stack.lock();
+        remains.below = stack.first.replace(at);
+        self.remains.some.store(true, Ordering::Relaxed);
         // SAFETY: a frame that only the remains refer to, aligned to a page and no smaller than they
         // are.
         unsafe { self.place(at).write(remains) };
     }
 
     fn pop_remains(&self) -> Option<(PhysAddr, Remains)> {
-        let mut first = self.remains.0.lock();
-        let at = first.take()?;
+        let mut stack = self.remains.stack.lock();
+        let at = stack.first.take()?;
         // SAFETY: what is on the stack holds remains, which are moved out, as it is taken off.
         let remains = unsafe { self.place(at).read() };
-        *first = remains.below;
+        stack.first = remains.below;
+        stack.taken += 1;
+        self.remains.some.store(stack.first.is_some(), Ordering::Relaxed);
         Some((at, remains))
     }
 }

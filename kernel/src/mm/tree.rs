@@ -11,12 +11,16 @@
 use super::NoMemory;
 use super::heap::Charged;
 use allocator_api2::boxed::Box;
+use arrayvec::ArrayVec;
 use core::mem;
 
 /// What a tree holds.
 pub trait Item {
     /// What a node says of its item and all below it.
-    type Summary: Copy;
+    type Summary: Copy + PartialEq;
+
+    /// What two neighbours, or one and the end of the order, leave for another.
+    type Room: Copy;
 
     /// The place in the order. No two in a tree have the same, and it changes only in ways that leave
     /// the order as it is.
@@ -24,6 +28,25 @@ pub trait Item {
 
     /// The summary of the item and those of its node's children, the lower first.
     fn summarize(&self, children: [Option<&Self::Summary>; 2]) -> Self::Summary;
+
+    /// What is left between two that follow each other.
+    fn room(before: Option<&Self>, after: Option<&Self>) -> Self::Room;
+
+    /// Whether it can be put there.
+    fn fits(&self, room: Self::Room) -> bool;
+
+    /// What becomes of the summary `all` when one of summary `new` is put into `room`, above or below or among
+    /// them.
+    fn absorb(all: &Self::Summary, new: &Self::Summary, room: Self::Room) -> Absorbed<Self::Summary>;
+}
+
+/// See [`Item::absorb`].
+pub enum Absorbed<S> {
+    /// Nothing, nor of that of any more that these are among.
+    Same,
+    New(S),
+    /// That takes a look at the children.
+    Unclear,
 }
 
 type Link<T> = Option<Box<Node<T>, Charged>>;
@@ -52,6 +75,9 @@ impl Side {
         }
     }
 }
+
+/// The highest that a tree can be: with as many nodes as fit into the memory of any machine, 2^58 of 64 bytes.
+const HIGHEST: usize = 84;
 
 /// See the module.
 pub struct Tree<T: Item> {
@@ -84,10 +110,24 @@ impl<T: Item> Node<T> {
 
     /// To be called when something below has changed, or the item.
     fn update(&mut self) {
-        let [below, above] = &self.children;
-        self.height = 1 + height(below).max(height(above));
-        let children = [below, above].map(|child| child.as_deref().map(|child| &child.summary));
-        self.summary = self.item.summarize(children);
+        let [below, above] = self.children.each_ref().map(height);
+        self.height = 1 + below.max(above);
+        self.summary = self.sum();
+    }
+
+    fn sum(&self) -> T::Summary {
+        let children = self.children.each_ref().map(|child| child.as_deref().map(|child| &child.summary));
+        self.item.summarize(children)
+    }
+
+    /// How high it is, or the side that is higher by two.
+    #[inline(always)]
+    fn measure(&self) -> Result<u8, Side> {
+        match self.children.each_ref().map(height) {
+            [below, above] if below > above + 1 => Err(Side::Below),
+            [below, above] if above > below + 1 => Err(Side::Above),
+            [below, above] => Ok(1 + below.max(above)),
+        }
     }
 }
 
@@ -102,15 +142,60 @@ impl<T: Item> Tree<T> {
     }
 
     /// A node to be [inserted](Self::insert).
+    #[inline(always)]
     pub fn make(&self, item: T) -> Result<Loose<T>, NoMemory> {
+        let node = Box::try_new_uninit_in(self.charged.clone()).map_err(|_| NoMemory)?;
         let summary = item.summarize([None, None]);
-        let node = Node { item, summary, height: 1, children: [None, None] };
-        Box::try_new_in(node, self.charged.clone()).map(Loose).map_err(|_| NoMemory)
+        Ok(Loose(Box::write(node, Node { item, summary, height: 1, children: [None, None] })))
     }
 
-    /// Puts a node in. Its key is not in the tree.
+    /// Puts a node in, which [fits](Item::fits).
     pub fn insert(&mut self, node: Loose<T>) {
-        insert(&mut self.root, node.0);
+        let inserted = self.insert_if_fits(node);
+        debug_assert!(inserted.is_ok());
+    }
+
+    /// Puts a node in, or gives it back if it does not fit between what is before it and behind it.
+    #[inline(always)]
+    pub fn insert_if_fits(&mut self, node: Loose<T>) -> Result<(), Loose<T>> {
+        let (key, new) = (node.item().key(), node.0.summary);
+        let (mut before, mut after) = (None, None);
+        let mut path = ArrayVec::<*mut Link<T>, HIGHEST>::new();
+        let mut at = &raw mut self.root;
+        // SAFETY: `at` is the root's link or one of a node that the link before it owns, all of them reached
+        // through `self`, which is `&mut`; nothing is changed on the way down.
+        while let Some(parent) = unsafe { (*at).as_deref_mut() } {
+            visit();
+            // A tree is not higher: cannot fail.
+            let _ = path.try_push(at);
+            let parent = &raw mut *parent;
+            // SAFETY: a node of this tree, as above.
+            let item = unsafe { &(*parent).item };
+            let side = if item.key() > key {
+                after = Some(item);
+                Side::Below
+            } else {
+                before = Some(item);
+                Side::Above
+            };
+            // SAFETY: as above.
+            at = unsafe { &raw mut (*parent).children[side as usize] };
+        }
+        let room = T::room(before, after);
+        if !node.item().fits(room) {
+            return Err(node);
+        }
+        // SAFETY: as above; the items that were looked at are not referred to any more.
+        unsafe { *at = Some(node.0) };
+        let mut is_higher = true;
+        while let Some(at) = path.pop() {
+            // SAFETY: as above: what is below was changed, but not where this link is.
+            match added_below(unsafe { &mut *at }, &new, room, is_higher) {
+                Some(higher) => is_higher = higher,
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Takes the item with this key out.
@@ -164,20 +249,9 @@ impl<T: Item> Tree<T> {
     }
 }
 
+#[inline(always)]
 fn height<T: Item>(link: &Link<T>) -> u8 {
     link.as_ref().map_or(0, |node| node.height)
-}
-
-fn insert<T: Item>(link: &mut Link<T>, new: Box<Node<T>, Charged>) {
-    visit();
-    let Some(node) = link else {
-        *link = Some(new);
-        return;
-    };
-    debug_assert!(new.item.key() != node.item.key(), "a key is in the tree once");
-    let side = if new.item.key() < node.item.key() { Side::Below } else { Side::Above };
-    insert(&mut node.children[side as usize], new);
-    balance(link);
 }
 
 fn remove<T: Item>(link: &mut Link<T>, key: u64) -> Link<T> {
@@ -231,15 +305,52 @@ fn change_at<T: Item, R>(link: &mut Link<T>, key: u64, change: impl FnOnce(&mut 
     result
 }
 
+/// One of summary `new` was put into `room` below, which made that side higher or not. Says whether it made
+/// the whole higher; `None` if nothing above can see it at all.
+#[inline(always)]
+fn added_below<T: Item>(
+    link: &mut Link<T>,
+    new: &T::Summary,
+    room: T::Room,
+    is_higher: bool,
+) -> Option<bool> {
+    let node = link.as_mut()?;
+    match T::absorb(&node.summary, new, room) {
+        Absorbed::Same if !is_higher => return None,
+        Absorbed::Same => {}
+        Absorbed::New(summary) => node.summary = summary,
+        Absorbed::Unclear => node.summary = node.sum(),
+    }
+    debug_assert!(node.summary == node.sum(), "a summary that is not of what is below");
+    if !is_higher {
+        return Some(false);
+    }
+    let before = node.height;
+    match node.measure() {
+        Ok(height) => {
+            node.height = height;
+            Some(height > before)
+        }
+        Err(side) => {
+            turn(link, side);
+            Some(height(link) > before)
+        }
+    }
+}
+
 /// Makes the heights of both sides differ by one at most, where they differ by two at most.
 fn balance<T: Item>(link: &mut Link<T>) {
     let Some(node) = link else { return };
-    let [below, above] = node.children.each_ref().map(height);
-    let high = match (below, above) {
-        _ if below > above + 1 => Side::Below,
-        _ if above > below + 1 => Side::Above,
-        _ => return node.update(),
-    };
+    match node.measure() {
+        Ok(_) => node.update(),
+        Err(side) => turn(link, side),
+    }
+}
+
+/// The same where the `high` side is higher by two.
+#[inline(never)]
+fn turn<T: Item>(link: &mut Link<T>, high: Side) {
+    let Some(node) = link else { return };
     let child = &mut node.children[high as usize];
     let inner = child.as_ref().is_some_and(|child| {
         height(&child.children[high.other() as usize]) > height(&child.children[high as usize])

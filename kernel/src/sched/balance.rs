@@ -89,6 +89,14 @@ pub(super) fn arm(cpu: &'static Cpu) {
     }
 }
 
+/// Whether what becomes ready here is nothing to others: none idles, and the timer of [`step`] is armed if it
+/// is of any use.
+#[inline(always)]
+pub(crate) fn is_settled(cpu: &Cpu) -> bool {
+    let others = others(cpu);
+    others.is_empty() || cpu.balancing.get() && cpu.idle_among(others).is_none()
+}
+
 /// Has as many idle CPUs look for work as there are things that wait here behind what this CPU runs
 /// next. The timer is armed anew on the way out, if anything still does.
 pub(super) fn step(cpu: &'static Cpu) {

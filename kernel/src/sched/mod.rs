@@ -221,6 +221,10 @@ fn slice(cpu: &'static Cpu, item: Runnable, irq: &IrqsOff) -> Option<Runnable> {
             Slice::More => Some(Runnable::CloseNotification(notification)),
             Slice::Done | Slice::Wait(_) => None,
         },
+        Runnable::Burial(burial) => match burial.slice(cpu) {
+            Slice::More => Some(Runnable::Burial(burial)),
+            Slice::Done | Slice::Wait(_) => None,
+        },
         Runnable::Balance(_) => {
             balance::step(cpu);
             None
@@ -479,7 +483,7 @@ pub(crate) fn save_vectors(cpu: &Cpu, thread: &Thread, irq: &IrqsOff) {
 /// `thread` has the CPU from `now` on, for what is left of its slice, or a new one. While it runs
 /// nothing is left over.
 #[inline]
-fn take_slice(cpu: &Cpu, thread: &Thread, now: Ticks) {
+pub(crate) fn take_slice(cpu: &Cpu, thread: &Thread, now: Ticks) {
     let ticks = match thread.slice_left.load(Ordering::Relaxed) {
         0 => cpu.kernel.slice,
         left => {
@@ -581,6 +585,20 @@ fn take_current(cpu: &Cpu) -> Option<Ref<Thread>> {
     let thread = cpu.take_current()?;
     charge(cpu, &thread, Current::now(cpu.arch()));
     Some(thread)
+}
+
+/// Arms the timer for the end of the slice, if others wait for that and it would go off later.
+#[inline(always)]
+pub(crate) fn watch_slice(cpu: &'static Cpu, irq: &IrqsOff) {
+    if cpu.rival.get() && cpu.armed.get() > cpu.slice_end.get() {
+        arm_for_slice(cpu, irq);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn arm_for_slice(cpu: &'static Cpu, irq: &IrqsOff) {
+    arm(cpu, cpu.slice_end.get(), irq);
 }
 
 /// Arms the one-shot timer for the next sleeper, or for `due` if that is earlier, if that changed.

@@ -12,6 +12,7 @@
 use crate::cpuset::{CpuId, CpuSet};
 use crate::ipc::{Endpoint, Notification, Place as _};
 use crate::mm::NoMemory;
+use crate::mm::burial::Burial;
 use crate::mm::heap::Charged;
 use crate::mm::list::List;
 use crate::object::Ref;
@@ -43,6 +44,8 @@ pub enum Runnable {
     /// that. So with a notification.
     CloseEndpoint(Ref<Endpoint>),
     CloseNotification(Ref<Notification>),
+    /// The kernel task that frees what is left of memory objects; its storage is part of the kernel.
+    Burial(&'static Burial),
     /// The kernel task that spreads the load of a CPU; its storage is part of the CPU.
     Balance(&'static Balance),
 }
@@ -85,7 +88,7 @@ impl Entry {
     }
 }
 
-// SAFETY: the entry is a part of what the reference counts, or of a CPU, neither of which moves.
+// SAFETY: the entry is a part of what the reference counts, of the kernel or of a CPU, none of which moves.
 unsafe impl Linked for Runnable {
     fn link(&self) -> &Link<Self> {
         &self.entry().link
@@ -107,6 +110,7 @@ impl Runnable {
             Self::Teardown(process) => &process.teardown_entry,
             Self::CloseEndpoint(endpoint) => endpoint.closing(),
             Self::CloseNotification(notification) => notification.closing(),
+            Self::Burial(burial) => &burial.entry,
             Self::Balance(balance) => &balance.entry,
         }
     }
@@ -118,6 +122,7 @@ impl Runnable {
             Self::Teardown(process) => process.teardown_priority(),
             Self::CloseEndpoint(endpoint) => endpoint.closing_priority(),
             Self::CloseNotification(notification) => notification.closing_priority(),
+            Self::Burial(burial) => burial.priority(),
             Self::Balance(_) => Priority::MAX,
         }
     }
@@ -127,7 +132,7 @@ impl Runnable {
         match self {
             Self::Thread(thread) => thread.affinity(),
             Self::Task(task) => task.affinity(),
-            Self::Job(_) | Self::Teardown(_) => CpuSet::ALL,
+            Self::Job(_) | Self::Teardown(_) | Self::Burial(_) => CpuSet::ALL,
             Self::CloseEndpoint(_) | Self::CloseNotification(_) => CpuSet::ALL,
             Self::Balance(balance) => CpuSet::of(balance.cpu),
         }
@@ -339,6 +344,12 @@ impl RunQueue {
             Place::Last => self.best < Load::of(priority),
             Place::First => self.best <= Load::of(priority),
         }
+    }
+
+    /// What is next.
+    #[inline]
+    pub fn first(&self) -> Option<&Runnable> {
+        self.queues.get(self.best()? as usize)?.first()
     }
 
     /// Takes the first of the highest priority.

@@ -12,6 +12,7 @@ mod ipc;
 mod memory;
 mod object;
 mod process;
+pub mod quick;
 mod testing;
 mod thread;
 mod time;
@@ -30,6 +31,7 @@ use crate::ipc::message::Kind;
 use crate::job::{Job, Work};
 use crate::kernel::Waiting;
 use crate::membarrier;
+use crate::mm::burial;
 use crate::object::Ref;
 use crate::pending::Pending;
 use crate::process::Process;
@@ -122,13 +124,18 @@ impl Caller<'_> {
 #[inline(never)]
 pub fn dispatch(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff) -> Outcome {
     let missing = Cell::new(None);
-    match (perform(cpu, call, irq, &missing), missing.take()) {
+    let outcome = match (perform(cpu, call, irq, &missing), missing.take()) {
         // It may be a pager's: nothing was done yet, so the call can be made again.
         (Outcome::Done(Err(Error::BadAddress)), Some((at, access))) => {
             exception::page_for_call(cpu, at, access, irq)
         }
         (outcome, _) => outcome,
+    };
+    // A job looks when it is done.
+    if !matches!(outcome, Outcome::Job) {
+        burial::look(cpu);
     }
+    outcome
 }
 
 fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -> Outcome {
@@ -201,6 +208,8 @@ fn perform(cpu: &'static Cpu, call: Syscall, irq: &IrqsOff, missing: &Missing) -
         Call::ThreadExceptions => ipc::exceptions(&caller, args),
         Call::ThreadRegisters => thread::registers(&caller, args),
         Call::ThreadSetRegisters => thread::set_registers(&caller, args),
+        Call::ThreadVectors => thread::vectors(&caller, args),
+        Call::ThreadSetVectors => thread::set_vectors(&caller, args),
         Call::MemoryCreatePaged => object::create_paged(&caller, args),
         Call::MemorySupply => object::supply(&caller, args),
         Call::ArchiveRead => process::archive_read(&caller, args),

@@ -16,6 +16,7 @@ use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
 use arch_contract::trap::{MAX_REGISTERS, Traps};
+use arch_contract::vector::{MAX_VECTOR_WORDS, Vector, VectorWords};
 use arch_current::Current;
 use zerocopy::IntoBytes;
 
@@ -115,6 +116,56 @@ pub(super) fn set_registers(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, 
     caller.read(&mut registers.as_mut_bytes()[..REGISTER_BYTES], args[1])?;
     stopped(caller, args[0], Rights::MANAGE, |frame| Current::set_registers(frame, &registers))?;
     Ok(args[2])
+}
+
+/// What `f` does with a thread as in [`stopped`], once its exception was received.
+fn received<R>(
+    caller: &Caller<'_>,
+    handle: u64,
+    rights: Rights,
+    f: impl FnOnce(&Thread) -> R,
+) -> Result<R, Error> {
+    let (thread, number) = if handle == Handle::NONE.0.into() {
+        let (thread, number) = reply::caller_of(&caller.thread).ok_or(Error::NotStopped)?;
+        (thread, Some(number))
+    } else {
+        (thread(caller, handle, rights)?, None)
+    };
+    thread.while_received(number, |_| f(&thread)).ok_or(Error::NotStopped)
+}
+
+/// Bytes of the registers of the machine's vector units.
+const VECTOR_BYTES: usize = <Current as Vector>::WORDS * size_of::<u64>();
+
+pub(super) fn vectors(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    if args[2] != VECTOR_BYTES as u64 {
+        return Err(Error::BadArgument);
+    }
+    let machine = caller.cpu.machine();
+    // SAFETY: nobody has the thread, whose units were saved as it left its CPU.
+    let words = |area| unsafe { Current::words(machine, area) };
+    let found = received(caller, args[0], Rights::READ, |thread| thread.vector_area().map(words))?;
+    let Some(words) = found else { return Ok(0) };
+    caller.write(args[1], &words.as_bytes()[..VECTOR_BYTES])?;
+    Ok(args[2])
+}
+
+pub(super) fn set_vectors(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
+    if args[2] != VECTOR_BYTES as u64 {
+        return Err(Error::BadArgument);
+    }
+    let machine = caller.cpu.machine();
+    let mut words: VectorWords = [0; MAX_VECTOR_WORDS];
+    caller.read(&mut words.as_mut_bytes()[..VECTOR_BYTES], args[1])?;
+    let stored = received(caller, args[0], Rights::MANAGE, |thread| {
+        let area = thread.make_vector_area(machine)?;
+        if !mutant::is(Mutant::VectorsNotStored) {
+            // SAFETY: as in `vectors`.
+            unsafe { Current::set_words(machine, area, &words) };
+        }
+        Ok(())
+    })?;
+    stored.map(|()| args[2]).map_err(|NoMemory| Error::NoMemory)
 }
 
 pub(super) fn wait(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {

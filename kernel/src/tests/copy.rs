@@ -2,9 +2,10 @@
 
 use super::{Run, User, jobs};
 use crate::cap::Capability;
-use abi::{Call, Error, Handle, Protection, Rights, initial};
+use abi::{Call, Error, Grant, Handle, ProcessInfo, Protection, Rights, initial};
 use arch_model::profile::Profile;
 use std::vec::Vec;
+use zerocopy::{FromZeros, IntoBytes};
 
 const PROCESS: u64 = initial::PROCESS.0 as u64;
 const TIMER: u64 = initial::TIMER.0 as u64;
@@ -152,4 +153,31 @@ fn cap_7_a_copy_ends_with_either_process() {
             jobs::settle(&mut run, init);
         }
     }
+}
+
+/// Who is killed while it copies between two that live on has ended after the slice that is under way.
+#[test]
+fn cap_7_a_copy_ends_with_its_caller() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let page = run.page();
+    map(&mut run, PROCESS, HERE, PAGES, Protection::ReadWrite);
+    let grants = [Grant { handle: initial::PROCESS, rights: Rights::all().bits() }];
+    let copier = run.spawn_with(page, u64::MAX, &grants).expect("a child");
+    run.yield_to_other();
+    let (of_init, half) = (initial::CONSOLE.0.into(), PAGES * PAGE / 2);
+    run.call(Call::MemoryCopy, &[of_init, HERE, of_init, HERE + half, half]);
+    for _ in 0..2 {
+        assert_eq!(run.user(), init);
+        run.cpu().task_slice_left.set(0);
+        run.call(Call::Yield, &[]);
+    }
+    assert_eq!(run.result(Call::ProcessKill, &[copier]), Ok(0));
+    run.cpu().task_slice_left.set(0);
+    run.call(Call::Yield, &[]);
+    assert_eq!(run.user(), init, "one slice more");
+    let mut info = ProcessInfo::new_zeroed();
+    assert_eq!(run.result(Call::ProcessInfo, &[copier, page]), Ok(0));
+    run.peek(page, info.as_mut_bytes());
+    assert_ne!(info.ended, 0, "it still copies");
 }

@@ -1,7 +1,11 @@
 //! Devices: what a holder may do with a function, what it gets of it, and the order of things at the end.
 
 use super::Run;
+use crate::cpu::Cpu;
+use crate::device::function::Hardware;
+use crate::kernel::Kernel;
 use crate::mm::memory::Memory;
+use crate::sync::Guard;
 use abi::device::{BarKind, Command, Interrupts, PciInfo};
 use abi::{Call, Error, Grant, Handle, HandleInfo, Rights, initial};
 use arch_contract::addr::PAGE_SIZE;
@@ -296,6 +300,54 @@ fn dev_5_one_interrupt_for_each_acknowledgement() {
     assert_eq!(run.result(Call::InterruptBind, &[interrupts[1], bits, 4]), Ok(0));
     assert_eq!(signalled(&mut run, bits), 4, "what came meanwhile");
     assert_eq!(run.result(Call::InterruptBind, &[interrupts[1], bits, 0]), Err(Error::BadArgument));
+}
+
+/// An interrupt that is bound to nothing is masked, though firmware took the mask away as it gave the messages.
+#[test]
+fn dev_5_nothing_comes_before_it_is_bound() {
+    let mut run = boot();
+    let first = hold(&mut run, MESSAGES);
+    assert_eq!(run.result(Call::PciCommand, &[first, MASTER]), Ok(0));
+    let bits = notification(&mut run);
+    let interrupt = run.result(Call::PciInterrupt, &[first, 0]).expect("an interrupt");
+    for vector in 0..VECTORS {
+        run.machine.send_message(vector);
+    }
+    assert_eq!(run.machine.messages_sent(), 0);
+    assert_eq!(run.result(Call::InterruptBind, &[interrupt, bits, 1]), Ok(0));
+    assert_eq!(signalled(&mut run, bits), 1, "what came meanwhile");
+}
+
+std::thread_local! {
+    /// A function that is locked until a CPU has waited for it.
+    static LOCKED: Cell<Option<Guard<'static, Hardware>>> = const { Cell::new(None) };
+}
+
+/// The last name of an interrupt goes with its binding, not before: else whoever names and binds it in between
+/// loses the new binding.
+#[test]
+fn dev_5_the_last_name_goes_with_the_binding() {
+    let mut run = boot();
+    let first = hold(&mut run, MESSAGES);
+    let bits = notification(&mut run);
+    let interrupt = run.result(Call::PciInterrupt, &[first, 0]).expect("an interrupt");
+    assert_eq!(run.result(Call::InterruptBind, &[interrupt, bits, 1]), Ok(0));
+    let names = |kernel: &Kernel| kernel.devices.functions[0].interrupts[0].names();
+    run.machine.watch(|cpu, event| {
+        if event == Event::Relax
+            && let Some(locked) = LOCKED.take()
+        {
+            // SAFETY: the CPU waits in the kernel.
+            let kernel = unsafe { Cpu::of(cpu) }.kernel;
+            assert_eq!(kernel.devices.functions[0].interrupts[0].names(), 1);
+            drop(locked);
+        }
+    });
+    let kernel = run.cpu().kernel;
+    LOCKED.set(kernel.devices.functions[0].held(run.cpu()).ok());
+    close(&mut run, interrupt);
+    assert!(LOCKED.take().is_none(), "nobody waited");
+    assert_eq!(names(kernel), 0);
 }
 
 /// A line: the same, and it stays masked until its level was dealt with.

@@ -14,7 +14,7 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
     run.cpu().kernel.short_ways.closed.store(closed, Ordering::Relaxed);
     let main = run.user();
     let endpoints = [run.endpoint(), run.endpoint()];
-    let notification = run.notification();
+    let notifications = [run.notification(), run.notification()];
     let threads: std::vec::Vec<(User, u64)> = (0..5).map(|_| run.thread_with_handle()).collect();
     let (mut state, mut replies) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, std::vec![NONE]);
     let mut random = |end: u64| {
@@ -28,12 +28,13 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
         if run.user() == main {
             // It never waits, and nobody waits for it.
             let (_, handle) = threads[random(5) as usize];
+            let notification = notifications[random(2) as usize];
             match random(24) {
                 0..3 => run.sleep([1_000, 3_000_000, 20_000_000][random(3) as usize]),
-                3 => run.call(Call::NotificationSignal, &[notification, 1 << random(3)]),
-                4 => run.call(Call::ThreadPriority, &[handle, 98 + random(3)]),
-                5 => run.call(Call::ThreadPriority, &[handle, 100]),
-                6 => {
+                3..6 => run.call(Call::NotificationSignal, &[notification, 1 << random(3)]),
+                6 => run.call(Call::ThreadPriority, &[handle, 98 + random(3)]),
+                7 => run.call(Call::ThreadPriority, &[handle, 100]),
+                8 => {
                     let (budget, period) = [(0, 0), (0, 0), (50_000, 1_000_000)][random(3) as usize];
                     run.call(Call::ThreadBudget, &[handle, budget, period]);
                 }
@@ -53,13 +54,16 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
                 0 | 1 => run.message(Call::ReplyReceive, endpoints[who], deadline, tag, words),
                 _ => run.message(Call::EndpointCall, handle, deadline, tag, words),
             };
-            match random(80) {
+            let notification = notifications[random(2) as usize];
+            match random(100) {
                 0..5 => run.message(Call::EndpointCall, endpoint, deadline, tag, words),
                 5..10 => run.message(Call::ReplyReceive, endpoint, deadline, tag, words),
                 10 => run.message(Call::EndpointReceive, endpoint, deadline, tag, words),
                 11 => run.message(Call::EndpointSend, endpoint, deadline, tag, words),
                 12 => run.call(Call::NotificationWait, &[notification, deadline]),
                 13 => run.call(Call::NotificationBind, &[[NONE, notification][random(2) as usize]]),
+                80..90 => run.call(Call::NotificationSignal, &[notification, random(4)]),
+                90..100 => run.call(Call::NotificationWait, &[notification, FOREVER]),
                 14 => {
                     let saver = run.user();
                     run.call(Call::ReplySave, &[]);
@@ -82,13 +86,17 @@ fn history(seed: u64, closed: bool) -> (std::vec::Vec<std::string::String>, u64)
         let frames: std::vec::Vec<_> = threads.iter().map(|(thread, _)| unsafe { thread.0.read() }).collect();
         let cpu = run.cpu();
         let current = cpu.current().expect("main waits for nothing");
-        let priorities: std::vec::Vec<_> =
-            threads.iter().map(|(_, handle)| thread(&run, *handle).priority()).collect();
+        let of = |handle| {
+            let thread = thread(&run, handle);
+            (thread.priority(), thread.slice_left.load(Ordering::Relaxed))
+        };
+        let states: std::vec::Vec<_> = threads.iter().map(|(_, handle)| of(*handle)).collect();
         history.push(std::format!(
-            "{step}: {:?} at {:?}, seen at {:?} of {priorities:?}, for {}, until {:?}, {:?}, {frames:x?}",
+            "{step}: {:?} at {:?}, seen at {:?} of {states:?}, rival {}, for {}, until {:?}, {:?}, {frames:x?}",
             threads.iter().position(|(thread, _)| *thread == run.user()),
             current.priority(),
             cpu.running.load(),
+            cpu.rival.get(),
             current.cpu_time.load(Ordering::Relaxed),
             cpu.slice_end.get(),
             run.arch.vectors().is_some(),

@@ -2,6 +2,9 @@
 //! thread without it.
 
 use super::{Run, User};
+use crate::cap::Object;
+use crate::ipc::Place as _;
+use crate::process::Slice;
 use crate::thread::Frame;
 use abi::exception::{Answer, FaultKind, NO_ADDRESS, Word};
 use abi::ipc::Tag;
@@ -211,6 +214,52 @@ fn ipc_11_registers_of_a_stopped_thread() {
     assert!(!after.privileged && !after.stepping);
 }
 
+/// The same for its vector registers, once the fault was received; one that has none yet gets some.
+#[test]
+fn ipc_11_vector_registers_of_a_stopped_thread() {
+    const VECTORS: u64 = arch_model::vector::AREA_BYTES as u64;
+    let mut pair = pair();
+    let (page, handle) = (pair.run.page(), pair.handle);
+    let both = [Call::ThreadVectors, Call::ThreadSetVectors];
+    let not_stopped = |pair: &mut Pair, handle| {
+        for call in both {
+            let refused = pair.run.result(call, &[handle, page, VECTORS]);
+            assert_eq!(refused, Err(Error::NotStopped), "{call:?}");
+        }
+    };
+    not_stopped(&mut pair, handle);
+    pair.run.to(pair.thread);
+    pair.run.fault(BREAKPOINT);
+    pair.run.to(pair.server);
+    // Somewhere its state may still be in a CPU.
+    not_stopped(&mut pair, handle);
+    pair.run.receive(pair.endpoint);
+    for handle in [pair.handle, NONE] {
+        assert_eq!(pair.run.result(Call::ThreadVectors, &[handle, page, VECTORS]), Ok(0), "it has used none");
+        for call in both {
+            let refused = pair.run.result(call, &[handle, page, VECTORS - 8]);
+            assert_eq!(refused, Err(Error::BadArgument), "{call:?}");
+        }
+    }
+    let weak = pair.run.result(Call::HandleCopy, &[pair.handle, 1, 0]).expect("a copy");
+    assert_eq!(pair.run.result(Call::ThreadSetVectors, &[weak, page, VECTORS]), Err(Error::NoRight));
+    let bytes: Vec<u8> = (0..VECTORS as u8).collect();
+    pair.run.poke(page, &bytes);
+    assert_eq!(pair.run.result(Call::ThreadSetVectors, &[NONE, page, VECTORS]), Ok(VECTORS));
+    pair.answer(Answer::Resume);
+    not_stopped(&mut pair, NONE);
+    pair.run.to(pair.thread);
+    let words = pair.run.cpu().arch().vectors().expect("the units are on");
+    assert!(words.iter().flat_map(|word| word.to_le_bytes()).eq(bytes), "{words:x?}");
+    // What it has in them when it stops is what is read.
+    pair.run.cpu().arch().set_vectors([77; arch_model::vector::VECTOR_WORDS]);
+    pair.fault(BREAKPOINT);
+    assert_eq!(pair.run.result(Call::ThreadVectors, &[pair.handle, page, VECTORS]), Ok(VECTORS));
+    let mut found = [0; VECTORS as usize];
+    pair.run.peek(page, &mut found);
+    assert!(found.chunks_exact(8).all(|word| word == 77u64.to_le_bytes()), "{found:x?}");
+}
+
 /// Who has a call of the thread that it has given up since has nothing of what stops it later.
 #[test]
 fn ipc_11_a_call_that_was_given_up_opens_no_registers() {
@@ -294,6 +343,31 @@ fn ipc_12_a_handler_that_was_revoked() {
         let report = wait(&mut run, handle);
         assert_eq!(report.ending(), Some(abi::Ending::Fault));
     }
+}
+
+/// Faults that nobody will receive any more are reported one in a slice: a report goes to the console.
+#[test]
+fn ipc_12_one_report_in_a_slice() {
+    const MANY: usize = 3;
+    let mut run = Run::boot(Profile::Minimal);
+    let (endpoint, main) = (run.endpoint(), run.user());
+    let children: Vec<_> = (0..MANY).map(|_| run.process(&[])).collect();
+    for (child, handle) in &children {
+        run.result(Call::ThreadExceptions, &[*handle, endpoint]).expect("a handler");
+        run.to(*child);
+        run.fault(BREAKPOINT);
+        run.to(main);
+    }
+    let cpu = run.cpu();
+    let thread = cpu.current().expect("the main thread");
+    let named =
+        thread.process().table.get(cpu, Handle(endpoint as u32), Rights::empty()).expect("its handle");
+    let Object::Endpoint(endpoint) = &named.object else { panic!("not an endpoint") };
+    for _ in 0..MANY {
+        assert_eq!(endpoint.closing_slice(cpu), Slice::More);
+        assert_eq!(run.output().matches("killed: breakpoint").count(), 1);
+    }
+    assert_eq!(endpoint.closing_slice(cpu), Slice::Done);
 }
 
 /// A thread that is stopped can be killed, wherever its call is.

@@ -2,11 +2,13 @@
 //! unmapped everywhere.
 
 use super::{Run, User};
+use crate::sync::Ordering;
 use abi::{Call, Error, Grant, Handle, HandleInfo, Kind, Protection, Rights, initial};
 use arch_model::profile::Profile;
 use zerocopy::{FromZeros, IntoBytes};
 
 const PROCESS: u64 = initial::PROCESS.0 as u64;
+const TIMER: u64 = initial::TIMER.0 as u64;
 const CONSOLE: u64 = initial::CONSOLE.0 as u64;
 const READ: u64 = Protection::Read as u64;
 const READ_WRITE: u64 = Protection::ReadWrite as u64;
@@ -239,4 +241,99 @@ fn memory_objects_leak_nothing() {
     let mut seen = [0; 10];
     run.peek(HERE, &mut seen);
     assert_eq!(&seen, b"last words");
+}
+
+/// What a call returned, and the bytes that are charged after it.
+type Step = (Result<u64, Error>, u64);
+
+/// What a program that maps single pages, and more, sees step by step, and what it is charged; and how often
+/// the short way was gone.
+fn mappings(seed: u64, closed: bool) -> (std::vec::Vec<Step>, u64) {
+    let mut run = Run::boot(Profile::ALL[seed as usize % Profile::ALL.len()]);
+    run.cpu().kernel.short_ways.closed.store(closed, Ordering::Relaxed);
+    let memory = create(&mut run, 4);
+    let [weak, mut lent] = [Rights::READ, Rights::all()].map(|rights| copy(&mut run, memory, rights));
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = |end: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % end
+    };
+    let (mut history, mut handles) = (std::vec::Vec::new(), std::vec![0]);
+    for _ in 0..200 {
+        // The last pages of one table, and the first of the next.
+        let at = HERE + (2 << 20) - 4 * PAGE + random(8) * PAGE;
+        let object = [memory, weak, lent, PROCESS][random(12).min(3) as usize % 4];
+        let result = match random(16) {
+            0 => call(&mut run, Call::MemoryAttach, &[PROCESS, object, at, 0, 2 * PAGE, READ]),
+            1 => call(&mut run, Call::MemoryMap, &[PROCESS, at, PAGE, READ_WRITE]),
+            2 => call(&mut run, Call::MemoryUnmap, &[PROCESS, at, 2 * PAGE]),
+            3 if random(4) == 0 => {
+                let revoked = call(&mut run, Call::HandleRevoke, &[memory]);
+                lent = copy(&mut run, memory, Rights::all());
+                revoked
+            }
+            3..8 => call(&mut run, Call::HandleClose, &[handles[random(handles.len() as u64) as usize]]),
+            _ => {
+                let object = [memory, lent, weak, memory, CONSOLE][random(5) as usize];
+                let offset = [random(4) * PAGE, 4 * PAGE, 1][random(20).saturating_sub(17) as usize];
+                let how = [READ, READ_WRITE, READ_EXECUTE, 0][random(10).saturating_sub(6) as usize];
+                let made = call(&mut run, Call::MemoryAttach, &[PROCESS, object, at, offset, PAGE, how]);
+                handles.extend(made);
+                made
+            }
+        };
+        let used = run.cpu().kernel.root.used();
+        history.push((
+            result,
+            (0..8).fold(used, |sum, page| {
+                sum << 1 | u64::from(reads(&mut run, HERE + (2 << 20) - 4 * PAGE + page * PAGE))
+            }),
+        ));
+    }
+    (history, run.cpu().kernel.short_ways.gone.load(Ordering::Relaxed))
+}
+
+/// The short way of mapping a page does what the long one does: every result is the same, and so is what can
+/// be read and what is charged.
+#[test]
+fn cap_6_the_short_way_is_the_long_way() {
+    let mut gone = 0;
+    for seed in 0..20 {
+        let ((short, often), (long, never)) = (mappings(seed, false), mappings(seed, true));
+        assert_eq!(never, 0);
+        gone += often;
+        for (step, (short, long)) in short.iter().zip(&long).enumerate() {
+            assert_eq!(short, long, "seed {seed}, step {step}");
+        }
+    }
+    assert!(gone > 100, "the short way was gone {gone} times");
+}
+
+/// A large object whose last reference goes with a job that ends nothing, because its handle was closed
+/// meanwhile, is given back though nobody makes another call about it.
+#[test]
+fn cap_6_what_nobody_waits_for_is_given_back() {
+    const PAGES: u64 = 300;
+    let mut run = Run::boot(Profile::Minimal);
+    let kernel = run.cpu().kernel;
+    let closer = run.user();
+    let (mapper, handle) = run.thread_with_handle();
+    assert_eq!(run.result(Call::ThreadPriority, &[handle, 10]), Ok(0));
+    let before = kernel.root.used();
+    let memory = create(&mut run, PAGES);
+    let soon = run.clock() + 1_000;
+    run.call(Call::SleepUntil, &[TIMER, soon]);
+    assert_eq!(run.user(), mapper);
+    run.machine.advance(2_000);
+    run.call(Call::MemoryAttach, &[PROCESS, memory, HERE, 0, PAGES * PAGE, READ]);
+    assert_eq!(run.user(), closer, "it is not done at once");
+    assert_eq!(call(&mut run, Call::HandleRevoke, &[memory]), Ok(0));
+    assert_eq!(call(&mut run, Call::HandleClose, &[memory]), Ok(0));
+    assert!(kernel.root.used() > before + PAGES * PAGE, "the job has it");
+    let later = run.clock() + 1_000_000;
+    run.call(Call::SleepUntil, &[TIMER, later]);
+    assert_eq!(run.user(), mapper, "the job is done");
+    assert!(kernel.root.used() < before + 4 * PAGE, "all but tables comes back");
 }

@@ -371,6 +371,9 @@ impl Everything<'_> {
         let bytes = 8 * <arch_current::Current as Traps>::REGISTERS as u64;
         self.call(Call::ThreadRegisters, &[NONE, page, bytes]);
         self.call(Call::ThreadSetRegisters, &[NONE, page, bytes]);
+        let bytes = arch_model::vector::AREA_BYTES as u64;
+        self.call(Call::ThreadVectors, &[NONE, page, bytes]);
+        self.call(Call::ThreadSetVectors, &[NONE, page, bytes]);
         self.message(Call::Reply, NONE, Tag::new(Answer::Resume as u64, 0));
         self.to(client);
         self.say(Call::ThreadExit, &[]);

@@ -241,12 +241,32 @@ impl Thread {
     /// `None` if it is not stopped, or if its wait for the answer is not that with the number `wait`. Who
     /// answers it, and then has its frame, comes before or after: no quick way does.
     pub(crate) fn while_stopped<R>(&self, wait: Option<u64>, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
-        self.look_at_standing(|standing| {
-            let waits = match (standing, wait) {
+        self.while_stopped_at(
+            |standing| match (standing, wait) {
                 (Standing::Awaiting(number), Some(wait)) => *number == wait,
                 (Standing::Sending(_) | Standing::Awaiting(_), None) => true,
                 _ => false,
-            };
+            },
+            f,
+        )
+    }
+
+    /// As [`while_stopped`](Self::while_stopped), if its exception was received: from then on its vector
+    /// registers are in its area. One that is still to be received may not have left its CPU.
+    pub(crate) fn while_received<R>(&self, wait: Option<u64>, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+        self.while_stopped_at(
+            |standing| matches!(standing, Standing::Awaiting(number) if wait.is_none_or(|wait| wait == *number)),
+            f,
+        )
+    }
+
+    fn while_stopped_at<R>(
+        &self,
+        fits: impl FnOnce(&Standing) -> bool,
+        f: impl FnOnce(&mut Frame) -> R,
+    ) -> Option<R> {
+        self.look_at_standing(|standing| {
+            let waits = fits(standing);
             if !waits || !self.ipc.opens_registers() {
                 return None;
             }
@@ -324,7 +344,8 @@ impl Thread {
         self.whereabouts.pass(Word::awaiting(number))
     }
 
-    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint.
+    /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint or wait
+    /// at a notification.
     #[inline(always)]
     pub(crate) fn stand_called(&self, cpu: CpuId) -> Fate {
         self.whereabouts.pass_from(Word::STORED, Word::on(cpu))
@@ -341,10 +362,26 @@ impl Thread {
         }
     }
 
+    /// As [`received_at`](Self::received_at): where it last waited for a signal.
+    #[inline(always)]
+    pub(crate) fn notified_at(&self) -> Option<&Ref<Notification>> {
+        // SAFETY: the caller has the thread.
+        match unsafe { self.whereabouts.stored() } {
+            Standing::Notified(notification) => Some(notification),
+            _ => None,
+        }
+    }
+
     /// As [`stand`](Self::stand), for the CPU whose current thread it is: it receives where it last
     /// [received](Self::received_at).
     #[inline(always)]
     pub(crate) fn stand_receiving_again(&self) -> Fate {
+        self.whereabouts.pass(Word::STORED)
+    }
+
+    /// As [`stand_receiving_again`](Self::stand_receiving_again), where it last [waited](Self::notified_at).
+    #[inline(always)]
+    pub(crate) fn stand_waiting_again(&self) -> Fate {
         self.whereabouts.pass(Word::STORED)
     }
 

@@ -22,7 +22,7 @@ const NULL_CALLS: &str = "10000";
 /// How often the program `costs` does each of its things.
 const COSTS: &str = "200";
 /// Its windows whose price is the kernel's instructions, and their rows.
-const PRICED: [(&str, usize); 13] = [
+const PRICED: [(&str, usize); 15] = [
     ("private_expedited", 0),
     ("sync_core", 1),
     ("global_expedited", 2),
@@ -36,6 +36,8 @@ const PRICED: [(&str, usize); 13] = [
     ("fault_to_pager", 10),
     ("map_page", 11),
     ("notify", 12),
+    ("attach_page", 13),
+    ("detach_page", 14),
 ];
 /// Its window in which a thread leaves its CPU to nobody and comes back.
 const LAZY: usize = 5;

@@ -1,21 +1,26 @@
 //! What `debugger` and `emulator` know of ppc64le.
 
 use core::arch::asm;
-use user_rt::exception::Registers;
+use user_rt::exception::{Registers, Vectors};
 
 /// Bytes of `trap`, at which a breakpoint is reported and the thread would go on.
 pub const BREAKPOINT_BYTES: u64 = 4;
 /// Instructions between the two breakpoints of [`run`].
 pub const STEPS: usize = 5;
+/// What [`run`] has in a vector register, until a debugger makes it the complement.
+pub const HELD: u64 = 0x5eed_0123_4567_89ab;
 /// Bytes of the instruction that [`reverse`] executes.
 pub const REVERSE_BYTES: u64 = 4;
 
-/// Counts from one breakpoint to another, and says what its register holds then.
+/// Counts from one breakpoint to another, and says what its register holds then; 1 if the vector register that
+/// held [`HELD`] does not hold the complement.
 pub fn run() -> u8 {
     let value: u64;
+    let mut held = HELD;
     // SAFETY: a debugger changes nothing but what stands here.
     unsafe {
         asm!(
+            "mtvsrd 1, 5",
             "li 4, 0",
             "trap",
             "addi 4, 4, 1",
@@ -24,12 +29,15 @@ pub fn run() -> u8 {
             "addi 4, 4, 1",
             "addi 4, 4, 1",
             "trap",
+            "mfvsrd 5, 1",
             out("r4") value,
+            inout("r5") held,
+            out("f1") _,
             out("xer") _,
             options(nostack),
         );
     }
-    value as u8
+    if held == !HELD { value as u8 } else { 1 }
 }
 
 /// The program counter.
@@ -40,6 +48,23 @@ pub fn pc(registers: &mut Registers) -> &mut u64 {
 /// What [`run`] counts in.
 pub fn value(registers: &mut Registers) -> &mut u64 {
     &mut registers.gpr[4]
+}
+
+/// The vector register of [`run`].
+pub fn vector(vectors: &mut Vectors) -> &mut u64 {
+    &mut vectors.vsr[1][0]
+}
+
+/// Whatever there is, but for the exceptions that it would enable.
+pub fn set_every_control(vectors: &mut Vectors) {
+    const ENABLES: u64 = 0xf8;
+    vectors.fpscr = !ENABLES;
+    vectors.vscr = [u64::MAX; 2];
+}
+
+/// Any value can be.
+pub fn controls_are_right(_vectors: &Vectors) -> bool {
+    true
 }
 
 /// All that there are: the machine state register is none of them.

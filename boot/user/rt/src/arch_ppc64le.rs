@@ -5,6 +5,8 @@ use core::arch::{asm, global_asm};
 
 /// The general registers.
 pub type Registers = abi::registers::Ppc64le;
+/// Those of its vector units.
+pub type Vectors = abi::registers::Ppc64leVectors;
 
 /// As the user knows the machine.
 pub const MACHINE_NAME: &str = "ppc64le";

@@ -5,6 +5,8 @@ use core::arch::{asm, global_asm};
 
 /// The general registers.
 pub type Registers = abi::registers::X86_64;
+/// Those of its vector units.
+pub type Vectors = abi::registers::X86_64Vectors;
 
 /// As the user knows the machine.
 pub const MACHINE_NAME: &str = "x86_64";

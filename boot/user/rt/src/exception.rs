@@ -7,7 +7,7 @@ use abi::exception::{NO_ADDRESS, Word};
 use abi::{Call, Error, Handle};
 use zerocopy::{FromZeros, IntoBytes};
 
-pub use crate::arch::Registers;
+pub use crate::arch::{Registers, Vectors};
 pub use abi::exception::{Answer, FaultKind};
 
 /// What faults go by. They do as long as it lives.
@@ -71,4 +71,22 @@ pub fn set_registers(registers: &Registers) -> Result<(), Error> {
     let arguments = [word(Handle::NONE), from.as_ptr().addr() as u64, from.len() as u64, 0, 0, 0];
     // SAFETY: the kernel only reads them.
     unsafe { call(Call::ThreadSetRegisters, arguments) }.map(|_| ())
+}
+
+/// Its vector registers; `None` if it has used none yet. Errors: `NotStopped`.
+pub fn vectors() -> Result<Option<Vectors>, Error> {
+    let mut vectors = Vectors::new_zeroed();
+    let at = vectors.as_mut_bytes();
+    let arguments = [word(Handle::NONE), at.as_mut_ptr().addr() as u64, at.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel writes `Vectors`, where there are some, and any bits are that.
+    let bytes = unsafe { call(Call::ThreadVectors, arguments) }?;
+    Ok((bytes != 0).then_some(vectors))
+}
+
+/// Changes them. Errors: `NotStopped`, `NoMemory`.
+pub fn set_vectors(vectors: &Vectors) -> Result<(), Error> {
+    let from = vectors.as_bytes();
+    let arguments = [word(Handle::NONE), from.as_ptr().addr() as u64, from.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel only reads them.
+    unsafe { call(Call::ThreadSetVectors, arguments) }.map(|_| ())
 }

@@ -8,7 +8,7 @@
 use crate::mm::NoMemory;
 use crate::mm::heap::Charged;
 use crate::mm::object::MemoryObject;
-use crate::mm::tree::{Item, Loose, Node, Side, Tree};
+use crate::mm::tree::{Absorbed, Item, Loose, Node, Side, Tree};
 use crate::object::Ref;
 use arch_contract::addr::VirtAddr;
 use arch_contract::pte::{Paging, Protection};
@@ -105,7 +105,7 @@ impl Granted {
 }
 
 /// Of some regions that follow each other.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct Summary {
     /// Where the first starts.
     start: u64,
@@ -138,8 +138,16 @@ impl Summary {
     }
 }
 
+/// What lies between two regions.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    start: u64,
+    end: u64,
+}
+
 impl Item for Granted {
     type Summary = Summary;
+    type Room = Room;
 
     fn key(&self) -> u64 {
         self.region.start.0
@@ -153,6 +161,37 @@ impl Item for Granted {
             all = below.then(all);
         }
         above.map_or(all, |above| all.then(*above))
+    }
+
+    #[inline(always)]
+    fn room(before: Option<&Self>, after: Option<&Self>) -> Room {
+        let start = before.map_or(0, |before| before.region.end().0);
+        Room { start, end: after.map_or(u64::MAX, |after| after.region.start.0) }
+    }
+
+    #[inline(always)]
+    fn fits(&self, room: Room) -> bool {
+        self.region.start.0 >= room.start && self.region.end().0 <= room.end
+    }
+
+    #[inline(always)]
+    fn absorb(all: &Summary, new: &Summary, room: Room) -> Absorbed<Summary> {
+        let (own, objects) = (all.own | new.own, all.objects | new.objects);
+        let gap = match () {
+            () if new.end <= all.start => all.gap.max(all.start - new.end),
+            () if new.start >= all.end => all.gap.max(new.start - all.end),
+            () if room.end - room.start == all.gap => return Absorbed::Unclear,
+            // It was put into a gap that is not the largest.
+            () if (own, objects) == (all.own, all.objects) => return Absorbed::Same,
+            () => all.gap,
+        };
+        Absorbed::New(Summary {
+            start: all.start.min(new.start),
+            end: all.end.max(new.end),
+            gap,
+            own,
+            objects,
+        })
     }
 }
 
@@ -209,6 +248,12 @@ impl Regions {
     pub(super) fn insert(&mut self, granted: Loose<Granted>) {
         debug_assert!(self.is_free((granted.item().region.start, granted.item().region.end())));
         self.0.insert(granted);
+    }
+
+    /// As [`insert`](Self::insert), if there is room.
+    #[inline(always)]
+    pub(super) fn insert_if_free(&mut self, granted: Loose<Granted>) -> Result<(), Loose<Granted>> {
+        self.0.insert_if_fits(granted)
     }
 
     /// Makes `region`, which is the space's own, begin no earlier than `start`, which lies in it or

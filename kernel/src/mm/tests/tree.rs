@@ -4,7 +4,7 @@ use crate::mm::budget::Budget;
 use crate::mm::heap::Charged;
 use crate::mm::testing::memory;
 use crate::mm::tree::testing::visits;
-use crate::mm::tree::{Item, Node, Side, Tree};
+use crate::mm::tree::{Absorbed, Item, Node, Side, Tree};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -17,6 +17,7 @@ struct Entry {
 impl Item for Entry {
     /// The sum of all values.
     type Summary = u64;
+    type Room = Option<u64>;
 
     fn key(&self) -> u64 {
         self.key
@@ -24,6 +25,24 @@ impl Item for Entry {
 
     fn summarize(&self, children: [Option<&u64>; 2]) -> u64 {
         self.value + children.into_iter().flatten().sum::<u64>()
+    }
+
+    /// The key before.
+    fn room(before: Option<&Self>, _: Option<&Self>) -> Option<u64> {
+        before.map(Self::key)
+    }
+
+    fn fits(&self, before: Option<u64>) -> bool {
+        before.is_none_or(|before| before < self.key)
+    }
+
+    fn absorb(all: &u64, new: &u64, _: Option<u64>) -> Absorbed<u64> {
+        // Every way.
+        match new % 3 {
+            0 if *new == 0 => Absorbed::Same,
+            1 => Absorbed::New(all + new),
+            _ => Absorbed::Unclear,
+        }
     }
 }
 
@@ -67,12 +86,15 @@ proptest! {
     fn a_tree_is_an_ordered_map(steps in steps()) {
         let mut tree = empty();
         let mut map = BTreeMap::new();
-        for (value, step) in (1..).zip(steps) {
+        for (value, step) in (0..).map(|step: u64| step * u64::from(!step.is_multiple_of(4))).zip(steps) {
             match step {
-                Step::Insert(key) if map.contains_key(&key) => {}
+                Step::Insert(key) if map.contains_key(&key) => {
+                    let node = tree.make(Entry { key, value }).unwrap();
+                    prop_assert!(tree.insert_if_fits(node).is_err());
+                }
                 Step::Insert(key) => {
                     let node = tree.make(Entry { key, value }).unwrap();
-                    tree.insert(node);
+                    prop_assert!(tree.insert_if_fits(node).is_ok());
                     map.insert(key, value);
                 }
                 Step::Remove(key) => {

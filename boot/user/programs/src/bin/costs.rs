@@ -17,6 +17,8 @@
 //! | 10 | the first touch of a page that a pager in this process supplies: fault, message, supply, reply |
 //! | 11 | mapping one page of new memory, where its tables are there |
 //! | 12 | a signal to a thread of a higher priority that waits for it, to that thread's next instruction |
+//! | 13 | mapping one page of a memory object that is there, where its tables are |
+//! | 14 | closing what 13 made, which unmaps the page |
 #![no_std]
 #![no_main]
 
@@ -84,6 +86,7 @@ fn all(count: u64) -> Result<(), (&'static str, Error)> {
     unmaps(count).map_err(as_name("unmap"))?;
     tasks(count).map_err(as_name("task"))?;
     maps(count).map_err(as_name("map"))?;
+    attachments(count).map_err(as_name("attach"))?;
     calls(count).map_err(as_name("call"))?;
     faults(count).map_err(as_name("fault"))?;
     signals(count).map_err(as_name("signal"))?;
@@ -292,6 +295,32 @@ fn maps(count: u64) -> Result<(), Error> {
             let page = Window::<11>::on_this_cpu(|| map(here + PAGE_BYTES))?;
             // SAFETY: nobody has it.
             unsafe { call::call(Call::MemoryUnmap, [initial::PROCESS.0.into(), page, PAGE_BYTES, 0, 0, 0]) }?;
+        }
+        Ok(())
+    })?;
+    all.join()?
+}
+
+/// The middle page of three, whose others stay, in a thread without vector registers.
+fn attachments(count: u64) -> Result<(), Error> {
+    let memory = Memory::new(3 * PAGE_BYTES as usize)?;
+    let all = thread::spawn(move || {
+        let [process, object]: [u64; 2] = [initial::PROCESS.0.into(), memory.handle().0.into()];
+        let here = NOWHERE + (2 << 30);
+        let attach = |page: u64| {
+            let (at, offset) = (here + page * PAGE_BYTES, page * PAGE_BYTES);
+            let how = Protection::ReadWrite as u64;
+            // SAFETY: nothing of this program is there.
+            unsafe { call::call(Call::MemoryAttach, [process, object, at, offset, PAGE_BYTES, how]) }
+        };
+        attach(0)?;
+        attach(2)?;
+        for _ in 0..count {
+            let attached = Window::<13>::on_this_cpu(|| attach(1))?;
+            // SAFETY: nobody has the page.
+            Window::<14>::on_this_cpu(|| unsafe {
+                call::call(Call::HandleClose, [attached, 0, 0, 0, 0, 0])
+            })?;
         }
         Ok(())
     })?;

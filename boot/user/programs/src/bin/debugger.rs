@@ -1,5 +1,5 @@
-//! `debugger`: steps through a child, from one breakpoint to the next, changes one of its registers, and
-//! lets it go on. Then it does to another child what a debugger does that gives up.
+//! `debugger`: steps through a child, from one breakpoint to the next, changes one of its registers and one of
+//! its vector registers, and lets it go on. Then it does to another child what a debugger does that gives up.
 #![no_std]
 #![no_main]
 
@@ -86,9 +86,15 @@ fn debug() -> Result<u8, Error> {
     *traced::pc(&mut registers) = last.pc + traced::BREAKPOINT_BYTES;
     traced::set_every_flag(&mut registers);
     exception::set_registers(&registers)?;
+    let mut vectors = exception::vectors()?.ok_or(Error::NotFound)?;
+    let held = core::mem::replace(traced::vector(&mut vectors), !traced::HELD);
+    traced::set_every_control(&mut vectors);
+    exception::set_vectors(&vectors)?;
+    let stored = exception::vectors()?.ok_or(Error::NotFound)?;
     exception::resume(Answer::Resume)?;
     let status = child.wait()?.status();
     println!("debugger: found {found}, made it {VALUE}, and the child ended with {status}");
+    println!("debugger: found {held:#x} in a vector register");
 
     let (given_up, handler) = start(&endpoint)?;
     next(&endpoint)?;
@@ -108,6 +114,8 @@ fn debug() -> Result<u8, Error> {
         && last.kind == FaultKind::Breakpoint
         && trail.len() == traced::STEPS
         && found == traced::STEPS as u64
+        && held == traced::HELD
+        && traced::controls_are_right(&stored)
         && u64::from(status) == VALUE
         && killed == user_rt::abi::FAULT_STATUS;
     if !right {
