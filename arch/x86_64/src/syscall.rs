@@ -45,7 +45,6 @@ pub unsafe fn init<U: Upcalls<X86_64>>(cpu: &Cpu) {
 /// What mutants let the kernel inherit on CPUs other than the first.
 fn kept() -> u64 {
     match () {
-        () if mutant::is(Mutant::CallersFlags) => 1 << 10 | 1 << 14,
         () if mutant::is(Mutant::CallersAccess) => 1 << 18,
         () if mutant::is(Mutant::CallersStep) => 1 << 8,
         () => 0,
