@@ -42,7 +42,16 @@ pub unsafe fn init<U: Upcalls<X86_64>>(cpu: &Cpu) {
     unsafe {
         msr::wrmsr(msr::IA32_STAR, u64::from(USER_BASE) << 48 | u64::from(KERNEL_CODE) << 32);
         msr::wrmsr(msr::IA32_LSTAR, entry::<U> as *const () as u64);
-        msr::wrmsr(msr::IA32_FMASK, FLAGS_CLEARED);
+        msr::wrmsr(msr::IA32_FMASK, FLAGS_CLEARED & !kept());
+    }
+}
+
+/// What mutants let the kernel inherit on CPUs other than the first.
+fn kept() -> u64 {
+    match () {
+        () if mutant::is(Mutant::CallersAccess) => 1 << 18,
+        () if mutant::is(Mutant::CallersStep) => 1 << 8,
+        () => 0,
     }
 }
 
