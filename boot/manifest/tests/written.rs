@@ -85,9 +85,9 @@ fn every_mistake_is_named_with_its_line() {
         ("sums = \"server\"", "", 3, "the endpoint `sums` has no server"),
         ("adder = { as = \"client\", of = \"sums\", badge = 7 }", "", 3, "the endpoint `sums` has no client"),
         ("sums = \"server\"", "sums = \"servant\"", 13, "knows no `servant`, only: server, client"),
-        ("of = \"sums\"", "of = \"sum\"", 23, "no object `sum`"),
-        ("ring = \"writer\"", "ring = { as = \"writer\", badge = 1 }", 24, "only a client"),
-        ("ring = \"writer\"", "ring = { is = \"writer\" }", 24, "a role such as"),
+        ("of = \"sums\"", "of = \"sum\"", 24, "no object `sum`"),
+        ("ring = \"writer\"", "ring = { as = \"writer\", badge = 1 }", 25, "only a client"),
+        ("ring = \"writer\"", "ring = { is = \"writer\" }", 25, "a role such as"),
         ("\"10\"", "\"\\u0001\"", 18, "an argument has no"),
         (
             "console = \"writer\"",
