@@ -14,7 +14,6 @@ use crate::ipc;
 use crate::job::Job;
 use crate::mm::Machine;
 use crate::mm::NoMemory;
-use crate::mm::heap::Charged;
 use crate::object::Ref;
 use crate::process::Process;
 use crate::rseq;
@@ -59,6 +58,8 @@ pub enum Extra {
     Bound = 128,
     /// A fault has stopped it, and nobody has answered: its registers are no call's.
     Stopped = 256,
+    /// The wait that it began last has a deadline.
+    Alarm = 512,
 }
 
 /// A set of [`Extra`]s.
@@ -87,9 +88,8 @@ impl Extras {
 /// It has no priority of its own, but its process's.
 const OF_PROCESS: u16 = 1 << 8;
 
-/// A thread. On cache lines of its own: CPUs that run different threads write nothing that the others
-/// read.
-#[repr(align(128))]
+/// A thread. It costs little memory rather than whole cache lines of its own: what it shares with its
+/// neighbours in the heap is a line at each end.
 pub struct Thread {
     pub(crate) entry: Entry,
     /// Its place among the threads of its process.
@@ -99,10 +99,9 @@ pub struct Thread {
     frame: UnsafeCell<Frame>,
     /// The work of its call, if a kernel task does that.
     job: UnsafeCell<Option<Job>>,
-    /// `None` until its first vector instruction.
-    vector: Leaf<Option<VectorArea>>,
-    /// Where that is; null while there is none.
-    vector_at: AtomicPtr<u8>,
+    /// Where its vector registers are; null until its first vector instruction. Written by the CPU that has
+    /// it.
+    vector: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
     pub(crate) ipc: ipc::State,
     whereabouts: Whereabouts,
@@ -143,8 +142,7 @@ impl Thread {
             restricted: Link::new(),
             frame: UnsafeCell::new(frame),
             job: UnsafeCell::new(None),
-            vector: Leaf::new(None),
-            vector_at: AtomicPtr::new(core::ptr::null_mut()),
+            vector: AtomicPtr::new(core::ptr::null_mut()),
             rseq: rseq::Registration::new(),
             ipc: ipc::State::new(),
             whereabouts: Whereabouts::new(),
@@ -235,21 +233,23 @@ impl Thread {
     #[inline]
     pub fn vector_area(&self) -> Option<NonNull<u8>> {
         // Relaxed: only a CPU that has the thread asks or makes one.
-        NonNull::new(self.vector_at.load(Ordering::Relaxed))
+        NonNull::new(self.vector.load(Ordering::Relaxed))
     }
 
     /// Gives it a vector area in the initial state, if it has none; charged to its process.
     pub fn make_vector_area(&self, machine: &Machine) -> Result<NonNull<u8>, NoMemory> {
-        let mut vector = self.vector.lock();
-        if let Some(area) = vector.as_ref() {
-            return Ok(area.at);
+        if let Some(area) = self.vector_area() {
+            return Ok(area);
         }
-        let area = VectorArea::try_new(machine, self.process.charged())?;
-        let at = area.at;
-        *vector = Some(area);
-        self.vector_at.store(at.as_ptr(), Ordering::Relaxed);
+        let layout = Current::area_layout(machine);
+        let area = self.process.charged().allocate(layout).map_err(|_| NoMemory)?.cast();
+        if !mutant::is(Mutant::VectorAreaNotInitialized) {
+            // SAFETY: it was just allocated with the layout that the machine asks for.
+            unsafe { Current::init_area(machine, area) };
+        }
+        self.vector.store(area.as_ptr(), Ordering::Relaxed);
         self.add_extra(Extra::Vectors);
-        Ok(at)
+        Ok(area)
     }
 
     /// Adds ticks on a CPU. Only the CPU that runs it does.
@@ -307,31 +307,13 @@ impl Queue<Restricted> {
     }
 }
 
-/// Memory for the vector registers.
-struct VectorArea {
-    at: NonNull<u8>,
-    layout: core::alloc::Layout,
-    charged: Charged,
-}
-
-// SAFETY: the area is memory that this value owns.
-unsafe impl Send for VectorArea {}
-
-impl VectorArea {
-    fn try_new(machine: &Machine, charged: Charged) -> Result<Self, NoMemory> {
-        let layout = Current::area_layout(machine);
-        let at = charged.allocate(layout).map_err(|_| NoMemory)?.cast();
-        if !mutant::is(Mutant::VectorAreaNotInitialized) {
-            // SAFETY: `at` was just allocated with the layout that the machine asks for.
-            unsafe { Current::init_area(machine, at) };
-        }
-        Ok(Self { at, layout, charged })
-    }
-}
-
-impl Drop for VectorArea {
+impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: `at` was allocated by this allocator with this layout, and is dropped once.
-        unsafe { self.charged.deallocate(self.at, self.layout) };
+        if let Some(area) = self.vector_area() {
+            let layout = Current::area_layout(self.process.memory().machine());
+            // SAFETY: `make_vector_area` allocated it from an allocator of this process, with the layout that
+            // the machine asks for, which does not change; nobody has the thread any more.
+            unsafe { self.process.charged().deallocate(area, layout) };
+        }
     }
 }

@@ -11,6 +11,9 @@ use abi::{Ending, Error, PAGE_BYTES, Protection};
 /// Where pages come and go.
 const PAGES: Word = Word::new(ARENA + (128 << 20));
 
+/// Bytes of a large page, on every machine so far.
+const LARGE: u64 = 2 << 20;
+
 /// Pages at distances that make a table of their own on each level: each holds its own address, and
 /// its neighbours are not touched by that. `PTE-1`
 pub fn pte_1_every_page_is_its_own<O: Os>(world: &World<O>) -> Outcome {
@@ -193,6 +196,83 @@ pub fn writes_what_was_writable<O: Os>(world: &World<O>, _: u64) -> u8 {
         world.map_as(PAGES.address(), PAGE_BYTES, Protection::Read as u64).or_fail("memory_map")?;
         world.store(PAGES, 2);
         Err(Not::Failed("a page for reading was written".into()))
+    };
+    run().map_or_else(|not| not.status(), |()| 0)
+}
+
+/// Memory that is mapped in large pages, where they fit, is the same as in small ones, and so are the faults:
+/// of a write where reading is allowed, and of any access when it has gone. `PTE-7`
+pub fn pte_7_large_pages_allow_what_they_should<O: Os>(world: &World<O>) -> Outcome {
+    world.flags()?;
+    let (pages, step) = (LARGE / PAGE_BYTES, 16 * PAGE_BYTES + 8);
+    let memory = world.memory(pages).or_fail("memory_create")?;
+    // Its neighbours in the same table above: what they take is taken before.
+    let beside = PAGES.plus(4 * LARGE);
+    world.map(beside, 1)?;
+    let mut charged = [0; 2];
+    // Where a large page fits, and where none does.
+    for (at, charged) in [PAGES, PAGES.plus(LARGE + PAGE_BYTES)].into_iter().zip(&mut charged) {
+        let before = world.own_memory().or_fail("process_info")?;
+        let read = world.attach(memory, at, pages, Protection::Read).or_fail("memory_attach")?;
+        *charged = world.own_memory().or_fail("process_info")? - before;
+        world.close(read).or_fail("handle_close")?;
+    }
+    // The memory was made in one go, when there was much: so one page, and no table, has it all.
+    if !O::SIMULATED {
+        ensure_eq!(charged[1] - charged[0], 2 * PAGE_BYTES, "what small pages cost more, two tables");
+    }
+    let write = world.attach(memory, PAGES, pages, Protection::ReadWrite).or_fail("memory_attach")?;
+    for word in (0..LARGE).step_by(step as usize) {
+        ensure_eq!(world.load(PAGES.plus(word)), 0, "new memory at {word:#x}");
+        world.store(PAGES.plus(word), word + 1);
+    }
+    let small = PAGES.plus(LARGE + PAGE_BYTES);
+    let read = world.attach(memory, small, pages, Protection::Read).or_fail("memory_attach")?;
+    for word in (0..LARGE).step_by(step as usize) {
+        ensure_eq!(world.load(small.plus(word)), word + 1, "the same memory in small pages at {word:#x}");
+    }
+    world.close(write).or_fail("handle_close")?;
+    world.close(read).or_fail("handle_close")?;
+    world.close(memory).or_fail("handle_close")?;
+    // Small pages where a large one was.
+    world.map(PAGES.plus(PAGE_BYTES), 1)?;
+    ensure_eq!(world.load(PAGES.plus(PAGE_BYTES)), 0, "a new page where a large one was");
+    world.unmap(PAGES.plus(PAGE_BYTES), 1)?;
+    for (role, (kind, what)) in (0..).zip(LARGE_FAULTS) {
+        let found = world.fault_of("pte_7_large_pages_allow_what_they_should", role)?;
+        ensure_eq!(found.kind, Some(*kind), "{what}");
+        ensure_eq!(found.address, Some(PAGES.address() + LARGE / 2), "the address of {what}");
+    }
+    Ok(())
+}
+
+/// What its roles end by.
+const LARGE_FAULTS: &[(FaultKind, &str)] = &[
+    (FaultKind::PageWrite, "a write to a large page for reading"),
+    (FaultKind::PageExecute, "a jump into a large page for writing"),
+    (FaultKind::PageRead, "a load from where a large page was"),
+];
+
+pub fn uses_a_large_page<O: Os>(world: &World<O>, number: u64) -> u8 {
+    let run = || -> Outcome {
+        let memory = world.memory(LARGE / PAGE_BYTES).or_fail("memory_create")?;
+        let protection = if number == 0 { Protection::Read } else { Protection::ReadWrite };
+        let attached =
+            world.attach(memory, PAGES, LARGE / PAGE_BYTES, protection).or_fail("memory_attach")?;
+        let middle = PAGES.address() + LARGE / 2;
+        // SAFETY: the first access is allowed; the next one faults, and the process is there for nothing else.
+        unsafe {
+            world.os.touch(middle, Touch::Read);
+            match number {
+                0 => world.os.touch(middle, Touch::Write),
+                1 => world.os.touch(middle, Touch::Execute),
+                _ => {
+                    world.close(attached).or_fail("handle_close")?;
+                    world.os.touch(middle, Touch::Read);
+                }
+            }
+        }
+        Err(Not::Failed("a large page allowed what it should not".into()))
     };
     run().map_or_else(|not| not.status(), |()| 0)
 }

@@ -103,6 +103,7 @@ rows! {
     pte::pte_3_nothing_else_can_be_asked_for level 3 cpus 1 Every;
     pte::pte_3_another_protection_in_the_same_place role writes_what_was_writable level 3 cpus 1 Every;
     pte::pte_4_contents_before_the_entry level 7 cpus 2 Every;
+    pte::pte_7_large_pages_allow_what_they_should role uses_a_large_page level 3 cpus 1 Every;
     usr::usr_2_pages_that_are_not_there level 5 cpus 1 Every;
     usr::usr_2_a_page_that_comes_and_goes level 7 cpus 2 Every;
     usr::usr_3_addresses_that_are_not_the_users level 5 cpus 1 Every;

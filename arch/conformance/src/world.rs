@@ -519,6 +519,13 @@ impl<O: Os> World<O> {
         Ok(self.load(at.plus(core::mem::offset_of!(ProcessInfo, priority) as u64)))
     }
 
+    /// Bytes charged to this process. Needs the [`flags`](Self::flags).
+    pub fn own_memory(&self) -> Result<u64, Error> {
+        let at = self.flag(256);
+        self.call(Call::ProcessInfo, [initial::PROCESS.0.into(), at.address()])?;
+        Ok(self.load(at.plus(core::mem::offset_of!(ProcessInfo, memory) as u64)))
+    }
+
     /// Starts a child that plays `role` of the case `case`. It is granted what this process has.
     pub fn child(&self, case: &str, role: u64) -> Result<Handle, Not> {
         let grants = [initial::CONSOLE, initial::TIMER, initial::ARCHIVE, initial::MACHINE];

@@ -71,6 +71,7 @@ clauses! {
     Pte4 "PTE-4" 3 [Instructions Model] "Whoever sees an entry sees what was written to the page or table it names." ; by "zeroed pages, new tables" ; unseen "the missing barrier: TCG walks in program order"
     Pte5 "PTE-5" 3 [Host Behaviour] "Accessed and dirty are recorded where the machine records them, and are never lost by a change of protection." ; by "pagers"
     Pte6 "PTE-6" 3 [Host Model] "A device's registers are mapped as such: accesses to them are not cached, merged or made ahead of time." ; by "user drivers" ; unseen "the memory type: TCG knows no caches"
+    Pte7 "PTE-7" 3 [Behaviour Model] "A leaf above the last level maps what the leaves below it would, with the same rights, and goes as one: when it is flushed nobody uses any of it." ; by "large pages"
     Ctx1 "CTX-1" 6 [Model] "Context hooks run with interrupts off." ; by "flush handlers"
     Ctx2 "CTX-2" 6 [Model Trace] "What is loaded is compared; what the caller says was loaded is a hint." ; by "drop_lazy, teardown"
     Ctx3 "CTX-3" 6 [Model Instructions] "A CPU enters the mm's set, then a full barrier, then reads the TLB generation, then loads." ; by "TLB-1" ; unseen "a missing barrier on one thread"

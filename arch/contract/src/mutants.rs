@@ -203,6 +203,11 @@ mutants! {
         Case(Both, "pte_4_contents_before_the_entry"), Host("kernel", "pte_4_contents_before_the_entry")];
     LastBlockNotCleared "last-block-not-cleared" Pte4 "The last cache block of a page is not zeroed." by [
         Row(Ppc64le, "alloc")];
+    LargePagesAreWritable "large-pages-are-writable" Pte7 "A large page can be written whatever was asked for." by [
+        Case(Both, "pte_7_large_pages_allow_what_they_should"), Host("kernel", "pte_7_large_pages_allow_what_they_should")];
+    LargePageFlushedAsSmall "large-page-flushed-as-small" Pte7 "Only the first page of a large one is flushed when that goes." by [
+        Host("kernel", "pte_7_a_large_page_goes_as_a_whole")]
+        unseen "a processor forgets all of a large page that it has cached as one, and QEMU all it has";
     OverlapsNotMerged "boot-overlaps" Boot1 "Ranges of the memory map that overlap are not merged." by [
         Host("arch_contract", "boot_1_normalize")]
         unseen "QEMU's memory maps have no overlaps";

@@ -245,6 +245,15 @@ impl Frames {
         self.link(at, order);
     }
 
+    /// Makes single frames of a block that was given out: its owner owns each of them from here on. A block
+    /// of [`LARGE`](super::page_table::LARGE) at most, which bounds the time.
+    pub fn split(&mut self, block: &Block) {
+        let zone = self.zone(block.at);
+        for offset in (0..block.bytes()).step_by(PAGE_SIZE as usize) {
+            zone.set_state(PhysAddr(block.at.0 + offset), OWNED | Order::FRAME.0);
+        }
+    }
+
     fn zone(&mut self, at: PhysAddr) -> &mut Zone {
         let after = self.zones.partition_point(|zone| zone.start <= at);
         match after.checked_sub(1).map(|index| &mut self.zones[index]) {

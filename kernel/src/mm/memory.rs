@@ -6,13 +6,14 @@
 use super::budget::Budget;
 use super::frames::{Block, Frames, Order};
 use super::heap::{self, Heap};
+use super::page_table::LARGE;
 use super::refusal::Refusal;
 use super::remains::Graveyard;
 use super::{Machine, NoMemory};
 use crate::sync::Leaf;
 #[cfg(spandrel_schedule)]
 use arch_contract::addr::{PAGE_SIZE, PhysAddr};
-use arch_contract::boot::BootInfo;
+use arch_contract::boot::{BootInfo, PhysRange};
 use arch_contract::pte::Paging;
 use arch_current::Current;
 use core::alloc::Layout;
@@ -117,6 +118,15 @@ impl Memory {
         let bytes = block.bytes();
         self.give_back_block(block);
         budget.refund(bytes);
+    }
+
+    /// The frames of a large page, one after the other and of unknown contents, charged to `budget`. Each is
+    /// a block of its own.
+    pub fn alloc_large(&self, budget: &Budget) -> Result<PhysRange, NoMemory> {
+        let order = Order::holding(LARGE).ok_or(NoMemory)?;
+        let block = self.alloc_block(budget, order)?;
+        self.frames.lock().split(&block);
+        Ok(PhysRange { start: block.at(), len: block.bytes() })
     }
 
     /// A block of unknown contents that the caller has charged to somebody already.

@@ -20,7 +20,7 @@ use super::frames::{Block, Order};
 use super::heap::Charged;
 use super::list::List;
 use super::memory::Memory;
-use super::page_table::Page;
+use super::page_table::{LARGE, Page};
 use super::paged::Paged;
 use super::remains::AT_ONCE;
 use super::space::{AttachmentId, Progress, UserRange};
@@ -46,8 +46,8 @@ pub struct MemoryObject {
 
 /// What its pages are.
 enum Backing {
-    /// Frames of its own.
-    Frames(List<PhysAddr>),
+    /// Frames of its own. So many of them are cleared; while it is made there may be more.
+    Frames(List<PhysAddr>, usize),
     Device {
         range: PhysRange,
         _remains: Option<Remains>,
@@ -61,7 +61,7 @@ impl MemoryObject {
     /// One without a page.
     pub fn new(charged: Charged) -> Self {
         let (memory, budget) = (charged.memory, charged.budget.clone());
-        Self { memory, budget, backing: Backing::Frames(List::new(charged)) }
+        Self { memory, budget, backing: Backing::Frames(List::new(charged), 0) }
     }
 
     /// The registers of a device: whole pages outside RAM, which are the holder's to give out. `charged`
@@ -113,21 +113,40 @@ impl MemoryObject {
 
     /// Whether it has frames of its own.
     pub fn has_frames(&self) -> bool {
-        matches!(self.backing, Backing::Frames(_))
+        matches!(self.backing, Backing::Frames(..))
     }
 
     /// Adds up to `max_pages` pages of zeroes while there are fewer than `pages`. For its maker, before
     /// anybody else knows of it. One of a device is complete.
     pub fn grow(&mut self, pages: u64, max_pages: u64) -> Result<Progress, NoMemory> {
-        let Backing::Frames(frames) = &mut self.backing else { return Ok(Progress::Done) };
-        let missing = (pages as usize).saturating_sub(frames.len());
-        frames.reserve(missing)?;
-        for _ in 0..missing.min(max_pages as usize) {
-            let frame = self.memory.alloc_zeroed(&self.budget, Order::FRAME)?;
-            // There is room: cannot fail.
-            frames.push(frame.at())?;
+        let Backing::Frames(frames, cleared) = &mut self.backing else { return Ok(Progress::Done) };
+        let pages = pages as usize;
+        frames.reserve(pages.saturating_sub(frames.len()))?;
+        for _ in 0..max_pages {
+            if *cleared == pages {
+                break;
+            }
+            if *cleared == frames.len() {
+                let offset = *cleared as u64 * PAGE_SIZE;
+                let fits = offset.is_multiple_of(LARGE) && (pages - *cleared) as u64 * PAGE_SIZE >= LARGE;
+                let large = fits.then(|| self.memory.alloc_large(&self.budget)).and_then(Result::ok);
+                let taken = match large {
+                    Some(large) => large,
+                    None => {
+                        let frame = self.memory.alloc_block(&self.budget, Order::FRAME)?;
+                        PhysRange { start: frame.at(), len: PAGE_SIZE }
+                    }
+                };
+                for at in (taken.start.0..taken.end().0).step_by(PAGE_SIZE as usize) {
+                    // There is room: cannot fail.
+                    frames.push(PhysAddr(at))?;
+                }
+            }
+            // SAFETY: the block is ours, and nobody has it but the list, as an address.
+            self.memory.clear(&unsafe { Block::from_owned(frames[*cleared], Order::FRAME) });
+            *cleared += 1;
         }
-        Ok(if missing as u64 > max_pages { Progress::More } else { Progress::Done })
+        Ok(if *cleared < pages { Progress::More } else { Progress::Done })
     }
 
     /// Lets others refer to it.
@@ -139,7 +158,7 @@ impl MemoryObject {
     /// In bytes.
     pub fn length(&self) -> u64 {
         match &self.backing {
-            Backing::Frames(frames) => frames.len() as u64 * PAGE_SIZE,
+            Backing::Frames(frames, _) => frames.len() as u64 * PAGE_SIZE,
             Backing::Device { range, .. } => range.len,
             Backing::Dma(dma) => dma.length,
             Backing::Paged(paged) => paged.length(),
@@ -150,7 +169,7 @@ impl MemoryObject {
     /// that is referred to.
     pub fn frame(&self, offset: u64) -> Option<PhysAddr> {
         match &self.backing {
-            Backing::Frames(frames) => frames.get((offset / PAGE_SIZE) as usize).copied(),
+            Backing::Frames(frames, _) => frames.get((offset / PAGE_SIZE) as usize).copied(),
             Backing::Dma(dma) => dma.frame(offset),
             Backing::Device { range, .. } => {
                 (offset < range.len).then(|| PhysAddr(range.start.0 + (offset & !(PAGE_SIZE - 1))))
@@ -169,9 +188,27 @@ impl MemoryObject {
     }
 }
 
+impl MemoryObject {
+    /// As [`page`](Self::page), the first of those of a large page, if they follow each other as in one.
+    pub(super) fn large_page(&self, offset: u64, protection: Protection) -> Option<Page> {
+        let page = self.page(offset, protection).filter(|page| page.frame.is_aligned(LARGE))?;
+        let all_follow = match &self.backing {
+            Backing::Frames(frames, _) => {
+                let first = (offset / PAGE_SIZE) as usize;
+                let all = frames.get(first..first + (LARGE / PAGE_SIZE) as usize)?;
+                all.iter().zip((page.frame.0..).step_by(PAGE_SIZE as usize)).all(|(frame, at)| frame.0 == at)
+            }
+            // One range, of frames or registers.
+            Backing::Dma(_) | Backing::Device { .. } => self.frame(offset + LARGE - PAGE_SIZE).is_some(),
+            Backing::Paged(_) => false,
+        };
+        all_follow.then_some(page)
+    }
+}
+
 impl Drop for MemoryObject {
     fn drop(&mut self) {
-        let Backing::Frames(frames) = &mut self.backing else { return };
+        let Backing::Frames(frames, _) = &mut self.backing else { return };
         if frames.len() > AT_ONCE {
             let charged = Charged { memory: self.memory, budget: self.budget.clone() };
             let frames = core::mem::replace(frames, List::new(charged));

@@ -16,7 +16,8 @@ use super::memory::Memory;
 use crate::object::Ref;
 use crate::sync::{AtomicU64, Ordering};
 use arch_contract::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
-use arch_contract::pte::{Entry, Level, MemoryType, Paging, Protection, Usage};
+use arch_contract::mutant::{self, Mutant};
+use arch_contract::pte::{Entry, Leaf, Level, MemoryType, Paging, Protection, Usage};
 use arch_contract::tlb::Freed;
 use arch_current::Current;
 use arrayvec::ArrayVec;
@@ -32,6 +33,12 @@ const _: () = {
         assert!(LEVELS[level].table_bytes() >= PAGE_SIZE, "tables are whole frames");
         level += 1;
     }
+};
+
+/// Bytes of a large page: what one entry above the last level covers. A page, where that can be no leaf.
+pub const LARGE: u64 = match LEVELS[LAST - 1].leaf {
+    Leaf::Allowed => 1 << LEVELS[LAST - 1].shift,
+    _ => PAGE_SIZE,
 };
 
 /// Pages that one [`Removed`] holds.
@@ -243,11 +250,38 @@ impl PageTable {
         if self.map_beside(at, page).is_some() {
             return Ok(());
         }
+        let found = self.reach(at, LAST)?;
+        if found.entry != Entry::Absent {
+            return Err(MapError::Taken);
+        }
+        self.recent = (covered(at), found.path[LAST]);
+        self.put(found.slot, page);
+        Ok(())
+    }
+
+    /// Maps a large page at `at`: `page` is its first. `false` if that is not possible, since something is
+    /// mapped there, or a table is there: nothing was done. It is taken out as it was put in, whole: so no leaf is
+    /// ever split, which would take memory for a table.
+    pub fn map_large(&mut self, at: VirtAddr, page: Page) -> Result<bool, MapError> {
+        debug_assert!(is_user(at) && at.is_aligned(LARGE) && page.frame.is_aligned(LARGE));
+        let found = self.reach(at, LAST - 1)?;
+        if LARGE == PAGE_SIZE || found.level != LAST - 1 || found.entry != Entry::Absent {
+            return Ok(false);
+        }
+        let Page { frame, protection, memory } = page;
+        let protection =
+            if mutant::is(Mutant::LargePagesAreWritable) { Protection::ReadWrite } else { protection };
+        let entry = Entry::Leaf { at: frame, protection, memory, usage: Usage::default() };
+        // SAFETY: a slot of a table of this tree, which `&mut self` makes ours to write. It was absent, so
+        // nothing needs a flush.
+        unsafe { Current::write_entry(found.slot, Current::encode(entry, LAST - 1)) };
+        Ok(true)
+    }
+
+    /// Where the walk to `at` ends, with tables made down to that of level `last`, unless a leaf comes first.
+    fn reach(&mut self, at: VirtAddr, last: usize) -> Result<Found, MapError> {
         let mut found = self.walk(at);
-        while found.level < LAST {
-            if found.entry != Entry::Absent {
-                return Err(MapError::Taken);
-            }
+        while found.level < last && found.entry == Entry::Absent {
             let next = found.level + 1;
             let table =
                 self.memory.alloc_zeroed(&self.budget, order(next)).map_err(|_| MapError::NoMemory)?.at();
@@ -261,12 +295,7 @@ impl PageTable {
                 path: found.path,
             };
         }
-        if found.entry != Entry::Absent {
-            return Err(MapError::Taken);
-        }
-        self.recent = (covered(at), found.path[LAST]);
-        self.put(found.slot, page);
-        Ok(())
+        Ok(found)
     }
 
     /// Takes pages from `start` on out of the tree, and tables that are empty then. Stops before
@@ -279,9 +308,12 @@ impl PageTable {
             visits += 1;
             let found = self.walk(at);
             if let Entry::Leaf { at: frame, .. } = found.entry {
-                assert_eq!(found.level, LAST, "a large page that this kernel never made");
+                let pages = 1 << LEVELS[found.level].shift;
+                // Large ones are others', who take all of what they have put in.
+                let whole = at.is_aligned(pages) && pages <= end.0 - at.0;
+                assert!(whole && (found.level == LAST || removed.whose == Whose::Others), "a part of a page");
                 // SAFETY: a slot of a table of this tree, ours to write; the caller flushes.
-                unsafe { Current::write_entry(found.slot, Current::encode(Entry::Absent, LAST)) };
+                unsafe { Current::write_entry(found.slot, Current::encode(Entry::Absent, found.level)) };
                 match removed.whose {
                     // SAFETY: the tree owns the frame, and it is out of the tree now.
                     Whose::Trees => removed.pages.push(unsafe { Block::from_owned(frame, Order::FRAME) }),

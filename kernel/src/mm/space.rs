@@ -23,7 +23,7 @@ use super::heap::Charged;
 use super::ids::HardwareIds;
 use super::memory::Memory;
 use super::object::MemoryObject;
-use super::page_table::{MapError, Page, PageTable, Removed, is_user};
+use super::page_table::{LARGE, MapError, Page, PageTable, Removed, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -78,6 +78,17 @@ pub enum PageIn {
     There,
     /// The pager of the object has to supply the page at this offset.
     Absent(Ref<MemoryObject>, u64),
+}
+
+/// The large page that begins at `at` in `granted`, if there is one: all of it is an attachment's, which goes
+/// as it came, as a whole. Code is published page by page, and so not mapped otherwise.
+fn large_page(granted: &Granted, at: VirtAddr) -> Option<Page> {
+    let (region, source) = (granted.region(), granted.source()?);
+    if !at.is_aligned(LARGE) || region.end().0 - at.0 < LARGE || region.protection == Protection::ReadExecute
+    {
+        return None;
+    }
+    source.object.large_page(at.0.wrapping_sub(source.origin), region.protection)
 }
 
 /// Whether a page with this protection can be used so.
@@ -197,7 +208,11 @@ impl Space {
         (id, object, offset): (AttachmentId, Ref<MemoryObject>, u64),
     ) -> Result<Region, SpaceError> {
         let mut inner = self.inner.lock(cpu);
-        let start = inner.find_room(at, len)?;
+        let start = match at {
+            None if len >= LARGE => inner.find_room_for_large(len, offset),
+            _ => None,
+        };
+        let start = start.map_or_else(|| inner.find_room(at, len), Ok)?;
         let region = Region { start, len, protection, attachment: Some(id) };
         let source = Source { object, origin: start.0.wrapping_sub(offset) };
         let granted = inner.regions.make(Granted::new(region, Some(source)))?;
@@ -247,26 +262,50 @@ impl Space {
         let Some(table) = &mut inner.table else { return Ok(count) };
         let mut at = VirtAddr(region.start.0 + from_page * PAGE_SIZE);
         let end = VirtAddr(at.0 + count * PAGE_SIZE);
+        // Further than the end if a large page is.
+        let mut through = end;
         while at < end {
             let Some(now) = inner.regions.first_from(at) else { break };
             at = at.max(now.region().start());
             let to = now.region().end().min(end);
             while at < to {
+                if let Some(page) = large_page(now, at)
+                    && table.map_large(at, page).map_err(|_| NoMemory)?
+                {
+                    at = VirtAddr(at.0 + LARGE);
+                    through = through.max(at);
+                    continue;
+                }
                 if table.lookup(at).is_none() {
                     self.fill(table, cpu, at, now)?;
                 }
                 at = VirtAddr(at.0 + PAGE_SIZE);
             }
         }
-        Ok(count)
+        Ok((through.0 - region.start.0) / PAGE_SIZE - from_page)
     }
 
     /// The page at `at`, which was touched: maps it if it is its object's pager's and is there. `NoMemory`
     /// if there is none for a table.
     pub fn page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Result<PageIn, NoMemory> {
+        let mut inner = self.inner.lock(cpu);
+        self.page_in_held(&mut inner, cpu, at, access)
+    }
+
+    /// As [`page_in`](Self::page_in). `None` if somebody holds the space.
+    pub fn try_page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Option<Result<PageIn, NoMemory>> {
+        let mut inner = self.inner.try_lock()?;
+        Some(self.page_in_held(&mut inner, cpu, at, access))
+    }
+
+    fn page_in_held(
+        &self,
+        inner: &mut Inner,
+        cpu: &Cpu,
+        at: VirtAddr,
+        access: Access,
+    ) -> Result<PageIn, NoMemory> {
         let at = at.page();
-        let mut guard = self.inner.lock(cpu);
-        let inner = &mut *guard;
         let granted = inner.regions.find(at).filter(|granted| allows(granted.region().protection, access));
         let paged = granted.and_then(|granted| {
             let source = granted.source()?;
@@ -407,7 +446,10 @@ impl Space {
         let bytes = reached.0 - from.0;
         // What it refers to goes after the flush, and outside the lock.
         let gone = inner.regions.cut_below(region, reached);
-        self.flush(cpu, from, bytes / PAGE_SIZE, &removed, irq);
+        let pages = bytes / PAGE_SIZE;
+        let pages =
+            if mutant::is(Mutant::LargePageFlushedAsSmall) && pages >= LARGE / PAGE_SIZE { 1 } else { pages };
+        self.flush(cpu, from, pages, &removed, irq);
         let kept = inner.pins.take_over(&mut removed) * PAGE_SIZE;
         table.give_back(removed);
         if of.is_none() {
@@ -569,6 +611,13 @@ impl Inner {
             None if len == 0 => Err(SpaceError::BadRange),
             None => self.regions.choose(len).ok_or(SpaceError::NoMemory),
         }
+    }
+
+    /// Where the kernel puts `len` bytes of an object from `offset` on, if there is room where its large pages
+    /// can be.
+    fn find_room_for_large(&self, len: u64, offset: u64) -> Option<VirtAddr> {
+        let room = self.regions.choose(len.checked_add(LARGE)?)?;
+        Some(VirtAddr(room.0 + (offset.wrapping_sub(room.0) & (LARGE - 1))))
     }
 
     /// Frees up to `max_pages` pages of a space that is retired.

@@ -88,6 +88,7 @@ cases! {
     pte_3_nothing_else_can_be_asked_for
     pte_3_another_protection_in_the_same_place
     pte_4_contents_before_the_entry
+    pte_7_large_pages_allow_what_they_should
     usr_2_pages_that_are_not_there
     usr_2_a_page_that_comes_and_goes
     usr_3_addresses_that_are_not_the_users

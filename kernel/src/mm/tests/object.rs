@@ -1,8 +1,10 @@
 //! Memory objects below the calls on them: what a device's registers are mapped as, and whose they are.
 
 use super::space::{World, populate, world, world_with_ram};
+use crate::mm::frames::{Block, Order};
 use crate::mm::heap::Charged;
 use crate::mm::object::MemoryObject;
+use crate::mm::page_table::LARGE;
 use crate::mm::space::{AttachmentId, Progress, UserRange};
 use crate::mm::testing::irqs_off;
 use crate::mm::tree::testing::visits;
@@ -130,5 +132,87 @@ fn a_large_object_ends_in_slices() {
     }
     assert!(slices >= 3 * PAGES / 16 && !memory.has_remains());
     assert_eq!(world.cpu.kernel.root.used(), used);
+    world.teardown();
+}
+
+/// A memory object of so many pages.
+fn made(world: &World, pages: u64) -> Ref<MemoryObject> {
+    let mut object = MemoryObject::new(charged(world));
+    while object.grow(pages, 16).unwrap() == Progress::More {}
+    object.shared().unwrap()
+}
+
+/// What lies in a large page is mapped in one leaf, where it fits, and else, and beside it, in small ones: what is
+/// found at each address is the same, and whatever is mapped and unmapped, nothing of it stays. `PTE-7`
+#[test]
+fn pte_7_a_large_page_goes_as_a_whole() {
+    let world = world_with_ram(24 << 20);
+    let pages = LARGE / PAGE_SIZE;
+    let object = made(&world, 2 * pages + 3);
+    // A neighbour in the same tables, so that only what is unmapped is forgotten.
+    let other = made(&world, 1);
+    let id = AttachmentId::new(1).unwrap();
+    let what = (id, other.clone(), 0);
+    let beside = VirtAddr(HERE.0 + 8 * LARGE);
+    let neighbour = world.space.attach(world.cpu, Some(beside), PAGE_SIZE, Protection::Read, what).unwrap();
+    populate(&world.space, world.cpu, &neighbour).unwrap();
+    let mut tables = Vec::new();
+    // Both large pages fit; none; the second.
+    for (round, (at, offset)) in
+        [(0, 0), (PAGE_SIZE, 0), (5 * PAGE_SIZE, 5 * PAGE_SIZE)].into_iter().enumerate()
+    {
+        let id = AttachmentId::new(2 + round as u64).unwrap();
+        let (at, len) = (VirtAddr(HERE.0 + at), object.length() - offset);
+        let used = world.budget.used();
+        let what = (id, object.clone(), offset);
+        let region = world.space.attach(world.cpu, Some(at), len, Protection::ReadWrite, what).unwrap();
+        populate(&world.space, world.cpu, &region).unwrap();
+        tables.push((world.budget.used() - used) / PAGE_SIZE);
+        world.enter();
+        for page in (0..len / PAGE_SIZE).step_by(7) {
+            let at = VirtAddr(at.0 + page * PAGE_SIZE);
+            let frame = world.space.page_at(world.cpu, at).expect("a page").frame;
+            assert_eq!(Some(frame), object.frame(offset + page * PAGE_SIZE), "{at}");
+            assert!(world.load(at).is_some());
+        }
+        while world.detach(id, &region) == Progress::More {}
+        for page in 0..len / PAGE_SIZE {
+            let at = VirtAddr(at.0 + page * PAGE_SIZE);
+            assert_eq!((world.space.page_at(world.cpu, at), world.load(at)), (None, None), "{at}");
+        }
+        assert_eq!(world.budget.used(), used);
+    }
+    // The rest of three pages has a table in each round.
+    assert_eq!(tables, [1, 3, 2]);
+    while world.detach(AttachmentId::new(1).unwrap(), &neighbour) == Progress::More {}
+    world.teardown();
+}
+
+/// Where there is no block for a large page there are small ones, and nobody notices. `PTE-7`
+#[test]
+fn pte_7_memory_in_pieces_is_memory() {
+    let world = world_with_ram(16 << 20);
+    let memory = world.cpu.kernel.memory;
+    // Every block of that size is cut.
+    let mut cut = Vec::new();
+    while let Ok(block) = memory.alloc_large(&world.budget) {
+        // SAFETY: a frame of its own, which nobody else has.
+        memory.free_block(&world.budget, unsafe { Block::from_owned(block.start, Order::FRAME) });
+        cut.push(block);
+    }
+    for block in &cut {
+        for frame in (block.start.0..block.end().0).step_by(2 * PAGE_SIZE as usize).skip(1) {
+            // SAFETY: as above.
+            memory.free_block(&world.budget, unsafe { Block::from_owned(PhysAddr(frame), Order::FRAME) });
+        }
+    }
+    let object = made(&world, LARGE / PAGE_SIZE);
+    let id = AttachmentId::new(1).unwrap();
+    let region =
+        world.space.attach(world.cpu, Some(HERE), LARGE, Protection::Read, (id, object.clone(), 0)).unwrap();
+    populate(&world.space, world.cpu, &region).unwrap();
+    world.enter();
+    assert!((0..LARGE / PAGE_SIZE).all(|page| world.load(VirtAddr(HERE.0 + page * PAGE_SIZE)).is_some()));
+    while world.detach(id, &region) == Progress::More {}
     world.teardown();
 }

@@ -83,12 +83,12 @@ impl World {
     }
 
     /// Loads the space on the CPU, as on the way to user mode.
-    fn enter(&self) {
+    pub(super) fn enter(&self) {
         // SAFETY: the tests tear the space down, off every CPU, before it goes.
         unsafe { context::enter(self.cpu, &self.space, &irqs_off()) };
     }
 
-    fn load(&self, address: VirtAddr) -> Option<u8> {
+    pub(super) fn load(&self, address: VirtAddr) -> Option<u8> {
         self.cpu.arch().user_load(PC, address).ok()
     }
 }
