@@ -94,6 +94,10 @@ fn every_allocation_may_fail() {
     assert!(refusals > 20, "only {refusals} allocations could fail: the sweep does not bite");
 }
 
+/// Allocations that may be refused without a word: the tables of a page that the short way of a fault wants;
+/// the long way tries again.
+const UNTOLD: u32 = 4;
+
 /// What the script of every call does not make: what its maker does, what ends the machine or stops a CPU,
 /// what waits for a person, and what is for tests.
 const ELSEWHERE: &[Call] = &[
@@ -464,7 +468,7 @@ fn every_allocation_of_every_call_may_fail() {
     let kernel = run.cpu().kernel;
     let used = kernel.root.used();
     let free = kernel.memory.free_bytes();
-    let mut refusals = 0;
+    let (mut refusals, mut untold) = (0, 0);
     for n in 1.. {
         kernel.memory.refusal.refuse(n);
         let refused = everything(&mut run, page);
@@ -473,7 +477,9 @@ fn every_allocation_of_every_call_may_fail() {
         assert_eq!(kernel.root.used(), used, "failing allocation {n} leaks");
         assert_eq!(kernel.memory.free_bytes(), free, "failing allocation {n} leaks frames");
         assert_eq!(run.machine.live_contexts(), 1, "failing allocation {n} leaks a context");
-        assert_eq!(refused > 0, came, "allocation {n} was refused, and nobody was told");
+        assert!(refused == 0 || came, "there was no memory, and nothing was refused");
+        untold += u32::from(came && refused == 0);
+        assert!(untold <= UNTOLD, "allocation {n} was refused, and nobody was told");
         refusals += u32::from(refused > 0);
         run.machine.events();
         if !came {
