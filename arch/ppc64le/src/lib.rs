@@ -15,6 +15,8 @@ pub mod bridge;
 mod bus_space;
 pub mod covers;
 pub mod entry_bits;
+#[cfg(any(test, spandrel_arch = "ppc64le"))]
+mod passage;
 pub mod rpt_invalidate;
 pub mod tree;
 pub mod tree_check;

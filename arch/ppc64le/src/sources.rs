@@ -7,21 +7,15 @@
 use crate::controller::Controller;
 use crate::cpu::Cpu;
 use crate::guarded::Guarded;
+use crate::passage::{Arrival, Opening, Passage, Wiring};
 use crate::xics::SourceCalls;
-use crate::xive;
+use crate::{tree, xive};
 use arch_contract::boot::HardwareCpu;
 use arch_contract::device::{Refused, Source};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Sources there can be at once.
 pub const SOURCES: usize = 128;
-
-/// How a source signals.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wiring {
-    Message,
-    Line,
-}
 
 /// One source.
 struct Slot {
@@ -40,19 +34,41 @@ impl Slot {
 
 const LINE: u64 = 1 << 32;
 
+// With one event of each, of the console, and two of the CPU's own interrupt (`Xive::ask_again`), no queue is ever
+// full.
+const _: () = assert!(SOURCES + 3 <= 1 << (tree::LEAST_QUEUE_SHIFT - 2));
+
+/// With XIVE: lets a source through, as far as it is not.
+fn open(passage: &mut Passage, source: &xive::Source, wiring: Wiring) {
+    match (passage.open(), wiring) {
+        (Opening::Fresh, Wiring::Message) => source.let_through(),
+        (Opening::Fresh, Wiring::Line) => source.let_line_through(),
+        (Opening::Pending, _) => source.let_through_pending(),
+        (Opening::Nothing, _) => {}
+    }
+}
+
+/// What changes together.
+struct Table {
+    /// Where the search for a free slot starts: behind the last one taken, so that a delivery which is
+    /// still under way as its source is given back is not taken for the next owner's.
+    next: usize,
+    /// With XIVE: how far the event of each slot has come. With XICS, all are free.
+    passages: [Passage; SOURCES],
+}
+
 /// All of them.
 pub struct Sources {
     slots: [Slot; SOURCES],
-    /// Where the search for a free slot starts: behind the last one taken, so that a delivery which is
-    /// still under way as its source is given back is not taken for the next owner's.
-    next: Guarded<usize>,
+    table: Guarded<Table>,
     /// With XICS: what switches sources. `None`: firmware cannot, and there are none.
     calls: Option<SourceCalls>,
 }
 
 impl Sources {
     pub const fn new(calls: Option<SourceCalls>) -> Self {
-        Self { slots: [const { Slot::free() }; SOURCES], next: Guarded::new(0), calls }
+        let table = Table { next: 0, passages: [Passage::Free; SOURCES] };
+        Self { slots: [const { Slot::free() }; SOURCES], table: Guarded::new(table), calls }
     }
 
     /// Takes the controller's source `number` in, silent if it is a line, and directs it at `cpu`. A line
@@ -64,14 +80,16 @@ impl Sources {
         wiring: Wiring,
         cpu: HardwareCpu,
     ) -> Result<Source, Refused> {
-        self.next.with(|next| {
+        self.table.with(|table| {
             if wiring == Wiring::Line
                 && let Some((source, _)) = self.find(number)
             {
                 return Ok(source);
             }
-            let mut places = (0..SOURCES).map(|step| (*next + step) % SOURCES);
-            let free = |&place: &usize| self.slots[place].name.load(Ordering::Relaxed) == 0;
+            let mut places = (0..SOURCES).map(|step| (table.next + step) % SOURCES);
+            let free = |&place: &usize| {
+                self.slots[place].name.load(Ordering::Relaxed) == 0 && table.passages[place] == Passage::Free
+            };
             let place = places.find(free).ok_or(Refused::NoneLeft)?;
             let source = Source(place as u16);
             match controller {
@@ -88,28 +106,34 @@ impl Sources {
                     for (word, value) in self.slots[place].state.iter().zip(found.pack()) {
                         word.store(value, Ordering::Relaxed);
                     }
+                    xive.direct(&found, cpu, source).map_err(|_| Refused::NotSupported)?;
                     self.publish(source, number, wiring);
-                    xive.direct(&found, cpu, source, wiring).map_err(|_| {
-                        self.withdraw(source);
-                        Refused::NotSupported
-                    })?;
+                    table.passages[place] = Passage::Silent;
+                    if wiring == Wiring::Message {
+                        open(&mut table.passages[place], &found, wiring);
+                    }
                 }
             }
-            *next = (place + 1) % SOURCES;
+            table.next = (place + 1) % SOURCES;
             Ok(source)
         })
     }
 
     /// Silences a source, and forgets it.
     pub fn release(&self, controller: &Controller, source: Source) {
-        self.next.with(|_| {
-            self.silence(controller, source);
+        self.table.with(|table| {
+            self.silence_in(table, controller, source);
+            table.passages[usize::from(source.0)].leave();
             self.withdraw(source);
         });
     }
 
     /// Keeps a source from interrupting.
     pub fn silence(&self, controller: &Controller, source: Source) {
+        self.table.with(|table| self.silence_in(table, controller, source));
+    }
+
+    fn silence_in(&self, table: &mut Table, controller: &Controller, source: Source) {
         let Some((number, _)) = self.name(source) else { return };
         match controller {
             Controller::Xics => {
@@ -117,20 +141,25 @@ impl Sources {
                     calls.off(number);
                 }
             }
-            Controller::Xive(_) => self.state(source, number).silence(),
+            Controller::Xive(_) => {
+                let sent = self.state(source, number).silence();
+                table.passages[usize::from(source.0)].silence(sent);
+            }
         }
     }
 
     /// Lets a line interrupt again; at once if it is still asserted.
     pub fn unsilence(&self, controller: &Controller, source: Source) {
-        let Some((number, _)) = self.name(source) else { return };
+        let Some((number, wiring)) = self.name(source) else { return };
         match controller {
             Controller::Xics => {
                 if let Some(calls) = &self.calls {
                     calls.on(number);
                 }
             }
-            Controller::Xive(_) => self.state(source, number).unsilence_line(),
+            Controller::Xive(_) => self.table.with(|table| {
+                open(&mut table.passages[usize::from(source.0)], &self.state(source, number), wiring);
+            }),
         }
     }
 
@@ -138,8 +167,10 @@ impl Sources {
     pub fn taken(cpu: &Cpu, number: u32) -> Option<Source> {
         let sources = &cpu.machine.sources;
         let (source, wiring) = sources.find(number)?;
-        if wiring == Wiring::Line {
-            sources.silence(&cpu.machine.controller, source);
+        if wiring == Wiring::Line
+            && let Some(calls) = &sources.calls
+        {
+            calls.off(number);
         }
         Some(source)
     }
@@ -147,11 +178,16 @@ impl Sources {
     /// With XIVE: the event of this source was taken from a queue. Ends a message.
     pub fn arrived(cpu: &Cpu, source: Source) -> Option<Source> {
         let sources = &cpu.machine.sources;
-        let (number, wiring) = sources.name(source)?;
-        if wiring == Wiring::Message {
-            sources.state(source, number).end();
-        }
-        Some(source)
+        sources.table.with(|table| {
+            let named = sources.name(source);
+            let wiring = named.map_or(Wiring::Message, |(_, wiring)| wiring);
+            let arrival = table.passages.get_mut(usize::from(source.0))?.arrive(wiring);
+            let (number, _) = named.filter(|_| arrival == Arrival::Delivered)?;
+            if wiring == Wiring::Message {
+                sources.state(source, number).end();
+            }
+            Some(source)
+        })
     }
 
     /// By the controller's number.

@@ -15,7 +15,8 @@ use crate::spr::{self, msr, number};
 use crate::stack::{self, Use};
 use crate::trap::Frame;
 use crate::device::Pci;
-use crate::sources::{Sources, Wiring};
+use crate::passage::Wiring;
+use crate::sources::Sources;
 use crate::tree::Handover;
 use crate::xics::SourceCalls;
 use crate::xive::Xive;
@@ -307,6 +308,7 @@ fn new_cpu<U: Upcalls<Ppc64le>>(index: usize, server: HardwareCpu, machine: &'st
         frame: Cell::new(core::ptr::null_mut()),
         stack: stack::top(index, Use::Main),
         toc,
+        ways: crate::trap::ways::<U>(),
         scratch: [const { Cell::new(0) }; 3],
         faulted: UnsafeCell::new(Registers::new(stack::top(index, Use::Fault))),
         upper: Cell::new(core::ptr::null()),

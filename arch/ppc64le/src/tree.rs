@@ -125,6 +125,9 @@ impl Invalidation {
         Self { gtse: Grant::Unsaid, hypercall: Grant::Unsaid, hypervisor: Hypervisor::Unknown };
 }
 
+/// log2 of the bytes that a queue of XIVE has at least; an entry has four.
+pub const LEAST_QUEUE_SHIFT: u32 = 12;
+
 /// The XIVE controller (PAPR, "Interrupt Virtualization Presentation Engine"). Its node is there where
 /// it was negotiated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -439,7 +442,7 @@ fn xive(node: FdtNode, priority: u8) -> Option<XiveNode> {
     let ipis = value(node, "ibm,xive-lisn-ranges")?;
     let shifts = value(node, "ibm,xive-eq-sizes")?.chunks_exact(4).filter_map(|shift| word(shift, 0));
     // 4 KiB to 16 MiB, as there can be.
-    let queue_shift = shifts.filter(|shift| (12..=24).contains(shift)).min()?;
+    let queue_shift = shifts.filter(|shift| (LEAST_QUEUE_SHIFT..=24).contains(shift)).min()?;
     Some(XiveNode { context, first_ipi: word(ipis, 0)?, ipi_count: word(ipis, 1)?, queue_shift, priority })
 }
 

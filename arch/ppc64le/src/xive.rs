@@ -12,7 +12,7 @@
 use crate::controller::{ControllerError, Pending, accepted};
 use crate::cpu::{Cpu, PHYSICAL_MAP};
 use crate::hcall::{self, Call};
-use crate::sources::{Sources, Wiring};
+use crate::sources::Sources;
 use crate::tree::XiveNode;
 use crate::{boot_memory, late_map, spr};
 use arch_contract::addr::PhysAddr;
@@ -38,9 +38,12 @@ const STORE_END: u64 = 0x400;
 const SET_00: u64 = 0xc00;
 /// As a load from here sets Q and clears P, which keeps the source from sending anything on.
 const SET_01: u64 = 0xd00;
+/// Sets P and clears Q: an event was sent on.
+const SET_10: u64 = 0xe00;
 /// A load from here ends an event.
 const LOAD_END: u64 = 0;
 const Q: u64 = 1;
+const P: u64 = 2;
 
 /// Offsets in the thread context's page for operating systems: a load of 16 bits that acknowledges,
 /// and the priority that this CPU lets in, a byte.
@@ -170,19 +173,14 @@ impl Xive {
         Ok(source)
     }
 
-    /// Directs a device's source, and lets it through unless it is a line.
+    /// Directs a device's source, which stays silent.
     pub fn direct(
         &self,
         source: &Source,
         cpu: HardwareCpu,
         ours: device::Source,
-        wiring: Wiring,
     ) -> Result<(), ControllerError> {
-        source.direct(cpu, self.priority, FIRST_DEVICE + u32::from(ours.0))?;
-        if wiring == Wiring::Message {
-            source.set(SET_00);
-        }
-        Ok(())
+        source.direct(cpu, self.priority, FIRST_DEVICE + u32::from(ours.0))
     }
 
     fn queue(&self, cpu: usize) -> u64 {
@@ -328,15 +326,27 @@ impl Source {
         }
     }
 
-    /// Keeps it from sending anything on. What it has sent is in its queue when this returns.
-    pub fn silence(&self) {
-        self.set(SET_01);
+    /// Keeps it from sending anything on. What it has sent is in its queue when this returns. Says whether it
+    /// has sent something that is not ended.
+    pub fn silence(&self) -> bool {
+        let before = self.set(SET_01);
         // SAFETY: waits only.
         let _ = unsafe { hcall::call(Call::IntSync, [0, self.number.into()]) };
+        before & P != 0
+    }
+
+    /// Lets it through.
+    pub fn let_through(&self) {
+        self.set(SET_00);
+    }
+
+    /// Lets it through when the event that it has sent is ended.
+    pub fn let_through_pending(&self) {
+        self.set(SET_10);
     }
 
     /// Lets a line through, whether it was silenced or has not been ended: at once if it is asserted.
-    pub fn unsilence_line(&self) {
+    pub fn let_line_through(&self) {
         self.set(SET_00);
         // Ending what has not happened sends an asserted line on.
         self.set(LOAD_END);

@@ -19,6 +19,7 @@ const ALL: u64 = Rights::all().bits() as u64;
 const READ: u64 = Protection::Read as u64;
 const READ_WRITE: u64 = Protection::ReadWrite as u64;
 const PAGE: u64 = PAGE_BYTES;
+const VECTORS: u64 = arch_model::vector::AREA_BYTES as u64;
 /// A capability on the timer, to be sent.
 const CAPABILITY: u64 = initial::TIMER.0 as u64 | (Rights::READ.bits() as u64) << 32;
 /// Far from everything and from each other: pages there want tables of their own.
@@ -371,6 +372,9 @@ impl Everything<'_> {
         let bytes = 8 * <arch_current::Current as Traps>::REGISTERS as u64;
         self.call(Call::ThreadRegisters, &[NONE, page, bytes]);
         self.call(Call::ThreadSetRegisters, &[NONE, page, bytes]);
+        // It has used none until they are set.
+        self.call(Call::ThreadVectors, &[NONE, page, VECTORS]);
+        self.call(Call::ThreadSetVectors, &[NONE, page, VECTORS]);
         self.message(Call::Reply, NONE, Tag::new(Answer::Resume as u64, 0));
         self.to(client);
         self.say(Call::ThreadExit, &[]);

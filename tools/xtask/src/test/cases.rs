@@ -108,6 +108,15 @@ impl Case {
         self.adjust = Box::new(adjust);
         self
     }
+    /// After what the machine was adjusted by before.
+    pub fn and_machine(mut self, adjust: impl Fn(&mut Machine) + Send + Sync + 'static) -> Self {
+        let before = self.adjust;
+        self.adjust = Box::new(move |machine| {
+            before(machine);
+            adjust(machine);
+        });
+        self
+    }
     pub fn kernel(mut self, kernel: Variant) -> Self {
         self.kernel = kernel;
         self
@@ -399,6 +408,17 @@ pub fn all(arch: Arch) -> Vec<Case> {
                     .prints(&["radix, XIVE"])
                     .status(5),
             );
+            // A line, and messages.
+            cases.push(
+                case("xive-edu")
+                    .program(&["edu"])
+                    .machine(|machine| {
+                        teaching_device(machine);
+                        (machine.interrupts, machine.cpus) = (Interrupts::Xive, 4);
+                    })
+                    .prints(&["radix, XIVE", "out of its reach"]),
+            );
+            cases.push(reads_a_disk(case("xive-disk"), 4).and_machine(|m| m.interrupts = Interrupts::Xive));
             cases.push(conforms(case("cpu-power10"), "power10"));
         }
     }

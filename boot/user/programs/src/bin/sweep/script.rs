@@ -299,6 +299,10 @@ fn faults() {
         if let Ok(registers) = registers {
             judge(Call::ThreadSetRegisters, exception::set_registers(&registers).map(|()| 0));
         }
+        // It has used none, so these are zeroes.
+        let vectors = [NONE, SPACE.at() + PAGE, size_of::<exception::Vectors>() as u64];
+        make(Call::ThreadVectors, &vectors);
+        make(Call::ThreadSetVectors, &vectors);
         let mapped = make(Call::MemoryMap, &[PROCESS, FAULTS, PAGE, READ_WRITE]);
         let answer = if mapped.is_some() { Answer::Resume } else { Answer::End };
         exchange(Call::Reply, NONE, Tag::new(answer as u64, 0), [0; WORDS]);
