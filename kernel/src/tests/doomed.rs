@@ -175,3 +175,19 @@ fn the_doomed_lend_nothing() {
     assert!(has_ended(&init) && server.lent() == 0);
     assert!(matches!(server.standing(), Standing::Receiving(_)));
 }
+
+/// A thread that was doomed on the short way does not wait again where it waited before.
+#[test]
+fn the_doomed_do_not_wait_for_a_signal_again() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.cpu().current().expect("init").clone();
+    start(&mut run);
+    let notification = run.notification();
+    let wait = [notification, FOREVER];
+    run.call(Call::NotificationWait, &wait);
+    run.call(Call::NotificationSignal, &[notification, 1]);
+    run.yield_to_other();
+    doom_when_taken_off(&run, &init);
+    run.call(Call::NotificationWait, &wait);
+    assert!(has_ended(&init));
+}

@@ -54,19 +54,20 @@ fn try_ask(cpu: &Cpu, fault: &Fault) -> Turn {
     })
 }
 
-/// `server`, which runs here, answers the fault of `caller` as a pager, and receives. Gives it back if nothing
+/// `server`, which runs here, answers the fault of its caller as a pager, and receives. Gives it back if nothing
 /// was done.
 #[inline(always)]
 pub(super) fn try_answer(
     cpu: &Cpu,
     server: Ref<Thread>,
-    caller: Caller,
     handle: u64,
     tag: Tag,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
+    let Some(caller) = server.ipc.caller.take() else { return Err(server) };
     let client = caller.thread();
-    if tag.label() != Answer::Resume as u64 || !client.claim_to_run(caller.number(), cpu.number) {
+    let is_resumed = client.extras().has(Extra::Stopped) && tag.label() == Answer::Resume as u64;
+    if !is_resumed || !client.claim_to_run(caller.number(), cpu.number) {
         server.ipc.caller.set(Some(caller));
         return Err(server);
     }

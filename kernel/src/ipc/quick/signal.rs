@@ -19,7 +19,7 @@ use crate::ipc::Alarm;
 use crate::ipc::notification::{Notification, State};
 use crate::object::Ref;
 use crate::sched::quick::{Turn, run};
-use crate::sched::ready::{Gate, Load, Place, Priority, ReadyGuard, Runnable};
+use crate::sched::ready::{Load, Place, Priority, ReadyGuard, Runnable};
 use crate::sched::{
     self, balance, complete_user_accesses, count_time, ending, load_vectors, save_vectors, take_slice,
 };
@@ -130,7 +130,7 @@ fn finish(cpu: &'static Cpu, done: Option<Done>, load: impl FnOnce(&Thread), irq
 #[inline(always)]
 fn queue(cpu: &Cpu) -> Option<ReadyGuard<'_>> {
     let queue = cpu.ready.try_lock()?;
-    (queue.gate == Gate::Open && balance::is_settled(cpu)).then_some(queue)
+    balance::is_settled(cpu).then_some(queue)
 }
 
 /// The registers of `thread`, which this CPU has, say what its call returned.
