@@ -58,6 +58,8 @@ pub enum Extra {
     Bound = 128,
     /// A fault has stopped it, and nobody has answered: its registers are no call's.
     Stopped = 256,
+    /// The wait that it began last has a deadline.
+    Alarm = 512,
 }
 
 /// A set of [`Extra`]s.

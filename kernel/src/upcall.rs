@@ -2,7 +2,8 @@
 //!
 //! Every entry has interrupts off and makes the one token that says so; every entry ends in a
 //! [`Resume`], which only `return_to_user` can make. A system call that leaves nothing to look at
-//! goes straight back.
+//! goes straight back. The few that must be quick have ways of their own, which entry code finds by
+//! their numbers: what one keeps in registers is not the business of another.
 
 use crate::cpu::{Cpu, Work};
 use crate::fault;
@@ -18,13 +19,14 @@ use crate::sched::round_trip;
 use crate::syscall::{self, Outcome};
 use crate::thread::Frame;
 use crate::trace;
+use abi::Call;
 use abi::trace::Kind;
 use arch_contract::Base;
 use arch_contract::boot::BootInfo;
 use arch_contract::irq::{Interrupt, IrqsOff};
 use arch_contract::ret::{CoreSyncOwed, Owed, Reload, Resume};
 use arch_contract::trap::{Trap, Traps};
-use arch_contract::upcalls::Upcalls;
+use arch_contract::upcalls::{Upcalls, WAYS, Way};
 use arch_contract::vector::Vector;
 use arch_current::Current;
 use core::fmt;
@@ -32,11 +34,29 @@ use core::ptr::NonNull;
 
 type ArchCpu = <Current as Base>::Cpu;
 
+/// What every way of a system call begins with.
+#[inline(always)]
+fn enter(cpu: &'static ArchCpu) -> (&'static Cpu, IrqsOff) {
+    // SAFETY: `boot` bound the value before user mode was first entered.
+    let cpu = unsafe { Cpu::of(cpu) };
+    trace::event(cpu, Kind::UserEnter, 0, 0);
+    // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
+    (cpu, unsafe { IrqsOff::assume() })
+}
+
+/// Nothing, there and back.
+extern "C-unwind" fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
+    Current::set_result(unsafe { frame.as_mut() }, 0, 0);
+    back(cpu, frame, irq)
+}
+
 /// A membarrier: straight to it, since it is about this CPU and its mm and not about what a thread
 /// can name.
-#[inline(never)]
-fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: it is the current thread's frame, which this CPU alone has.
+extern "C-unwind" fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
     let registers = unsafe { frame.as_mut() };
     let made = Current::syscall(registers);
     if !membarrier::alone(cpu, made.args[0], made.args[1]) {
@@ -44,6 +64,18 @@ fn membarrier(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Res
     }
     Current::set_result(registers, 0, 0);
     back(cpu, frame, irq)
+}
+
+/// A yield: to an equal, if there is one and nothing is unusual.
+extern "C-unwind" fn take_turns(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
+    Current::set_result(unsafe { frame.as_mut() }, 0, 0);
+    match quick::take_turns(cpu, irq) {
+        Turn::Next(resume) => resume,
+        Turn::Mine(irq) => back(cpu, frame, irq),
+        Turn::Unclear(irq) => take_turns_slowly(cpu, frame, irq),
+    }
 }
 
 /// A yield that is not straightforward.
@@ -60,11 +92,10 @@ fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> 
     }
 }
 
-/// A call of an endpoint: straight to it, if the server waits and nothing is unusual. Out of line, as
-/// what it keeps in registers is not the business of shorter calls.
-#[inline(never)]
-fn endpoint_call(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: it is the current thread's frame, which this CPU alone has.
+/// A call of an endpoint: straight to it, if the server waits and nothing is unusual.
+extern "C-unwind" fn endpoint_call(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     match ipc::quick::call(cpu, &made, irq) {
         Ok(resume) => resume,
@@ -76,15 +107,15 @@ fn endpoint_call(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resu
 #[cold]
 #[inline(never)]
 fn endpoint_call_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     ipc::quick::call_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
 }
 
 /// A reply and the wait for the next message. As [`endpoint_call`].
-#[inline(never)]
-fn reply_receive(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+extern "C-unwind" fn reply_receive(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     match ipc::quick::reply_receive(cpu, &made, irq) {
         Ok(resume) => resume,
@@ -96,15 +127,15 @@ fn reply_receive(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resu
 #[cold]
 #[inline(never)]
 fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     ipc::quick::reply_receive_if_feasible(cpu, &made, irq).unwrap_or_else(|irq| call(cpu, frame, irq))
 }
 
 /// A signal. As [`endpoint_call`].
-#[inline(never)]
-fn signal(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+extern "C-unwind" fn signal(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     match ipc::quick::signal::signal(cpu, &made, irq) {
         Turn::Next(resume) => resume,
@@ -117,7 +148,7 @@ fn signal(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Fram
 #[cold]
 #[inline(never)]
 fn signal_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     match ipc::quick::signal::signal_if_feasible(cpu, &made, irq) {
         Turn::Next(resume) => resume,
@@ -127,9 +158,9 @@ fn signal_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resu
 }
 
 /// A wait for a signal. As [`endpoint_call`].
-#[inline(never)]
-fn wait(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+extern "C-unwind" fn wait(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     match ipc::quick::signal::wait(cpu, &made, irq) {
         Turn::Next(resume) => resume,
@@ -142,7 +173,7 @@ fn wait(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame>
 #[cold]
 #[inline(never)]
 fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: as in `endpoint_call`.
+    // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
     match ipc::quick::signal::wait_if_feasible(cpu, &made, irq) {
         Turn::Next(resume) => resume,
@@ -152,15 +183,21 @@ fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume
 }
 
 /// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
-#[inline(never)]
-fn attach(cpu: &'static Cpu, mut frame: NonNull<Frame>, irq: IrqsOff) -> Resume<Frame> {
-    // SAFETY: it is the current thread's frame, which this CPU alone has.
+extern "C-unwind" fn attach(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    // SAFETY: as in `null`.
     let registers = unsafe { frame.as_mut() };
     match syscall::quick::attach(cpu, &Current::syscall(registers)) {
         Some(handle) => Current::set_result(registers, 0, handle.0.into()),
         None => return call(cpu, frame, irq),
     }
     back(cpu, frame, irq)
+}
+
+/// Any call that has no way of its own.
+extern "C-unwind" fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+    let (cpu, irq) = enter(cpu);
+    call(cpu, frame, irq)
 }
 
 /// Any call that has no way of its own.
@@ -203,14 +240,19 @@ fn back_with(cpu: &'static Cpu, frame: NonNull<Frame>, reload: Reload, irq: Irqs
     unsafe { cpu.return_to_user(frame, owed, reload, &irq) }
 }
 
-const NULL: u64 = abi::Call::Null as u64;
-const YIELD: u64 = abi::Call::Yield as u64;
-const MEMBARRIER: u64 = abi::Call::Membarrier as u64;
-const CALL: u64 = abi::Call::EndpointCall as u64;
-const ATTACH: u64 = abi::Call::MemoryAttach as u64;
-const REPLY_RECEIVE: u64 = abi::Call::ReplyReceive as u64;
-const SIGNAL: u64 = abi::Call::NotificationSignal as u64;
-const WAIT: u64 = abi::Call::NotificationWait as u64;
+/// Who makes which call. The last of them, for every number from there on, is no call's.
+const fn ways() -> [Way<Current>; WAYS] {
+    let mut ways: [Way<Current>; WAYS] = [other; WAYS];
+    ways[Call::Null as usize] = null;
+    ways[Call::Yield as usize] = take_turns;
+    ways[Call::Membarrier as usize] = membarrier;
+    ways[Call::EndpointCall as usize] = endpoint_call;
+    ways[Call::ReplyReceive as usize] = reply_receive;
+    ways[Call::MemoryAttach as usize] = attach;
+    ways[Call::NotificationSignal as usize] = signal;
+    ways[Call::NotificationWait as usize] = wait;
+    ways
+}
 
 /// The generic kernel, as the architecture calls it.
 pub struct Upcall;
@@ -229,51 +271,27 @@ impl Upcalls<Current> for Upcall {
         kernel::boot_secondary(cpu, unsafe { IrqsOff::assume() })
     }
 
-    fn syscall(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
-        // SAFETY: `boot` bound the value before user mode was first entered.
-        let cpu = unsafe { Cpu::of(cpu) };
-        // SAFETY: interrupts are off in every upcall; the token of the last one is gone.
-        let irq = unsafe { IrqsOff::assume() };
-        trace::event(cpu, Kind::UserEnter, 0, 0);
-        // SAFETY: it is the current thread's frame, which this CPU alone has.
-        let registers = unsafe { frame.as_mut() };
-        match Current::syscall(registers).number {
-            NULL => {
-                Current::set_result(registers, 0, 0);
-                back(cpu, frame, irq)
-            }
-            CALL => endpoint_call(cpu, frame, irq),
-            REPLY_RECEIVE => reply_receive(cpu, frame, irq),
-            SIGNAL => signal(cpu, frame, irq),
-            WAIT => wait(cpu, frame, irq),
-            YIELD => {
-                Current::set_result(registers, 0, 0);
-                match quick::take_turns(cpu, irq) {
-                    Turn::Next(resume) => resume,
-                    Turn::Mine(irq) => back(cpu, frame, irq),
-                    Turn::Unclear(irq) => take_turns_slowly(cpu, frame, irq),
-                }
-            }
-            MEMBARRIER => membarrier(cpu, frame, irq),
-            ATTACH => attach(cpu, frame, irq),
-            _ => call(cpu, frame, irq),
-        }
-    }
+    const WAYS: &'static [Way<Current>; WAYS] = &ways();
 
     fn trap(cpu: &'static ArchCpu, mut frame: NonNull<Frame>, trap: Trap) -> Resume<Frame> {
-        // SAFETY: as in `syscall`.
+        // SAFETY: as in `enter`.
         let cpu = unsafe { Cpu::of(cpu) };
-        // SAFETY: as in `syscall`.
+        // SAFETY: as in `enter`.
         let irq = unsafe { IrqsOff::assume() };
         trace::event(cpu, Kind::UserEnter, if matches!(trap, Trap::Interrupt(_)) { 1 } else { 2 }, 0);
         match trap {
             Trap::Interrupt(interrupt) => cpu.note(interrupt),
             Trap::Fault(fault) => {
+                let irq = match ipc::quick::fault::ask(cpu, &fault, irq) {
+                    Ok(resume) => return resume,
+                    Err(irq) => irq,
+                };
                 let outcome = exception::raise(cpu, &fault, &irq);
                 burial::look(cpu);
                 if let Outcome::To(handler) = outcome {
                     return sched::leave_to(cpu, handler, irq);
                 }
+                return sched::leave(cpu, irq);
             }
             Trap::VectorUnitOff => {
                 let area = cpu.current().map(|thread| thread.make_vector_area(cpu.machine()));

@@ -29,16 +29,19 @@ pub enum CoreSyncOwed {
 
 /// How much of the frame the return path must load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
 pub enum Reload {
     /// The frame is the one the trap was taken from, and only the system-call result registers
     /// were written: what the entry left in nonvolatile registers is still right.
-    ResultOnly,
+    ResultOnly = 0,
     /// Everything: another thread, or the frame was written.
-    Full,
+    Full = 1,
 }
 
-/// Leave to enter user mode with a frame. Made by [`Return::return_to_user`] only.
+/// Leave to enter user mode with a frame. Made by [`Return::return_to_user`] only. Entry code gets it in
+/// two registers, the frame's address first.
 #[must_use]
+#[repr(C)]
 pub struct Resume<F> {
     frame: NonNull<F>,
     reload: Reload,

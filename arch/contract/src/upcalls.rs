@@ -4,12 +4,23 @@
 //! so that trap assembly names its target by `sym`; the model takes it as a parameter.
 //! Interrupts are off in every upcall.
 
-use crate::Arch;
 use crate::boot::BootInfo;
 use crate::irq::Interrupt;
 use crate::ret::Resume;
-use crate::trap::Trap;
+use crate::trap::{Trap, Traps};
+use crate::{Arch, Base};
 use core::ptr::NonNull;
+
+/// A system call of the current user thread, whose registers are saved in the frame: that of the last
+/// [`Resume`] of this CPU. By the C calling convention, since entry code calls it; a simulated machine that
+/// ends unwinds out of it.
+pub type Way<A> = extern "C-unwind" fn(
+    cpu: &'static <A as Base>::Cpu,
+    frame: NonNull<<A as Traps>::Frame>,
+) -> Resume<<A as Traps>::Frame>;
+
+/// Ways of system calls.
+pub const WAYS: usize = 64;
 
 /// Implemented by the generic kernel.
 pub trait Upcalls<A: Arch>: 'static {
@@ -22,9 +33,16 @@ pub trait Upcalls<A: Arch>: 'static {
     /// its kernel stack, bound, with the kernel's tables loaded.
     fn boot_secondary(cpu: &'static A::Cpu) -> Resume<A::Frame>;
 
-    /// A system call of the current user thread, whose registers are saved in `frame`: the fast
-    /// path. `frame` is the one of the last [`Resume`] of this CPU.
-    fn syscall(cpu: &'static A::Cpu, frame: NonNull<A::Frame>) -> Resume<A::Frame>;
+    /// The ways of system calls, by their numbers, so that entry code takes the right one at once. The
+    /// last is also that of every number above.
+    const WAYS: &'static [Way<A>; WAYS];
+
+    /// A system call, for who has not found its way: as [`Way`].
+    fn syscall(cpu: &'static A::Cpu, frame: NonNull<A::Frame>) -> Resume<A::Frame> {
+        // SAFETY: it is the current thread's frame, which this CPU alone has.
+        let number = A::syscall(unsafe { frame.as_ref() }).number;
+        Self::WAYS[number.min(WAYS as u64 - 1) as usize](cpu, frame)
+    }
 
     /// Anything else that stopped the current user thread. Interrupts are acknowledged at their
     /// controller (end of interrupt) by the architecture, before the upcall where the source is

@@ -17,7 +17,7 @@ use arch_contract::smp::{PowerState, Smp};
 use arch_contract::time::{Ticks, Time};
 use arch_contract::tlb::{Freed, Tlb};
 use arch_contract::trap::Trap;
-use arch_contract::upcalls::Upcalls;
+use arch_contract::upcalls::{Upcalls, WAYS, Way};
 use arch_contract::user::{UserFault, Window};
 use arch_model::{Config, Cpu, Event, Frame, Machine, Mm, Model, PowerOff, Profile, RAM_BASE};
 use std::cell::RefCell;
@@ -25,6 +25,10 @@ use std::ptr::NonNull;
 
 thread_local! {
     static SEEN: RefCell<Vec<Interrupt>> = const { RefCell::new(Vec::new()) };
+}
+
+extern "C-unwind" fn unmade(_: &'static Cpu, _: NonNull<Frame>) -> Resume<Frame> {
+    unreachable!()
 }
 
 /// A kernel that only notes interrupts.
@@ -37,9 +41,8 @@ impl Upcalls<Model> for Notes {
     fn boot_secondary(_: &'static Cpu) -> Resume<Frame> {
         unreachable!()
     }
-    fn syscall(_: &'static Cpu, _: NonNull<Frame>) -> Resume<Frame> {
-        unreachable!()
-    }
+    const WAYS: &'static [Way<Model>; WAYS] = &[unmade; WAYS];
+
     fn trap(_: &'static Cpu, _: NonNull<Frame>, _: Trap) -> Resume<Frame> {
         unreachable!()
     }

@@ -308,6 +308,7 @@ fn new_cpu<U: Upcalls<Ppc64le>>(index: usize, server: HardwareCpu, machine: &'st
         frame: Cell::new(core::ptr::null_mut()),
         stack: stack::top(index, Use::Main),
         toc,
+        ways: crate::trap::ways::<U>(),
         scratch: [const { Cell::new(0) }; 3],
         faulted: UnsafeCell::new(Registers::new(stack::top(index, Use::Fault))),
         upper: Cell::new(core::ptr::null()),

@@ -8,11 +8,11 @@ use crate::spr::{self, msr, number};
 use crate::{Ppc64le, irq};
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::ret::Reload;
+use arch_contract::ret::{Reload, Resume};
 use arch_contract::trap::{
     Access, Fault, FaultCause, MAX_REGISTERS, MESSAGE_WORDS, Registers, Step, Syscall, Trap, Traps, Words,
 };
-use arch_contract::upcalls::Upcalls;
+use arch_contract::upcalls::{Upcalls, WAYS, Way};
 use core::fmt::Write;
 use core::ptr::NonNull;
 
@@ -31,6 +31,9 @@ pub struct Frame {
     /// The vector, [`BY_SCV`], or something else.
     pub(crate) entered_by: u64,
 }
+
+// Entry code tests for zero.
+const _: () = assert!(Reload::ResultOnly as u64 == 0);
 
 /// [`Frame::entered_by`] of an `scv 0`: the registers that it may overwrite hold nothing. It is no
 /// vector, and the bit of RI, which the first instruction of that vector has in a register.
@@ -178,10 +181,13 @@ pub(crate) fn print_registers(gpr: &[u64; 32], out: &mut dyn Write) -> core::fmt
     Ok(())
 }
 
-/// A system call, by either instruction. Answers with the caller's own frame, its results written; to
-/// another it goes from here: that loads every register, so nothing has to be put back that this
-/// function saved on its stack.
-pub extern "C" fn on_syscall<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
+/// The ways of system calls. In a kernel for testing a mutant may come first.
+pub(crate) const fn ways<U: Upcalls<Ppc64le>>() -> &'static [Way<Ppc64le>; WAYS] {
+    if mutant::ENABLED { &[interrupted::<U>; WAYS] } else { U::WAYS }
+}
+
+/// For [`Mutant::InterruptsInCalls`].
+extern "C-unwind" fn interrupted<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Resume<Frame> {
     if mutant::is(Mutant::InterruptsInCalls) {
         // EE on and off again. An interrupt between is one that no stack is made for.
         // SAFETY: what it breaks is the point.
@@ -189,15 +195,7 @@ pub extern "C" fn on_syscall<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonN
             core::arch::asm!("mtmsrd {}, 1", "nop", "mtmsrd {}, 1", in(reg) 0x8002u64, in(reg) 2u64);
         }
     }
-    let resume = U::syscall(cpu, frame);
-    let next = resume.frame().as_ptr();
-    if resume.reload() == Reload::Full {
-        // SAFETY: it takes the frame of a `Resume` in r3, and never returns.
-        unsafe {
-            core::arch::asm!("b spandrel_return_full", in("r3") next, options(noreturn));
-        }
-    }
-    next
+    U::syscall(cpu, frame)
 }
 
 /// Anything else from user mode. `vector` is the interrupt's offset in the architecture's table.

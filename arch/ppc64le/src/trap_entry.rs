@@ -46,6 +46,8 @@ pub mod offset {
     pub const STACK: usize = offset_of!(Cpu, stack);
     pub const TOC: usize = offset_of!(Cpu, toc);
     pub const SCRATCH: usize = offset_of!(Cpu, scratch);
+    pub const WAYS: usize = offset_of!(Cpu, ways);
+    pub const LAST_WAY: usize = arch_contract::upcalls::WAYS - 1;
     pub const FAULTED: usize = offset_of!(Cpu, faulted);
     pub const FAULT_GPR: usize = offset_of!(Registers, gpr);
     pub const FAULT_SRR0: usize = offset_of!(Registers, srr0);
@@ -151,9 +153,21 @@ macro_rules! entry {
             "mfcr 12",
             "std 12, {cr}(10)",
             "ld 1, {stack}(13)",
-            "ld 2, {toc}(13)",
             "mr 3, 13",
             "mr 4, 10",
+            ".endm",
+            // And what both call: the way of the number in r0, which finds its r2 by r12. It answers with a `Resume`: the frame in
+            // r3, in r4 how much of it is to be loaded.
+            ".macro call_way",
+            "cmpldi 0, {last_way}",
+            "ld 12, {ways}(13)",
+            "ble+ 7f",
+            "li 0, {last_way}",
+            "7: sldi 11, 0, 3",
+            "ldx 12, 12, 11",
+            "mtctr 12",
+            "bctrl",
+            "cmpdi 4, 0",
             ".endm",
             // What both doors load when only the result was written: nonvolatile registers are
             // still the user's, and whatever else the kernel touched is restored or zeroed.
@@ -183,8 +197,8 @@ macro_rules! entry {
             "mflr 12",
             "std 12, {pc}(10)",
             "save_for_call",
-            "bl {on_syscall}",
-            "b spandrel_scv_return",
+            "call_way",
+            "beq spandrel_scv_return",
 
             // ---- The way to user mode with another frame, whose address r3 holds ------------
             ".globl spandrel_return_full",
@@ -246,7 +260,8 @@ macro_rules! entry {
             "li 12, 2",
             "mtmsrd 12, 1", // RI: SRR0 is saved
             "save_for_call",
-            "bl {on_syscall}",
+            "call_way",
+            "bne spandrel_return_full",
             ".globl spandrel_sc_return",
             "spandrel_sc_return:",
             "li 5, 0",
@@ -269,6 +284,7 @@ macro_rules! entry {
             "mflr 12",
             "std 12, {pc}(10)",
             "save_for_call",
+            "ld 2, {toc}(13)",
             "bl {on_bad_scv}",
             "b spandrel_return_full",
 
@@ -512,7 +528,8 @@ macro_rules! entry {
             fault_cr = const $crate::trap_entry::offset::FAULT_CR,
             fault_dar = const $crate::trap_entry::offset::FAULT_DAR,
             fault_dsisr = const $crate::trap_entry::offset::FAULT_DSISR,
-            on_syscall = sym $crate::trap::on_syscall::<$upcalls>,
+            last_way = const $crate::trap_entry::offset::LAST_WAY,
+            ways = const $crate::trap_entry::offset::WAYS,
             on_bad_scv = sym $crate::trap::on_bad_scv::<$upcalls>,
             on_trap = sym $crate::trap::on_trap::<$upcalls>,
             on_kernel_fault = sym $crate::kernel_fault::on_kernel_fault::<$upcalls>,

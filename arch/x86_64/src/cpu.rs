@@ -20,6 +20,7 @@ use crate::pcid::{Pcids, Slots};
 use crate::trap::Frame;
 use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
+use arch_contract::upcalls::Way;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 use core::ops::Range;
@@ -40,6 +41,8 @@ pub struct Cpu {
     scratch: Cell<u64>,
     /// The way to user mode, which is instantiated with the kernel above.
     pub(crate) enter_user: Cell<*const ()>,
+    /// The ways of system calls, in the kernel above.
+    pub(crate) ways: Cell<*const Way<X86_64>>,
     pub(crate) tss: UnsafeCell<Tss>,
     pub(crate) gdt: UnsafeCell<Gdt>,
     upper: Cell<*const ()>,
@@ -77,6 +80,7 @@ pub mod offset {
     pub const STACK_TOP: usize = offset_of!(Cpu, stack_top);
     pub const SCRATCH: usize = offset_of!(Cpu, scratch);
     pub const ENTER_USER: usize = offset_of!(Cpu, enter_user);
+    pub const WAYS: usize = offset_of!(Cpu, ways);
     pub const APIC_ID: usize = offset_of!(Cpu, apic_id);
     pub const POWER: usize = offset_of!(Cpu, power);
     pub const TSS_RSP0: usize = offset_of!(Cpu, tss) + offset_of!(Tss, rsp0);
@@ -90,6 +94,7 @@ impl Cpu {
             stack_top: Cell::new(0),
             scratch: Cell::new(0),
             enter_user: Cell::new(ptr::null()),
+            ways: Cell::new(ptr::null()),
             tss: UnsafeCell::new(Tss::new()),
             gdt: UnsafeCell::new(Gdt::new()),
             upper: Cell::new(ptr::null()),

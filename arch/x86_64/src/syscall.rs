@@ -16,12 +16,15 @@ use crate::cpu::{Cpu, offset};
 use crate::gdt::{KERNEL_CODE, USER_BASE};
 use crate::trap::{BY_SYSCALL, Frame, bad_return};
 use arch_contract::mutant::{self, Mutant};
-use arch_contract::ret::Reload;
-use arch_contract::upcalls::Upcalls;
+use arch_contract::ret::{Reload, Resume};
+use arch_contract::upcalls::{Upcalls, WAYS, Way};
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
 use core::ptr::NonNull;
 use x86::msr;
+
+// Entry code tests for zero.
+const _: () = assert!(Reload::ResultOnly as u64 == 0);
 
 /// What the kernel must not inherit: IF, TF, DF, AC, NT, IOPL.
 const FLAGS_CLEARED: u64 = 1 << 9 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 14 | 3 << 12;
@@ -34,6 +37,7 @@ const FLAGS_FOR_IRET: u32 = 1 << 8 | 1 << 16;
 /// On each CPU once, with its GDT and GS base set up; EFER.SCE is set by the caller.
 pub unsafe fn init<U: Upcalls<X86_64>>(cpu: &Cpu) {
     cpu.enter_user.set(enter_user::<U> as *const ());
+    cpu.ways.set(ways::<U>().as_ptr());
     // SAFETY: ring 0; selectors and entry point are this kernel's.
     unsafe {
         msr::wrmsr(msr::IA32_STAR, u64::from(USER_BASE) << 48 | u64::from(KERNEL_CODE) << 32);
@@ -51,22 +55,21 @@ fn kept() -> u64 {
     }
 }
 
-/// Answers with the caller's own frame, its results written; to another it goes from here: that loads
-/// every register, so nothing has to be put back that this function saved on its stack.
-unsafe extern "C" fn upcall<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> *mut Frame {
+/// The ways of system calls. In a kernel for testing a mutant may come first.
+const fn ways<U: Upcalls<X86_64>>() -> &'static [Way<X86_64>; WAYS] {
+    if mutant::ENABLED { &[interrupted::<U>; WAYS] } else { U::WAYS }
+}
+
+/// For [`Mutant::InterruptsInCalls`].
+extern "C-unwind" fn interrupted<U: Upcalls<X86_64>>(
+    cpu: &'static Cpu,
+    frame: NonNull<Frame>,
+) -> Resume<Frame> {
     if mutant::is(Mutant::InterruptsInCalls) {
         // SAFETY: the stack is the kernel's, as in a window.
         unsafe { core::arch::asm!("sti", "nop", "cli") };
     }
-    let resume = U::syscall(cpu, frame);
-    let next = resume.frame().as_ptr();
-    if resume.reload() == Reload::Full {
-        // SAFETY: `enter_user` takes the frame of a `Resume` in `rax` and never returns.
-        unsafe {
-            core::arch::asm!("jmp {}", sym enter_user::<U>, in("rax") next, options(noreturn));
-        }
-    }
-    next
+    U::syscall(cpu, frame)
 }
 
 /// Where `syscall` enters.
@@ -100,7 +103,15 @@ unsafe extern "C" fn entry<U: Upcalls<X86_64>>() {
         "mov rdi, gs:[{this}]",
         "mov rsi, rsp",
         "mov rsp, gs:[{stack_top}]",
-        "call {upcall}",
+        // Without a branch: nothing is called, nor speculated to be, but what the table has.
+        "mov ecx, {last_way}",
+        "cmp rax, rcx",
+        "cmova rax, rcx",
+        "mov rcx, gs:[{ways}]",
+        "call [rcx + rax*8]",
+        // A `Resume`: the frame in `rax`, in `rdx` how much of it is to be loaded.
+        "test edx, edx",
+        "jnz {enter_user}",
 
         // The quick way back: the same thread, with its two results.
         "mov rcx, [rax + {rip}]",
@@ -143,7 +154,8 @@ unsafe extern "C" fn entry<U: Upcalls<X86_64>>() {
         r13 = const offset_of!(Frame, r13),
         r14 = const offset_of!(Frame, r14),
         r15 = const offset_of!(Frame, r15),
-        upcall = sym upcall::<U>,
+        last_way = const WAYS - 1,
+        ways = const offset::WAYS,
         enter_user = sym enter_user::<U>,
     )
 }

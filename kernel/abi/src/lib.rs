@@ -216,9 +216,9 @@ numbers! {
     /// the page in the object. A reply with the label 0 makes the thread touch it again, any other ends its
     /// process. Without a pager, because nobody can receive at the endpoint any more, it is an ordinary fault,
     /// or an error of the call. The list of pages is charged to the caller's budget. The handle has READ,
-    /// WRITE, EXECUTE and MANAGE. At most [`MAX_PAGED`](crate::MAX_PAGED) bytes. The object keeps the endpoint
-    /// for as long as that can be received at, whatever becomes of the capability that named it. Errors: as
-    /// `memory_create`.
+    /// WRITE, EXECUTE and MANAGE, and is derived from that on the endpoint: revoking that takes the memory back,
+    /// wherever it is mapped, and its pager has nobody more to answer. At most
+    /// [`MAX_PAGED`](crate::MAX_PAGED) bytes. Errors: as `memory_create`.
     MemoryCreatePaged = 43,
     /// `memory_supply(memory [MANAGE], offset, source [READ, WRITE, EXECUTE], source offset, length)`. Pages of
     /// a paged memory object are from now on those of another memory object, which is not paged: whoever maps

@@ -193,6 +193,14 @@ impl Words {
         (word >> STATE_SHIFT == State::Active as u64).then_some(Active(word))
     }
 
+    /// As [`active`](Self::active), where user code of it has just entered the kernel.
+    #[inline(always)]
+    pub fn active_user(&self) -> Active {
+        let word = self.loaded.load(Ordering::Relaxed);
+        debug_assert!(word >> STATE_SHIFT == State::Active as u64, "user code without an address space");
+        Active(word)
+    }
+
     /// Whether this CPU holds `id` in any way: what a teardown asks.
     pub fn holds(&self, id: ContextId) -> bool {
         match self.loaded() {

@@ -14,7 +14,8 @@
 //! brackets.
 //!
 //! # Locking
-//! All capabilities of one tree name the same object (or a place where it is attached), so it says which lock guards its
+//! All capabilities of one tree name the same object (or a place where it is attached, or
+//! memory whose pages it is asked for), so it says which lock guards its
 //! brackets: one of [`TREES`], by its address. It is a leaf: nothing is waited for inside it. A
 //! slot's *content* belongs to its table's lock. A slot is linked exactly while it is filled: both
 //! change together under both locks. So a slot that is found linked is filled, its table is alive

@@ -112,7 +112,12 @@ impl Object {
 
 /// As [`Object::key`].
 fn memory_key(object: &Ref<MemoryObject>) -> usize {
-    if object.is_of_device() { Object::Machine.key() } else { Ref::address(object) }
+    match object.paged() {
+        // Derived from that on its pager.
+        Some(paged) => Ref::address(&paged.endpoint),
+        None if object.is_of_device() => Object::Machine.key(),
+        None => Ref::address(object),
+    }
 }
 
 /// An object with rights.

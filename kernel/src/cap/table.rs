@@ -353,10 +353,11 @@ impl Slots {
         if capability.rights.contains(rights) { Ok(capability) } else { Err(Error::NoRight) }
     }
 
-    /// The endpoint that `handle` names, if it does and carries all of `rights`, with the badge.
+    /// The endpoint that `handle` names, if it is a handle, does so and carries all of `rights`, with the
+    /// badge.
     #[inline(always)]
-    pub fn endpoint(&self, handle: Handle, rights: Rights) -> Option<(&Ref<Endpoint>, u64)> {
-        match self.content(handle)?.1 {
+    pub fn endpoint(&self, handle: u64, rights: Rights) -> Option<(&Ref<Endpoint>, u64)> {
+        match self.content(handle as usize)?.1 {
             Content::Capability(Capability { object: Object::Endpoint(endpoint), rights: has, badge })
                 if has.contains(rights) =>
             {
@@ -368,8 +369,8 @@ impl Slots {
 
     /// As [`endpoint`](Self::endpoint), a notification.
     #[inline(always)]
-    pub fn notification(&self, handle: Handle, rights: Rights) -> Option<&Ref<Notification>> {
-        match self.content(handle)?.1 {
+    pub fn notification(&self, handle: u64, rights: Rights) -> Option<&Ref<Notification>> {
+        match self.content(handle as usize)?.1 {
             Content::Capability(Capability {
                 object: Object::Notification(notification),
                 rights: has,
@@ -381,8 +382,7 @@ impl Slots {
 
     /// A slot, and what is in it. `None` if there is no such slot.
     #[inline(always)]
-    fn content(&self, handle: Handle) -> Option<(&Slot, &Content)> {
-        let index = handle.0 as usize;
+    fn content(&self, index: usize) -> Option<(&Slot, &Content)> {
         let slot = self.leaves.get(index / LEAF_SLOTS)?.slot(index % LEAF_SLOTS);
         // SAFETY: the table is held, and shared here.
         Some((slot, unsafe { &*slot.content.get() }))
@@ -390,7 +390,7 @@ impl Slots {
 
     #[inline]
     pub(super) fn find(&self, handle: Handle) -> Result<(&Slot, &Capability), Error> {
-        match self.content(handle) {
+        match self.content(handle.0 as usize) {
             Some((slot, Content::Capability(capability))) => Ok((slot, capability)),
             _ => Err(Error::BadHandle),
         }

@@ -20,7 +20,7 @@
 //! threads may be handlers too. So here nothing is ended at once: the process is condemned, its kernel task
 //! ends the thread with the others.
 
-use super::Endpoint;
+use super::{Alarm, Endpoint};
 use crate::cpu::Cpu;
 use crate::fault;
 use crate::ipc::message::Kind;
@@ -179,7 +179,7 @@ fn ask(
     (endpoint, badge): (&Ref<Endpoint>, u64),
     irq: &IrqsOff,
 ) -> Option<Outcome> {
-    thread.ipc.alarm.set_deadline(FOREVER);
+    Alarm::set_deadline(thread, FOREVER);
     thread.ipc.stopped.set(Some(stop));
     thread.add_extra(Extra::Stopped);
     match Endpoint::send(endpoint, cpu, thread, Kind::Call, badge, irq) {
@@ -191,8 +191,30 @@ fn ask(
     }
 }
 
-/// `thread`, which this CPU has, is stopped no more.
-fn go_on(thread: &Thread) {
+/// `client`, which runs here, stops for the page of a paged object at `offset`: its pager, `server`, which this
+/// CPU has, is told.
+#[inline(always)]
+pub(super) fn stop_for_page(client: &Thread, fault: &Fault, offset: u64, server: &Thread, badge: u64) {
+    let stop = Stop { fault: *fault, asked: Asked::Pager(offset) };
+    client.ipc.stopped.set(Some(stop));
+    client.add_extra(Extra::Stopped);
+    deliver(&stop, server, badge);
+}
+
+/// Maps the page for which `client`, which this CPU has, has stopped, if there is nothing to wait for. Whether
+/// it did not: what is still not there the thread finds out.
+#[inline(always)]
+pub(super) fn try_page_in(cpu: &Cpu, client: &Thread) -> bool {
+    let Some(Stop { fault, asked: Asked::Pager(_) }) = client.ipc.stopped.get() else { return false };
+    let (FaultCause::Page(access), Some(at)) = (fault.cause, fault.address) else { return false };
+    client.process().space.try_page_in(cpu, at, access).is_some()
+}
+
+/// `thread`, which this CPU has, is stopped no more. It does not stand where one that is stopped waits: there
+/// others look at what has stopped it.
+pub(super) fn go_on(thread: &Thread) {
+    let waits = |standing: &Standing| matches!(standing, Standing::Sending(_) | Standing::Awaiting(_));
+    debug_assert!(!thread.look_at_standing(waits), "looked at while it changes");
     thread.drop_extra(Extra::Stopped);
     thread.ipc.stopped.set(None);
 }
@@ -257,6 +279,8 @@ pub(super) fn unanswered(cpu: &Cpu, thread: Ref<Thread>) {
     match stop.asked {
         Asked::Handler => end(cpu, thread, &stop.fault),
         Asked::Pager(_) => {
+            // It may still stand in the queue that it was taken out of.
+            thread.stand_in_task();
             go_on(&thread);
             cpu.make_ready(Runnable::Thread(thread));
         }

@@ -13,6 +13,7 @@
 
 use super::reply::{Caller, Reply};
 use crate::cpu::{Cpu, Work};
+use crate::cpuset::CpuId;
 use crate::object::Ref;
 use crate::sched::ready::{Priority, Runnable};
 use crate::sched::{self, place};
@@ -189,18 +190,23 @@ fn take_back(cpu: &Cpu, server: &Ref<Thread>, call: Call) {
     if loan.payer.is_some()
         && let Standing::Timed(at) = server.standing()
     {
-        // It may wait for the next period of who paid. Who sleeps finds out that it was too early. If it has
-        // gone on meanwhile and waits elsewhere, what lies there may be the alarm of that: it stays.
-        let timer = cpu.kernel.any_cpu(at).and_then(|at| {
-            let mut timers = at.timers.lock();
-            if server.ipc.alarm.is_at(at) { None } else { timers.remove(server.entry.node()) }
-        });
-        if let Some(Runnable::Thread(server)) = timer {
-            cpu.make_ready(Runnable::Thread(server));
-        }
+        wake_starving(cpu, server, at);
     }
     drop(loan);
     place::replace(cpu, server);
+}
+
+/// `server`, which was in the timers of CPU `at`, may wait there for the next period of who paid. Who sleeps
+/// finds out that it was too early. If it has gone on meanwhile and waits elsewhere, what lies there may be the
+/// alarm of that: it stays.
+fn wake_starving(cpu: &Cpu, server: &Thread, at: CpuId) {
+    let timer = cpu.kernel.any_cpu(at).and_then(|at| {
+        let mut timers = at.timers.lock();
+        if server.ipc.alarm.is_at(at) { None } else { timers.remove(server.entry.node()) }
+    });
+    if let Some(Runnable::Thread(server)) = timer {
+        cpu.make_ready(Runnable::Thread(server));
+    }
 }
 
 /// `reply` has the duty to answer `caller` from now on. If the caller has given up meanwhile, it has nothing.
@@ -219,5 +225,85 @@ impl Caller {
     /// Whether it is this call.
     pub(super) fn is(&self, client: &Ref<Thread>, number: u64) -> bool {
         Call::new(self.thread(), self.number()) == Call::new(client, number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Run;
+    use crate::tests::many::thread;
+    use abi::Error;
+    use arch_model::profile::Profile;
+    use std::thread::{spawn, yield_now};
+
+    /// A run with two threads beside the one that is current.
+    fn two() -> (Run, [Ref<Thread>; 2]) {
+        let mut run = Run::boot(Profile::Minimal);
+        let two = [(); 2].map(|()| {
+            let (_, handle) = run.thread_with_handle();
+            thread(&run, handle)
+        });
+        (run, two)
+    }
+
+    /// While a thread has the lock of the loan of `server`, `change` is made as far as it gets; then whether
+    /// the server has a payer.
+    fn has_payer_halfway(server: &Ref<Thread>, change: impl FnOnce() + Send + 'static) -> bool {
+        let held = server.ipc.sides.loan.lock();
+        let changing = spawn(change);
+        let before = server.extras().has(Extra::Payer);
+        let changes = (0..10_000).any(|_| {
+            yield_now();
+            server.extras().has(Extra::Payer) != before
+        });
+        drop(held);
+        changing.join().expect("it gets the lock");
+        before != changes
+    }
+
+    /// That somebody pays is written down with the lock held, as it is taken back: so who takes back an earlier
+    /// loan takes nothing of a later one.
+    #[test]
+    fn ipc_8_a_payer_comes_and_goes_with_the_loan() {
+        let (run, [server, client]) = two();
+        let (to, of) = (server.clone(), client.clone());
+        assert!(!has_payer_halfway(&server, move || write_down(&to, &of, 1, None, Some(of.clone()))));
+        assert!(server.extras().has(Extra::Payer));
+        let (from, call) = (server.clone(), Call::new(&client, 1));
+        assert!(has_payer_halfway(&server, move || drop(take(&from, |loan| loan.of == call))));
+        assert!(!server.extras().has(Extra::Payer));
+        is_over(&client);
+        drop(run);
+    }
+
+    /// Who says late who has a call says nothing of a call that came after it.
+    #[test]
+    fn ipc_7_a_holder_of_an_earlier_call() {
+        let (run, [server, client]) = two();
+        hold(&client, 7, Holder::Server(server.clone()));
+        hold(&client, 6, Holder::Server(client.clone()));
+        let held = client.ipc.sides.holder.lock().take();
+        assert!(matches!(held, Some((7, Holder::Server(holder))) if Ref::ptr_eq(&holder, &server)));
+        drop(run);
+    }
+
+    /// A server that starved when it was looked at and now waits with a deadline keeps that.
+    #[test]
+    fn ipc_7_an_alarm_is_no_sleep() {
+        let mut run = Run::boot(Profile::Minimal);
+        let (main, endpoint) = (run.user(), run.endpoint());
+        let (server, handle) = run.thread_with_handle();
+        run.to(server);
+        let soon = run.clock() + 1_000_000;
+        run.call(abi::Call::EndpointReceive, &[endpoint, soon]);
+        run.to(main);
+        let cpu = run.cpu();
+        wake_starving(cpu, &thread(&run, handle), cpu.number);
+        run.call(abi::Call::Yield, &[]);
+        assert_eq!(run.user(), main, "it waits");
+        run.sleep(2_000_000);
+        run.to(server);
+        assert_eq!(run.returned(), Err(Error::TimedOut));
     }
 }

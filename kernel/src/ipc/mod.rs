@@ -142,14 +142,17 @@ unsafe impl Member for Waiter {
 
 /// Those who wait at an object: the highest priority first, and inside one in the order of their coming.
 pub struct Waiters {
+    /// Who waits alone, as a server does most often: it comes and goes in one step. While it is here nobody
+    /// is in the heap.
+    alone: Option<Ref<Thread>>,
     heap: Heap<Waiter>,
-    /// How many came.
+    /// How many came into the heap.
     came: u64,
 }
 
 impl Waiters {
     const fn new() -> Self {
-        Self { heap: Heap::new(), came: 0 }
+        Self { alone: None, heap: Heap::new(), came: 0 }
     }
 
     fn is_empty(&self) -> bool {
@@ -158,35 +161,68 @@ impl Waiters {
 
     #[inline(always)]
     fn first(&self) -> Option<&Ref<Thread>> {
-        self.heap.first().map(|waiter| &waiter.0)
+        match &self.alone {
+            None => self.heap.first().map(|waiter| &waiter.0),
+            alone => alone.as_ref(),
+        }
     }
 
     /// Puts `thread`, which stands here, behind its equals.
+    #[inline(always)]
     fn push(&mut self, thread: Ref<Thread>) {
-        let priority = thread.priority();
-        self.push_at(thread, priority);
+        if self.is_empty() {
+            let none = self.alone.replace(thread);
+            // Nothing to drop: that is known.
+            core::mem::forget(none);
+        } else {
+            self.push_among(thread);
+        }
     }
 
-    /// As [`push`](Self::push), where the priority is known.
-    #[inline(always)]
-    fn push_at(&mut self, thread: Ref<Thread>, priority: Priority) {
+    /// As [`push`](Self::push), where others wait.
+    #[cold]
+    #[inline(never)]
+    fn push_among(&mut self, thread: Ref<Thread>) {
+        if let Some(first) = self.alone.take() {
+            self.push_into_heap(first);
+        }
+        self.push_into_heap(thread);
+    }
+
+    fn push_into_heap(&mut self, thread: Ref<Thread>) {
         // At a thousand a microsecond, 56 bits last for two years.
         self.came += 1;
+        let priority = thread.priority();
         let rank = if mutant::is(Mutant::FirstComeFirstServed) { 0 } else { Priority::MAX - priority };
         self.heap.push(Waiter(thread), u64::from(rank) << 56 | self.came);
     }
 
-    /// The priority of the first when it came; 0 if there is none.
+    /// The priority of the first; 0 if there is none.
     fn first_priority(&self) -> Priority {
-        self.heap.first_key().map_or(0, |key| Priority::MAX - (key >> 56) as Priority)
+        match &self.alone {
+            Some(alone) => alone.priority(),
+            None => self.heap.first_key().map_or(0, |key| Priority::MAX - (key >> 56) as Priority),
+        }
     }
 
+    #[inline(always)]
     fn pop(&mut self) -> Option<Ref<Thread>> {
+        match self.alone.take() {
+            None => self.pop_from_heap(),
+            alone => alone,
+        }
+    }
+
+    #[inline(never)]
+    fn pop_from_heap(&mut self) -> Option<Ref<Thread>> {
         self.heap.pop().map(|waiter| waiter.0)
     }
 
     fn remove(&mut self, thread: &Thread) -> Option<Ref<Thread>> {
-        self.heap.remove(&thread.ipc.node).map(|waiter| waiter.0)
+        match self.alone.take_if(|alone| core::ptr::eq(&raw const **alone, thread)) {
+            None => self.heap.remove(&thread.ipc.node).map(|waiter| waiter.0),
+            alone => alone,
+        }
     }
 
     /// The priority of `thread` has changed: puts it where it belongs now, if it is here.
@@ -238,7 +274,8 @@ const WOKEN_AT_ONCE: usize = 16;
 
 /// The timer of a thread's wait.
 pub struct Alarm {
-    /// Nanoseconds since boot. Written by the thread's call.
+    /// Nanoseconds since boot. Written by the thread's call. Where it is not [`FOREVER`] the thread has
+    /// [`Extra::Alarm`].
     deadline: AtomicU64,
     /// The CPU in whose timers it is, or [`NOWHERE`]. Written inside the lock of those timers.
     at: AtomicU8,
@@ -255,9 +292,15 @@ impl Alarm {
         self.deadline.load(Ordering::Relaxed)
     }
 
-    /// The deadline of the wait that is about to begin, if it has not passed.
-    pub(crate) fn set_deadline(&self, deadline: u64) {
-        self.deadline.store(deadline, Ordering::Relaxed);
+    /// The deadline of the wait of `thread`, which runs here, that is about to begin, if it has not passed.
+    /// An alarm of an earlier one that is on its way finds no earlier deadline.
+    pub(crate) fn set_deadline(thread: &Thread, deadline: u64) {
+        thread.ipc.alarm.deadline.store(deadline, Ordering::Relaxed);
+        match (thread.extras().has(Extra::Alarm), deadline != FOREVER) {
+            (false, true) => thread.add_extra(Extra::Alarm),
+            (true, false) => thread.drop_extra(Extra::Alarm),
+            _ => {}
+        }
     }
 
     /// Whether the deadline has passed.

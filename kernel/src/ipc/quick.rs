@@ -13,6 +13,7 @@
 //! Locks: the table's, then the endpoint's, then the leaves of a loan. The first two are only tried: they are
 //! nothing to wait for here. That of a thread's standing is not needed: it changes in one step.
 
+pub mod fault;
 pub mod signal;
 
 use super::Endpoint;
@@ -21,14 +22,14 @@ use super::loan;
 use super::reply::Caller;
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
-use crate::sched::quick::{FEASIBLE, run};
+use crate::sched::quick::run;
 use crate::sched::ready::{Priority, Runnable};
 use crate::sched::{self, complete_user_accesses, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
 use crate::thread::{Extra, Extras, Fate, Frame, Thread};
+use abi::Rights;
 use abi::ipc::{FOREVER, Tag};
-use abi::{Handle, Rights};
 use arch_contract::irq::IrqsOff;
 use arch_contract::mutant;
 use arch_contract::ret::Resume;
@@ -59,6 +60,9 @@ enum Turn {
 /// What is seen to where that costs least.
 const EASY: Extras = Extras::NONE.with(Extra::Priority);
 
+/// What can be seen to.
+const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
+
 /// The current thread calls. Gives the token back if the long way must be gone.
 #[inline(always)]
 pub fn call(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<Resume<Frame>, IrqsOff> {
@@ -83,14 +87,24 @@ pub fn reply_receive(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<
     finish(cpu, turn, |_| {}, irq)
 }
 
-/// As [`reply_receive`], where the threads may have vector registers, or be bound to CPUs.
+/// As [`reply_receive`], where the threads may have vector registers, or be bound to CPUs; and where it is a
+/// fault that is answered.
 pub fn reply_receive_if_feasible(
     cpu: &'static Cpu,
     made: &Syscall,
     irq: IrqsOff,
 ) -> Result<Resume<Frame>, IrqsOff> {
     let turn = begin(cpu, made, |server, handle, tag| {
-        try_reply(cpu, server, handle, tag, FEASIBLE, |server| save_vectors(cpu, server, &irq))
+        let save = |server: &Thread| save_vectors(cpu, server, &irq);
+        match server.ipc.caller.take() {
+            Some(caller) if caller.thread().extras().has(Extra::Stopped) => {
+                fault::try_answer(cpu, server, caller, handle, tag, save)
+            }
+            caller => {
+                server.ipc.caller.set(caller);
+                try_reply(cpu, server, handle, tag, FEASIBLE, save)
+            }
+        }
     });
     // SAFETY: as in `call_if_feasible`.
     let token = unsafe { IrqsOff::assume() };
@@ -102,17 +116,14 @@ pub fn reply_receive_if_feasible(
 fn begin(
     cpu: &Cpu,
     made: &Syscall,
-    attempt: impl FnOnce(Ref<Thread>, Handle, Tag) -> Result<Turn, Ref<Thread>>,
+    attempt: impl FnOnce(Ref<Thread>, u64, Tag) -> Result<Turn, Ref<Thread>>,
 ) -> Turn {
     let tag = Tag(made.args[2]);
     if !may_be_gone(cpu) || made.args[1] != FOREVER || !tag.is_of_words() {
         return Turn::Unclear;
     }
-    let Ok(handle) = u32::try_from(made.args[0]) else { return Turn::Unclear };
     let Some(current) = cpu.take_current() else { return Turn::Unclear };
-    // An alarm of an earlier wait that is on its way must not find an earlier deadline.
-    current.ipc.alarm.set_deadline(FOREVER);
-    attempt(current, Handle(handle), tag).unwrap_or_else(|current| {
+    attempt(current, made.args[0], tag).unwrap_or_else(|current| {
         cpu.set_current(current);
         Turn::Unclear
     })
@@ -159,16 +170,10 @@ fn finish(
     }
 }
 
-/// The priorities of both, if `next`, which waits, can go on here in the place of `current` as far as they
+/// The priorities of both, if `next` can go on here in the place of `current` as far as they
 /// allow it.
 #[inline(always)]
 fn may_follow(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
-    if next.ipc.alarm.deadline() == FOREVER { may_exchange(cpu, current, next, easy) } else { None }
-}
-
-/// As [`may_follow`], where `next` waits for nothing.
-#[inline(always)]
-fn may_exchange(cpu: &Cpu, current: &Thread, next: &Thread, easy: Extras) -> Option<[Priority; 2]> {
     let extras = current.extras().or(next.extras());
     let may = extras.within(easy)
         && (!extras.has(Extra::Affinity) || current.affinity().and(next.affinity()).has(cpu.number));
@@ -193,49 +198,80 @@ fn copy(from: &Thread, to: &Thread, tag: Tag, said: u64, badge: u64) {
 fn try_call(
     cpu: &Cpu,
     client: Ref<Thread>,
-    handle: Handle,
+    handle: u64,
     tag: Tag,
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
-    let taken: Option<Result<(Ref<Thread>, u64), ()>> = 'taken: {
-        let Some(slots) = client.process().table.try_lock() else { break 'taken None };
-        let Some((endpoint, badge)) = slots.endpoint(handle, Rights::WRITE) else { break 'taken None };
-        let Some(mut state) = endpoint.state.try_lock() else { break 'taken None };
-        if state.life == Life::Ended {
-            break 'taken None;
-        }
-        let Some(server) = state.first(Side::Receivers) else { break 'taken None };
-        let Some([priority, of_server]) = may_follow(cpu, &client, server, easy) else { break 'taken None };
-        if of_server > priority {
-            break 'taken None;
-        }
-        // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
-        // server out of its queue, and nothing but the queue has it.
-        copy(&client, server, tag, Tag::CALL, badge);
-        complete_user_accesses(cpu);
-        count_time(cpu, &client, Current::now(cpu.arch()));
-        save(&client);
-        let number = client.ipc.next_wait();
-        // First: who ends the client's wait looks for what it has lent.
-        if of_server < priority {
-            loan::lend_priority(server, &client, number, priority);
-        }
-        if client.stand_awaiting(number) == Fate::Doomed {
-            Some(Err(()))
-        } else {
-            state.waiters.pop().map(|server| Ok((server, number)))
-        }
+    let given = 'given: {
+        let Some(slots) = client.process().table.try_lock() else { break 'given Given::Unclear };
+        let Some((endpoint, badge)) = slots.endpoint(handle, Rights::WRITE) else {
+            break 'given Given::Unclear;
+        };
+        give(cpu, &client, endpoint, easy, |server| copy(&client, server, tag, Tag::CALL, badge), save)
     };
-    match taken {
-        None => Err(client),
-        Some(Err(())) => {
-            // Not before the endpoint is let go: the server is put into its place there anew.
+    has_given(cpu, client, given, easy)
+}
+
+/// What became of a call.
+enum Given {
+    /// Nothing was done.
+    Unclear,
+    /// The server has it, which this CPU has; and the number of the client's wait.
+    To(Ref<Thread>, u64),
+    /// The client is to end.
+    Doomed,
+}
+
+/// The call of `client`, which runs here, goes to the server that waits at `endpoint`: `write` stores it in
+/// the registers of that.
+#[inline(always)]
+fn give(
+    cpu: &Cpu,
+    client: &Ref<Thread>,
+    endpoint: &Endpoint,
+    easy: Extras,
+    write: impl FnOnce(&Thread),
+    save: impl FnOnce(&Thread),
+) -> Given {
+    let Some(mut state) = endpoint.state.try_lock() else { return Given::Unclear };
+    if state.life == Life::Ended {
+        return Given::Unclear;
+    }
+    let Some(server) = state.first(Side::Receivers) else { return Given::Unclear };
+    let Some([priority, of_server]) = may_follow(cpu, client, server, easy) else { return Given::Unclear };
+    if of_server > priority {
+        return Given::Unclear;
+    }
+    // From here on it is done, or the client is to end. While the endpoint is held nobody takes the
+    // server out of its queue, and nothing but the queue has it.
+    write(server);
+    complete_user_accesses(cpu);
+    count_time(cpu, client, Current::now(cpu.arch()));
+    save(client);
+    let number = client.ipc.next_wait();
+    // First: who ends the client's wait looks for what it has lent.
+    if of_server < priority {
+        loan::lend_priority(server, client, number, priority);
+    }
+    if client.stand_awaiting(number, cpu.number) == Fate::Doomed {
+        return Given::Doomed;
+    }
+    state.waiters.pop().map_or(Given::Unclear, |server| Given::To(server, number))
+}
+
+/// What follows when the endpoint is let go.
+#[inline(always)]
+fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Result<Turn, Ref<Thread>> {
+    match given {
+        Given::Unclear => Err(client),
+        Given::Doomed => {
+            // Not before: the server is put into its place there anew.
             loan::given_up(cpu, &client);
             cpu.set_current(client);
             Ok(Turn::Leave)
         }
-        Some(Ok((server, number))) => {
+        Given::To(server, number) => {
             let none = server.ipc.caller.replace(Some(Caller::new(client, number)));
             debug_assert!(none.is_none(), "a thread with a caller receives");
             // Nothing to drop: that is known.
@@ -255,12 +291,34 @@ fn try_call(
 fn try_reply(
     cpu: &Cpu,
     server: Ref<Thread>,
-    handle: Handle,
+    handle: u64,
     tag: Tag,
     easy: Extras,
     save: impl FnOnce(&Thread),
 ) -> Result<Turn, Ref<Thread>> {
     let Some(caller) = server.ipc.caller.take() else { return Err(server) };
+    let claim = |caller: &Caller| caller.thread().claim_to_run(caller.number(), cpu.number);
+    let write = |server: &Thread, client: &Thread| copy(server, client, tag, 0, 0);
+    answer(cpu, server, caller, handle, easy, claim, write, save).map_err(|(server, caller)| {
+        server.ipc.caller.set(Some(caller));
+        server
+    })
+}
+
+/// `server`, which runs here, answers `caller`, whose thread this CPU has after `claim`, and into whose
+/// registers `write` stores what it is told. Gives both back if nothing was done but that.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "it is one function twice, for messages and for faults")]
+fn answer(
+    cpu: &Cpu,
+    server: Ref<Thread>,
+    caller: Caller,
+    handle: u64,
+    easy: Extras,
+    claim: impl FnOnce(&Caller) -> bool,
+    write: impl FnOnce(&Thread, &Thread),
+    save: impl FnOnce(&Thread),
+) -> Result<Turn, (Ref<Thread>, Caller)> {
     let taken = 'taken: {
         let client = caller.thread();
         let Some([priority, of_client]) = may_follow(cpu, &server, client, easy) else { break 'taken None };
@@ -276,32 +334,21 @@ fn try_reply(
         // again, which nobody takes it out of before the endpoint is let go.
         let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(held) };
         let Some(state) = held.state.try_lock() else { break 'taken None };
-        if state.life == Life::Ended
-            || state.first(Side::Senders).is_some()
-            || !client.claim_to_run(caller.number(), cpu.number)
-        {
+        if state.life == Life::Ended || state.first(Side::Senders).is_some() || !claim(&caller) {
             break 'taken None;
         }
-        Some((state, priority))
+        Some(state)
     };
-    let Some((mut state, priority)) = taken else {
-        server.ipc.caller.set(Some(caller));
-        return Err(server);
-    };
+    let Some(mut state) = taken else { return Err((server, caller)) };
     let client = caller.into_thread();
-    copy(&server, &client, tag, 0, 0);
+    write(&server, &client);
     complete_user_accesses(cpu);
     count_time(cpu, &server, Current::now(cpu.arch()));
     save(&server);
-    let priority = if server.extras().has(Extra::Priority) {
-        if server.lent() != 0 {
-            loan::end_priority(&server, &client);
-        }
-        server.priority()
-    } else {
-        priority
-    };
-    if server.stand_receiving_again() == Fate::Doomed {
+    if server.extras().has(Extra::Priority) && server.lent() != 0 {
+        loan::end_priority(&server, &client);
+    }
+    if server.stand_receiving_again(cpu.number) == Fate::Doomed {
         drop(state);
         // The reply was made; the server is ended on the way out.
         cpu.make_ready(Runnable::Thread(client));
@@ -309,7 +356,7 @@ fn try_reply(
         return Ok(Turn::Leave);
     }
     state.side = Side::Receivers;
-    state.waiters.push_at(server, priority);
+    state.waiters.push(server);
     drop(state);
     Ok(goes_on(cpu, client, easy))
 }

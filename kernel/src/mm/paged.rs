@@ -5,6 +5,9 @@
 //! nothing is charged but the list of pages, and whoever made the source pays for it, though it may be
 //! gone: the paged object keeps what its pages come from alive.
 //!
+//! Its capability is derived from the one on the endpoint at which the pager is asked, so a revocation of that
+//! takes the memory back and with it the asking.
+//!
 //! A fault on an absent page stops the thread and asks the pager ([`crate::ipc::exception`]); when it has
 //! answered, the page is mapped and the instruction executed again. A page that is there but not yet mapped
 //! where it was touched is mapped at once ([`Space::page_in`](super::space::Space::page_in)).

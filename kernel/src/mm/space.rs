@@ -288,9 +288,24 @@ impl Space {
     /// The page at `at`, which was touched: maps it if it is its object's pager's and is there. `NoMemory`
     /// if there is none for a table.
     pub fn page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Result<PageIn, NoMemory> {
+        let mut inner = self.inner.lock(cpu);
+        self.page_in_held(&mut inner, cpu, at, access)
+    }
+
+    /// As [`page_in`](Self::page_in). `None` if somebody holds the space.
+    pub fn try_page_in(&self, cpu: &Cpu, at: VirtAddr, access: Access) -> Option<Result<PageIn, NoMemory>> {
+        let mut inner = self.inner.try_lock()?;
+        Some(self.page_in_held(&mut inner, cpu, at, access))
+    }
+
+    fn page_in_held(
+        &self,
+        inner: &mut Inner,
+        cpu: &Cpu,
+        at: VirtAddr,
+        access: Access,
+    ) -> Result<PageIn, NoMemory> {
         let at = at.page();
-        let mut guard = self.inner.lock(cpu);
-        let inner = &mut *guard;
         let granted = inner.regions.find(at).filter(|granted| allows(granted.region().protection, access));
         let paged = granted.and_then(|granted| {
             let source = granted.source()?;

@@ -153,33 +153,56 @@ pub enum Rest {
 }
 
 /// As far as [`enter`] goes without a call: all of it if `space` is active already, or if this CPU
-/// comes from a user of another, is in the set of `space`, and either had it before and nothing
-/// changed in it since, or loads it under a number of its own with all forgotten. That is every
-/// switch of two processes that take turns.
+/// comes from a user of another and [turns](turn) to `space`.
 ///
 /// # Safety
 /// As [`enter`]; and the rest, if there is one, follows at once.
 #[inline(always)]
-pub unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
-    let to = space.id();
-    let Some(from) = cpu.words.active() else { return Err(Rest::All) };
-    if from.is(to) {
+unsafe fn enter_quickly(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
+    match cpu.words.active() {
+        Some(from) if from.is(space.id()) => Ok(Serialized::NotHere),
+        // SAFETY: the caller's obligation.
+        Some(from) => unsafe { turn(cpu, space, from, irq) },
+        None => Err(Rest::All),
+    }
+}
+
+/// As [`enter`], where user code has just entered the kernel and nothing of this CPU's spaces has changed
+/// since: as far as it goes without a call.
+///
+/// # Safety
+/// As [`enter`]; and the rest, if there is one, follows at once.
+#[inline(always)]
+pub unsafe fn enter_from_user(cpu: &Cpu, space: &Space, irq: &IrqsOff) -> Result<Serialized, Rest> {
+    let from = cpu.words.active_user();
+    if ptr::eq(cpu.held.space.get(), space) {
         return Ok(Serialized::NotHere);
     }
+    // SAFETY: the caller's obligation.
+    unsafe { turn(cpu, space, from, irq) }
+}
+
+/// From a user of one space to a user of another, if this CPU is in the set of `space`, and either had it
+/// before and nothing changed in it since, or loads it under a number of its own with all forgotten. That
+/// is every switch of two processes that take turns.
+///
+/// # Safety
+/// As [`enter_quickly`].
+#[inline(always)]
+unsafe fn turn(cpu: &Cpu, space: &Space, from: Active, irq: &IrqsOff) -> Result<Serialized, Rest> {
     // Mutants are placed on the long way.
     if mutant::any() {
         return Err(Rest::All);
     }
-    // Only this CPU puts itself in and takes itself out.
-    if !space.shared().set().has(cpu.number) {
-        return Err(Rest::All);
-    }
+    // Only this CPU puts itself into the set and takes itself out.
+    let is_member = || space.shared().set().has(cpu.number);
     // Written out twice: what is the same in both is compiled for each.
     let cached = cpu.cached(space);
-    if cpu.held.slots[usize::from(cached.slot.0)].get().id == to.get() {
+    if cpu.held.slots[usize::from(cached.slot.0)].get().id == space.id().get() {
+        debug_assert!(is_member(), "a space is remembered that this CPU has not joined");
         // SAFETY: the caller's obligation; what is cached is its own, and as new as `seen`.
         unsafe { turn_to(cpu, space, &cached, from, Stale::Nothing, irq) }
-    } else if matches!(Current::tags(cpu.kernel.machine), Tags::PerCpu { .. }) {
+    } else if matches!(Current::tags(cpu.kernel.machine), Tags::PerCpu { .. }) && is_member() {
         // (Asked of the port, which knows when it is compiled.)
         // SAFETY: the caller's obligation; all is forgotten.
         unsafe { turn_to(cpu, space, &cached, from, Stale::Everything, irq) }
@@ -248,7 +271,7 @@ unsafe fn turn_to(
 }
 
 /// # Safety
-/// As [`enter`]; `rest` is what [`enter_quickly`] has just said of `space`.
+/// As [`enter`]; `rest` is what [`enter_quickly`] or [`enter_from_user`] has just said of `space`.
 #[inline(never)]
 pub unsafe fn enter_rest(cpu: &Cpu, space: &Space, rest: Rest, irq: &IrqsOff) {
     match rest {

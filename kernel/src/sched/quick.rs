@@ -40,7 +40,7 @@ pub enum Turn {
 }
 
 /// What a turn sees to by itself, where that costs least.
-const EASY: Extras = Extras::NONE.with(Extra::Priority);
+const EASY: Extras = Extras::NONE.with(Extra::Priority).with(Extra::Alarm);
 
 /// What it can see to.
 pub(crate) const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
@@ -124,7 +124,7 @@ fn turn(cpu: &Cpu, easy: Extras, save: impl FnOnce(&Thread)) -> Result<(Runnable
 pub(crate) fn run(cpu: &'static Cpu, next: Ref<Thread>, irq: &IrqsOff) -> Resume<Frame> {
     // SAFETY: a process's address space lives until its teardown has found it loaded nowhere, and
     // the teardown starts when its last thread has ended. What is left of it follows below.
-    let entered = unsafe { context::enter_quickly(cpu, &next.process().space, irq) };
+    let entered = unsafe { context::enter_from_user(cpu, &next.process().space, irq) };
     let frame = next.frame();
     cpu.set_current(next);
     match entered {

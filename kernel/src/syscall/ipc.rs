@@ -4,7 +4,7 @@ use super::{Caller, Outcome, outcome};
 use crate::cap::{Capability, Object, Where};
 use crate::ipc::exception::{self, Handler};
 use crate::ipc::message::{self, Kind};
-use crate::ipc::{Endpoint, Notification, Reply, notification, reply as replies};
+use crate::ipc::{Alarm, Endpoint, Notification, Reply, notification, reply as replies};
 use crate::mm::NoMemory;
 use crate::object::Ref;
 use crate::sched::{self, ready::Runnable};
@@ -100,7 +100,7 @@ pub(super) fn send(caller: &Caller<'_>, args: [u64; 6], kind: Kind) -> Outcome {
 fn try_send(caller: &Caller<'_>, args: [u64; 6], kind: Kind) -> Result<Outcome, Error> {
     let (endpoint, badge) = endpoint(caller, args[0], Rights::WRITE)?;
     message::check(caller.cpu, &caller.thread)?;
-    caller.thread.ipc.alarm.set_deadline(args[1]);
+    Alarm::set_deadline(&caller.thread, args[1]);
     Ok(Endpoint::send(&endpoint, caller.cpu, &caller.thread, kind, badge, caller.irq))
 }
 
@@ -111,7 +111,7 @@ pub(super) fn receive(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
 fn try_receive(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Error> {
     let (endpoint, _) = endpoint(caller, args[0], Rights::READ)?;
     replies::stop_serving(caller.cpu, &caller.thread);
-    caller.thread.ipc.alarm.set_deadline(args[1]);
+    Alarm::set_deadline(&caller.thread, args[1]);
     Ok(Endpoint::receive(&endpoint, caller.cpu, &caller.thread, caller.irq))
 }
 
@@ -125,7 +125,7 @@ fn try_reply_receive(caller: &Caller<'_>, args: [u64; 6]) -> Result<Outcome, Err
     message::check(cpu, &caller.thread)?;
     // A caller that has given up is none.
     let answered = replies::answer(cpu, &caller.thread, caller.irq).ok().flatten();
-    caller.thread.ipc.alarm.set_deadline(args[1]);
+    Alarm::set_deadline(&caller.thread, args[1]);
     let outcome = Endpoint::receive(&endpoint, cpu, &caller.thread, caller.irq);
     let Some(client) = answered else { return Ok(outcome) };
     Ok(match outcome {
@@ -177,7 +177,7 @@ pub(super) fn signal(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> 
 
 pub(super) fn wait(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     outcome(notification(caller, args[0], Rights::READ).map(|notification| {
-        caller.thread.ipc.alarm.set_deadline(args[1]);
+        Alarm::set_deadline(&caller.thread, args[1]);
         Notification::wait(&notification, caller.cpu, &caller.thread, caller.irq)
     }))
 }

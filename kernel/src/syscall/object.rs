@@ -42,12 +42,30 @@ pub(super) fn create_paged(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, E
         .and_then(MemoryObject::shared);
     let object = made.map_err(|NoMemory| Error::NoMemory)?;
     let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::MANAGE;
-    maker.table.insert(caller.cpu, Capability::new(Object::Memory(object), rights)).map(|made| made.0.into())
+    // From the capability by which the pager is asked: who takes that back takes back the asking.
+    let make = |origin: &Capability| match asks(origin, &object) && origin.rights.contains(Rights::WRITE) {
+        true => Ok(Capability::new(Object::Memory(object.clone()), rights)),
+        false => Err(Error::BadHandle),
+    };
+    let (table, origin) = (&maker.table, caller.handle(args[1])?);
+    table.derive(caller.cpu, origin, make, (table, Where::Anywhere), caller.irq).map(|made| made.0.into())
+}
+
+/// Whether pages of `object` are asked for by a capability like `origin`.
+fn asks(origin: &Capability, object: &MemoryObject) -> bool {
+    match (&origin.object, object.paged()) {
+        (Object::Endpoint(pager), Some(paged)) => {
+            Ref::ptr_eq(&paged.endpoint, pager) && paged.badge == origin.badge
+        }
+        _ => false,
+    }
 }
 
 pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> {
     let [memory, to, source, from, length, _] = args;
-    let object = |handle, rights| match caller.capability(handle, rights)?.object {
+    // With the table held: a pager is waited for, and nothing has to be counted.
+    let slots = caller.process().table.lock(caller.cpu);
+    let object = |handle, rights| match &slots.get(caller.handle(handle)?, rights)?.object {
         Object::Memory(object) => Ok(object),
         _ => Err(Error::WrongObject),
     };
@@ -58,10 +76,10 @@ pub(super) fn supply(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Error> 
     let whole = [to, from, length].iter().all(|value| value.is_multiple_of(PAGE_BYTES));
     let inside =
         |at: u64, object: &MemoryObject| at.checked_add(length).is_some_and(|end| end <= object.length());
-    if !whole || length == 0 || length > MAX_SUPPLY || !inside(to, &memory) || !inside(from, &source) {
+    if !whole || length == 0 || length > MAX_SUPPLY || !inside(to, memory) || !inside(from, source) {
         return Err(Error::BadArgument);
     }
-    paged.supply(to, &source, from, length / PAGE_BYTES).map(|()| 0)
+    paged.supply(to, source, from, length / PAGE_BYTES).map(|()| 0)
 }
 
 /// Making a memory object.

@@ -27,7 +27,7 @@ pub(super) fn words(some: &[u64]) -> [u64; WORDS] {
 }
 
 impl Run {
-    pub(super) fn endpoint(&mut self) -> u64 {
+    pub(crate) fn endpoint(&mut self) -> u64 {
         self.result(Call::EndpointCreate, &[]).expect("an endpoint")
     }
 
@@ -71,7 +71,7 @@ impl Run {
         self.thread_with_handle().0
     }
 
-    pub(super) fn thread_with_handle(&mut self) -> (User, u64) {
+    pub(crate) fn thread_with_handle(&mut self) -> (User, u64) {
         let maker = self.user();
         let args = [PROCESS, ENTRY, STACK_TOP.0 - 8192, 0];
         let handle = self.result(Call::ThreadStart, &args).expect("a thread");
@@ -87,7 +87,7 @@ impl Run {
     }
 
     /// The turn goes on to `user`, by yields of others.
-    pub(super) fn to(&mut self, user: User) {
+    pub(crate) fn to(&mut self, user: User) {
         for _ in 0..100 {
             if self.user() == user {
                 return;
@@ -117,12 +117,12 @@ impl Run {
     }
 
     /// Time passes, and the timer's interrupt with it.
-    pub(super) fn sleep(&mut self, nanoseconds: u64) {
+    pub(crate) fn sleep(&mut self, nanoseconds: u64) {
         self.machine.advance(nanoseconds);
         self.interrupt(Interrupt::Timer);
     }
 
-    pub(super) fn clock(&mut self) -> u64 {
+    pub(crate) fn clock(&mut self) -> u64 {
         self.result(Call::ClockRead, &[TIMER]).expect("a clock")
     }
 }

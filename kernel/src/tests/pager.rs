@@ -225,6 +225,32 @@ fn ipc_13_a_pager_that_gives_up() {
     });
 }
 
+/// Who revokes the capability by which a pager is asked takes the memory back, also what was supplied: what
+/// touches it, and who waits for it, has an ordinary fault.
+#[test]
+fn ipc_13_a_pager_that_is_revoked() {
+    let mut it = pager();
+    assert_eq!(it.supply(PAGE, 1), Ok(0));
+    it.run.to(it.client);
+    it.touch(HERE, Access::Read);
+    it.asked(FaultKind::PageRead, 0);
+    let faults = it.run.endpoint();
+    it.run.result(Call::ThreadExceptions, &[PROCESS, faults]).expect("a handler");
+    assert_eq!(it.run.eventually(Call::HandleRevoke, &[it.endpoint]), Ok(0));
+    let gone = it.run.result(Call::HandleCopy, &[it.memory, 0, 0]);
+    assert_eq!(gone, Err(Error::BadHandle));
+    assert!(!it.is_there(HERE + PAGE));
+    it.answer();
+    it.run.to(it.client);
+    it.touch(HERE, Access::Read);
+    it.run.to(it.pager);
+    it.run.call(Call::EndpointReceive, &[it.endpoint, 0]);
+    assert_eq!(it.run.returned(), Err(Error::TimedOut), "nobody asks");
+    it.run.receive(faults);
+    let received = it.run.received().expect("a call");
+    assert_eq!((received.tag.label(), received.words[0]), (FaultKind::PageRead as u64, HERE));
+}
+
 /// What can be supplied, and by whom.
 #[test]
 fn ipc_13_supplies_are_checked() {

@@ -338,10 +338,10 @@ impl Thread {
         self.stand_plainly(Word::on(cpu))
     }
 
-    /// As [`stand`](Self::stand), for the CPU whose current thread it is: it waits for a reply.
+    /// As [`stand`](Self::stand), for `cpu`, whose current thread it is: it waits for a reply.
     #[inline(always)]
-    pub(crate) fn stand_awaiting(&self, number: u64) -> Fate {
-        self.whereabouts.pass(Word::awaiting(number))
+    pub(crate) fn stand_awaiting(&self, number: u64, cpu: CpuId) -> Fate {
+        self.whereabouts.pass_from(Word::on(cpu), Word::awaiting(number))
     }
 
     /// As [`stand`](Self::stand) on `cpu`, for who has taken it out of those who receive at an endpoint or wait
@@ -372,17 +372,17 @@ impl Thread {
         }
     }
 
-    /// As [`stand`](Self::stand), for the CPU whose current thread it is: it receives where it last
+    /// As [`stand`](Self::stand), for `cpu`, whose current thread it is: it receives where it last
     /// [received](Self::received_at).
     #[inline(always)]
-    pub(crate) fn stand_receiving_again(&self) -> Fate {
-        self.whereabouts.pass(Word::STORED)
+    pub(crate) fn stand_receiving_again(&self, cpu: CpuId) -> Fate {
+        self.whereabouts.pass_from(Word::on(cpu), Word::STORED)
     }
 
     /// As [`stand_receiving_again`](Self::stand_receiving_again), where it last [waited](Self::notified_at).
     #[inline(always)]
-    pub(crate) fn stand_waiting_again(&self) -> Fate {
-        self.whereabouts.pass(Word::STORED)
+    pub(crate) fn stand_waiting_again(&self, cpu: CpuId) -> Fate {
+        self.whereabouts.pass_from(Word::on(cpu), Word::STORED)
     }
 
     /// Ends its wait for a reply, if it still is the one with this number: then the caller has it, and it

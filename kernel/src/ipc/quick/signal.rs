@@ -13,23 +13,30 @@
 //! Locks: the table's, the notification's, the run queue's, each only tried. The last two are taken the other
 //! way round by who puts the kernel task of a notification that has ended into the queue.
 
-use super::{EASY, count, may_be_gone, may_exchange, may_follow, may_go_on};
+use super::{count, may_be_gone, may_follow, may_go_on};
 use crate::cpu::{Cpu, Work};
+use crate::ipc::Alarm;
 use crate::ipc::notification::{Notification, State};
 use crate::object::Ref;
-use crate::sched::quick::{FEASIBLE, Turn, run};
+use crate::sched::quick::{Turn, run};
 use crate::sched::ready::{Gate, Load, Place, Priority, ReadyGuard, Runnable};
 use crate::sched::{
     self, balance, complete_user_accesses, count_time, ending, load_vectors, save_vectors, take_slice,
 };
 use crate::sync::{Guard, Ordering};
-use crate::thread::{Extras, Fate, Thread};
+use crate::thread::{Extra, Extras, Fate, Thread};
+use abi::Rights;
 use abi::ipc::FOREVER;
-use abi::{Handle, Rights};
 use arch_contract::irq::IrqsOff;
 use arch_contract::time::{Ticks, Time};
 use arch_contract::trap::{Syscall, Traps};
 use arch_current::Current;
+
+/// What is seen to where that costs least. A deadline means nothing to a thread that does not wait.
+const EASY: Extras = super::EASY.with(Extra::Alarm);
+
+/// What can be seen to.
+const FEASIBLE: Extras = super::FEASIBLE.with(Extra::Alarm);
 
 /// What came of it.
 enum Done {
@@ -85,12 +92,11 @@ pub fn wait_if_feasible(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Turn
 
 /// What both need: the current thread, and a handle. `None` if nothing was done.
 #[inline(always)]
-fn begin(cpu: &Cpu, made: &Syscall, attempt: impl FnOnce(Ref<Thread>, Handle) -> Done) -> Option<Done> {
+fn begin(cpu: &Cpu, made: &Syscall, attempt: impl FnOnce(Ref<Thread>, u64) -> Done) -> Option<Done> {
     if !may_be_gone(cpu) {
         return None;
     }
-    let handle = u32::try_from(made.args[0]).ok()?;
-    Some(attempt(cpu.take_current()?, Handle(handle)))
+    Some(attempt(cpu.take_current()?, made.args[0]))
 }
 
 #[inline(always)]
@@ -152,7 +158,7 @@ enum Woken<'a> {
 fn try_signal(
     cpu: &Cpu,
     signaller: Ref<Thread>,
-    handle: Handle,
+    handle: u64,
     bits: u64,
     easy: Extras,
     save: impl FnOnce(&Thread),
@@ -168,7 +174,7 @@ fn try_signal(
             state.bits |= bits;
             break 'woken Some(Woken::Nobody);
         };
-        if bits == 0 || waiter.entry.last() != cpu.number {
+        if bits == 0 || waiter.extras().has(Extra::Alarm) || waiter.entry.last() != cpu.number {
             break 'woken None;
         }
         let Some(mut ready) = queue(cpu) else { break 'woken None };
@@ -242,18 +248,12 @@ fn take_off(cpu: &Cpu, thread: &Thread, save: impl FnOnce(&Thread)) -> Ticks {
 enum Wait<'a> {
     /// These were there.
     Bits(u64),
-    /// What is first in the run queue goes on; the other is to stand here meanwhile, at this priority.
-    Off(Guard<'a, State>, ReadyGuard<'a>, Priority),
+    /// What is first in the run queue goes on; the other is to stand here meanwhile.
+    Off(Guard<'a, State>, ReadyGuard<'a>),
 }
 
 #[inline(always)]
-fn try_wait(
-    cpu: &Cpu,
-    waiter: Ref<Thread>,
-    handle: Handle,
-    easy: Extras,
-    save: impl FnOnce(&Thread),
-) -> Done {
+fn try_wait(cpu: &Cpu, waiter: Ref<Thread>, handle: u64, easy: Extras, save: impl FnOnce(&Thread)) -> Done {
     let wait = 'wait: {
         let Some(slots) = waiter.process().table.try_lock() else { break 'wait None };
         let Some(notification) = slots.notification(handle, Rights::READ) else { break 'wait None };
@@ -271,25 +271,26 @@ fn try_wait(
         }
         let Some(ready) = queue(cpu) else { break 'wait None };
         let Some(Runnable::Thread(next)) = ready.first() else { break 'wait None };
-        let Some([priority, _]) = may_exchange(cpu, &waiter, next, easy) else { break 'wait None };
-        Some(Wait::Off(state, ready, priority))
+        if may_follow(cpu, &waiter, next, easy).is_none() {
+            break 'wait None;
+        }
+        Some(Wait::Off(state, ready))
     };
-    let (mut state, mut ready, priority) = match wait {
+    let (mut state, mut ready) = match wait {
         None => return Done::Unclear(waiter),
         Some(Wait::Bits(bits)) => {
             set_result(&waiter, bits);
             return Done::Mine(waiter);
         }
-        Some(Wait::Off(state, ready, priority)) => (state, ready, priority),
+        Some(Wait::Off(state, ready)) => (state, ready),
     };
     let now = take_off(cpu, &waiter, save);
-    // An alarm of an earlier wait that is on its way must not find an earlier deadline.
-    waiter.ipc.alarm.set_deadline(FOREVER);
-    if waiter.stand_waiting_again() == Fate::Doomed {
+    Alarm::set_deadline(&waiter, FOREVER);
+    if waiter.stand_waiting_again(cpu.number) == Fate::Doomed {
         // It is ended on the way out.
         return Done::Leave(waiter);
     }
-    state.waiters.push_at(waiter, priority);
+    state.waiters.push(waiter);
     drop(state);
     let Some(Runnable::Thread(next)) = ready.pop() else { unreachable!("it is the first") };
     let priority = next.priority();
