@@ -294,8 +294,6 @@ mutants! {
     VectorsLeftOn "vectors-left-on" Fpu2 "The vector units stay on, with what they hold, when their thread has ended." by [
         Case(X86_64, "fpu_2_a_new_thread_finds_nobodys_vectors"),
         Host("kernel", "fpu_2_a_new_thread_finds_nobodys_vectors")];
-    VrsaveLeft "vrsave-left" Fpu2 "What a thread left in VRSAVE stays there for the next." by [
-        Case(Ppc64le, "fpu_2_a_new_thread_finds_nobodys_vectors")];
     VectorAreaNotInitialized "vector-area-not-initialized" Fpu2 "A thread's first vector registers are what was in the memory for them." by [
         Case(Both, "fpu_2_a_new_thread_finds_nobodys_vectors"),
         Host("kernel", "fpu_2_a_new_thread_finds_nobodys_vectors")];
