@@ -21,6 +21,7 @@ use crate::program;
 use crate::rendezvous::{self, Point};
 use crate::sched::ending;
 use crate::sched::lifetime::{self, Teardown, Verdict};
+use crate::sched::limit::Limit;
 use crate::sched::queue::Queue;
 use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Leaf, Lock, Ordering};
@@ -39,6 +40,8 @@ pub struct Process {
     pub number: u64,
     pub name: Name,
     pub budget: Ref<Budget>,
+    /// Of the CPU time of its threads, if there is one: its own, or that of whoever made it.
+    pub(crate) limit: Option<Ref<Limit>>,
     memory: &'static Memory,
     pub space: Space,
     pub table: Table,
@@ -103,12 +106,14 @@ impl Process {
         name: Name,
         space: Space,
         priority: Priority,
+        limit: Option<Ref<Limit>>,
     ) -> Result<Ref<Self>, NoMemory> {
         let charged = Charged { memory, budget: budget.clone() };
         let process = Self {
             number,
             name,
             budget: budget.clone(),
+            limit,
             memory,
             space,
             table: Table::new(charged),

@@ -15,6 +15,7 @@ use crate::object::Ref;
 use crate::panic;
 use crate::print;
 use crate::process::{Name, Process};
+use crate::sched::limit::Limit;
 use crate::sched::ready::{Priority, Runnable};
 use crate::sched::task::{Task, slices};
 use crate::syscall::SLICE_PAGES;
@@ -54,6 +55,8 @@ pub struct Request {
     /// Its limit, in bytes.
     pub memory: u64,
     pub priority: Priority,
+    /// Of its CPU time.
+    pub limit: Option<Ref<Limit>>,
 }
 
 /// Loads a program. Its first thread is not yet running when this returns: [`start`] does that. For
@@ -93,7 +96,8 @@ fn make(cpu: &Cpu, request: &Request, irq: &IrqsOff) -> Result<Ref<Process>, Err
     let id = kernel.next_context().ok_or(Error::NoMemory)?;
     let space = Space::new(cpu, memory, budget.clone(), id, irq).map_err(|_| Error::NoMemory)?;
     let number = kernel.next_process();
-    Process::try_new(memory, budget, number, request.name, space, request.priority).map_err(no_memory)
+    let limit = request.limit.clone();
+    Process::try_new(memory, budget, number, request.name, space, request.priority, limit).map_err(no_memory)
 }
 
 /// Maps and fills everything, and makes the thread.
@@ -219,6 +223,7 @@ pub fn start_init(cpu: &'static Cpu, name: &str, args: &[u8]) -> Result<(), NoMe
         budget: kernel.root.clone(),
         memory: u64::MAX,
         priority: abi::DEFAULT_PRIORITY as Priority,
+        limit: None,
     };
     Task::spawn(cpu, charged, abi::DEFAULT_PRIORITY as Priority, async move {
         let machine = kernel.machine;

@@ -4,7 +4,7 @@
 //! a call that must wait leaves the program counter at the call instruction and is made again when
 //! the thread wakes, so nothing of a call is kept while it waits.
 
-mod standing;
+pub(crate) mod standing;
 
 pub use standing::{Fate, Standing};
 
@@ -42,7 +42,7 @@ pub type Frame = <Current as Traps>::Frame;
 pub enum Extra {
     /// It is to end. Set before its standing says so, and never taken off.
     Doomed = 1,
-    /// A budget of CPU time.
+    /// A budget of CPU time, its own or its process's.
     Limit = 2,
     /// An area for restartable sequences.
     Rseq = 4,
@@ -135,6 +135,7 @@ impl Thread {
     pub fn try_new(process: Ref<Process>, frame: Frame, cpu: &Cpu) -> Result<Ref<Self>, NoMemory> {
         let memory = process.memory();
         let budget = process.budget.clone();
+        let extras = if process.limit.is_some() { Extra::Limit as u16 } else { 0 };
         let thread = Self {
             entry: Entry::new(cpu.number),
             sibling: Link::new(),
@@ -153,7 +154,7 @@ impl Thread {
             limit: Limit::new(),
             cpu_time: AtomicU64::new(0),
             slice_left: AtomicU64::new(0),
-            extras: AtomicU16::new(0),
+            extras: AtomicU16::new(extras),
         };
         Ref::try_new(memory, Some(&budget), thread)
     }

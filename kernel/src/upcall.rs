@@ -45,7 +45,7 @@ fn enter(cpu: &'static ArchCpu) -> (&'static Cpu, IrqsOff) {
 }
 
 /// Nothing, there and back.
-extern "C-unwind" fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: it is the current thread's frame, which this CPU alone has.
     Current::set_result(unsafe { frame.as_mut() }, 0, 0);
@@ -54,7 +54,7 @@ extern "C-unwind" fn null(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> R
 
 /// A membarrier: straight to it, since it is about this CPU and its mm and not about what a thread
 /// can name.
-extern "C-unwind" fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let registers = unsafe { frame.as_mut() };
@@ -67,7 +67,7 @@ extern "C-unwind" fn membarrier(cpu: &'static ArchCpu, mut frame: NonNull<Frame>
 }
 
 /// A yield: to an equal, if there is one and nothing is unusual.
-extern "C-unwind" fn take_turns(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn take_turns(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     Current::set_result(unsafe { frame.as_mut() }, 0, 0);
@@ -93,7 +93,7 @@ fn take_turns_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> 
 }
 
 /// A call of an endpoint: straight to it, if the server waits and nothing is unusual.
-extern "C-unwind" fn endpoint_call(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn endpoint_call(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
@@ -113,7 +113,7 @@ fn endpoint_call_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
 }
 
 /// A reply and the wait for the next message. As [`endpoint_call`].
-extern "C-unwind" fn reply_receive(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn reply_receive(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
@@ -133,7 +133,7 @@ fn reply_receive_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) 
 }
 
 /// A signal. As [`endpoint_call`].
-extern "C-unwind" fn signal(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn signal(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
@@ -158,7 +158,7 @@ fn signal_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resu
 }
 
 /// A wait for a signal. As [`endpoint_call`].
-extern "C-unwind" fn wait(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn wait(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     // SAFETY: as in `null`.
     let made = Current::syscall(unsafe { frame.as_ref() });
@@ -183,9 +183,9 @@ fn wait_slowly(cpu: &'static Cpu, frame: NonNull<Frame>, irq: IrqsOff) -> Resume
 }
 
 /// A mapping of a memory object: at once, if it is of one page and nothing is unusual.
-extern "C-unwind" fn attach(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
+fn attach(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
-    // SAFETY: as in `null`.
+    // SAFETY: it is the current thread's frame, which this CPU alone has.
     let registers = unsafe { frame.as_mut() };
     match syscall::quick::attach(cpu, &Current::syscall(registers)) {
         Some(handle) => Current::set_result(registers, 0, handle.0.into()),
@@ -195,7 +195,7 @@ extern "C-unwind" fn attach(cpu: &'static ArchCpu, mut frame: NonNull<Frame>) ->
 }
 
 /// Any call that has no way of its own.
-extern "C-unwind" fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
+fn other(cpu: &'static ArchCpu, frame: NonNull<Frame>) -> Resume<Frame> {
     let (cpu, irq) = enter(cpu);
     call(cpu, frame, irq)
 }
@@ -248,9 +248,9 @@ const fn ways() -> [Way<Current>; WAYS] {
     ways[Call::Membarrier as usize] = membarrier;
     ways[Call::EndpointCall as usize] = endpoint_call;
     ways[Call::ReplyReceive as usize] = reply_receive;
-    ways[Call::MemoryAttach as usize] = attach;
     ways[Call::NotificationSignal as usize] = signal;
     ways[Call::NotificationWait as usize] = wait;
+    ways[Call::MemoryAttach as usize] = attach;
     ways
 }
 

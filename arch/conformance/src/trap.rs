@@ -1,6 +1,6 @@
 //! `TRAP`: into the kernel and out of it, and nobody's registers change.
 
-use crate::outcome::{Outcome, ensure, ensure_eq};
+use crate::outcome::{OrFail, Outcome, ensure, ensure_eq};
 use crate::probe::{File, Meanwhile, Touch};
 use crate::world::{Faulted, Loaded, Stop, World};
 use crate::{ARENA, Not, Os, Word};
@@ -34,8 +34,13 @@ pub(crate) fn over_calls<O: Os>(world: &World<O>, file: File) -> Outcome {
         });
     })?;
     let mut result = Ok(());
+    let (before, info) = (world.flag(255), world.flag(256));
+    world.own_priority().or_fail("process_info")?;
+    let known = world.load(info);
     for seed in 0..rounds::<O>(50) {
         let soon = world.now()? + 200_000;
+        world.store(info, seed ^ !0);
+        world.store(before, seed);
         let calls = [
             (Call::Null, [0, 0]),
             (Call::Yield, [0, 0]),
@@ -43,11 +48,17 @@ pub(crate) fn over_calls<O: Os>(world: &World<O>, file: File) -> Outcome {
             (Call::SleepUntil, [initial::TIMER.0.into(), soon]),
             (Call::ThreadAffinity, [Handle::NONE.0.into(), 1 << cpu]),
             (Call::HandleClose, [u64::MAX, u64::MAX]),
+            // A kernel task does it.
+            (Call::HandleRevoke, [initial::TIMER.0.into(), 0]),
+            // It copies, whatever the flags were.
+            (Call::ProcessInfo, [initial::PROCESS.0.into(), info.address()]),
         ];
         for (call, args) in calls {
             let held = world.os.hold(file, seed, Meanwhile::Call(call as u64, args));
             result = result.and(held.map_err(|why| Not::Failed(alloc::format!("over {call:?}: {why}"))));
         }
+        let is_right = world.load(info) == known && world.load(before) == seed;
+        result = result.and(if is_right { Ok(()) } else { Err(Not::Failed("what was copied".into())) });
     }
     world.store(world.flag(0), 1);
     world.join(rival)?;
@@ -313,16 +324,24 @@ pub fn trap_6_deadly_instructions<O: Os>(world: &World<O>) -> Outcome {
     if deeds.is_empty() {
         return Err(Not::Skipped("no machine, no instructions"));
     }
+    // The first CPU, and one that was set up by other code.
+    let cpus = [0, world.others().next().unwrap_or(0)];
     for (number, (name, _)) in deeds.iter().enumerate() {
-        let child = world.child("trap_6_deadly_instructions", number as u64)?;
-        let report = world.wait(child)?;
-        ensure_eq!(report.ending(), Some(Ending::Fault), "how a process ended by `{name}`");
+        for cpu in cpus {
+            let child = world.child("trap_6_deadly_instructions", (number as u64) << 8 | u64::from(cpu))?;
+            let report = world.wait(child)?;
+            ensure_eq!(report.ending(), Some(Ending::Fault), "how a process ended by `{name}` on CPU {cpu}");
+        }
     }
     Ok(())
 }
 
-pub fn does_a_deed<O: Os>(world: &World<O>, number: u64) -> u8 {
+pub fn does_a_deed<O: Os>(world: &World<O>, role: u64) -> u8 {
     let deeds = world.os.deeds();
+    let (number, cpu) = (role >> 8, role as u8);
+    if world.move_to(cpu.into()).is_err() {
+        return SURVIVED;
+    }
     // A program that cannot name anything any more is a program all the same.
     if number.is_multiple_of(2) {
         (1..64).for_each(|slot| _ = world.call(Call::HandleClose, [slot]));

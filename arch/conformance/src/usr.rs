@@ -35,7 +35,7 @@ struct Pointer<O> {
 /// Every pointer argument there is; `memory_map` and the like take ranges, which are another case.
 fn pointers<O: Os>() -> Vec<Pointer<O>> {
     use Access::{Reads, Writes};
-    const { assert!(size_of::<SpawnRequest>() == 64 && size_of::<ProcessInfo>() == 48) };
+    const { assert!(size_of::<SpawnRequest>() == 80 && size_of::<ProcessInfo>() == 48) };
     let mut all: Vec<Pointer<O>> = Vec::new();
     let mut add = |name, access, make| all.push(Pointer { name, access, make });
     add("console_write", Reads, |world, at| {
@@ -65,7 +65,7 @@ fn spawn<O: Os>(world: &World<O>, word: u64, at: u64) -> Result<u64, Error> {
     world.store(REQUEST.plus(512), u64::from_le_bytes(*b"no-such\0"));
     world.store(REQUEST.plus(520), 0);
     let grant = REQUEST.plus(520).address();
-    for (index, value) in (0..).zip([good, 7, good, 8, grant, 1, u64::MAX, 0]) {
+    for (index, value) in (0..).zip([good, 7, good, 8, grant, 1, u64::MAX, 0, 0, 0]) {
         world.store(REQUEST.plus(8 * index), if index == word { at } else { value });
     }
     world.call(Call::Spawn, [initial::ARCHIVE.0.into(), REQUEST.address()])

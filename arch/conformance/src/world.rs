@@ -548,8 +548,10 @@ impl<O: Os> World<O> {
             grants.len() as u64,
             u64::MAX,
             abi::DEFAULT_PRIORITY,
+            0,
+            0,
         ];
-        const { assert!(size_of::<SpawnRequest>() == size_of::<[u64; 8]>()) };
+        const { assert!(size_of::<SpawnRequest>() == size_of::<[u64; 10]>()) };
         for (offset, word) in (0..).step_by(8).zip(request) {
             self.store(scratch(offset), word);
         }

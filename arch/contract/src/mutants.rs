@@ -249,6 +249,14 @@ mutants! {
         Case(X86_64, "trap_6_restarted_anywhere")];
     ThreadsStartAnywhere "threads-start-anywhere" Trap6 "Entry and stack of a new thread are not looked at." by [
         Case(Both, "trap_6_threads_started_anywhere"), Host("kernel", "trap_6_threads_started_anywhere")];
+    CallersAccess "callers-access" Usr1 "A system call runs with the caller's access flag." by [
+        Row(X86_64, "trespass-read")];
+    CallersStep "callers-step" Trap6 "A system call of a program that steps is stepped." by [
+        Case(X86_64, "trap_6_deadly_instructions")];
+    TablesInSight "tables-in-sight" Trap6 "User mode can ask a CPU other than the first where the kernel's tables are." by [
+        Case(X86_64, "trap_6_deadly_instructions")];
+    FacilitiesOpen "facilities-open" Trap6 "User mode can use registers that are no thread's." by [
+        Case(Ppc64le, "trap_6_deadly_instructions")];
     ClockBehind "clock-behind" Time1 "The clocks of all CPUs but the first are a millisecond behind." by [
         Case(Both, "time_1_ping_pong"), Case(Both, "time_1_over_migration"), Host("kernel", "time_1_ping_pong")];
     SleepShort "sleep-short" Time2 "Sleeps end half a millisecond early." by [
@@ -286,6 +294,8 @@ mutants! {
     VectorsLeftOn "vectors-left-on" Fpu2 "The vector units stay on, with what they hold, when their thread has ended." by [
         Case(X86_64, "fpu_2_a_new_thread_finds_nobodys_vectors"),
         Host("kernel", "fpu_2_a_new_thread_finds_nobodys_vectors")];
+    VrsaveLeft "vrsave-left" Fpu2 "What a thread left in VRSAVE stays there for the next." by [
+        Case(Ppc64le, "fpu_2_a_new_thread_finds_nobodys_vectors")];
     VectorAreaNotInitialized "vector-area-not-initialized" Fpu2 "A thread's first vector registers are what was in the memory for them." by [
         Case(Both, "fpu_2_a_new_thread_finds_nobodys_vectors"),
         Host("kernel", "fpu_2_a_new_thread_finds_nobodys_vectors")];

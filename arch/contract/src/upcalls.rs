@@ -12,15 +12,26 @@ use crate::{Arch, Base};
 use core::ptr::NonNull;
 
 /// A system call of the current user thread, whose registers are saved in the frame: that of the last
-/// [`Resume`] of this CPU. By the C calling convention, since entry code calls it; a simulated machine that
-/// ends unwinds out of it.
-pub type Way<A> = extern "C-unwind" fn(
-    cpu: &'static <A as Base>::Cpu,
-    frame: NonNull<<A as Traps>::Frame>,
-) -> Resume<<A as Traps>::Frame>;
+/// [`Resume`] of this CPU.
+pub type Way<A> =
+    fn(cpu: &'static <A as Base>::Cpu, frame: NonNull<<A as Traps>::Frame>) -> Resume<<A as Traps>::Frame>;
 
 /// Ways of system calls.
 pub const WAYS: usize = 64;
+
+/// The table from which entry code takes a way: a port's function, `$way::<$upcalls, NUMBER>`, for each, by
+/// which what is called has the calling convention that the port wants.
+#[macro_export]
+macro_rules! ways {
+    ($way:ident, $upcalls:ty) => {
+        $crate::ways!($way, $upcalls, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27
+            28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60
+            61 62 63)
+    };
+    ($way:ident, $upcalls:ty, $($number:literal)*) => {
+        [$($way::<$upcalls, $number>),*]
+    };
+}
 
 /// Implemented by the generic kernel.
 pub trait Upcalls<A: Arch>: 'static {

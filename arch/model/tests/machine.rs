@@ -27,7 +27,7 @@ thread_local! {
     static SEEN: RefCell<Vec<Interrupt>> = const { RefCell::new(Vec::new()) };
 }
 
-extern "C-unwind" fn unmade(_: &'static Cpu, _: NonNull<Frame>) -> Resume<Frame> {
+fn unmade(_: &'static Cpu, _: NonNull<Frame>) -> Resume<Frame> {
     unreachable!()
 }
 

@@ -3,17 +3,16 @@
 //! SPRG0 holds the address of the [`Cpu`]; entry code moves it into r13, which the ABI reserves and
 //! the compiler never allocates, so it stays there as long as the CPU is in the kernel.
 
-use crate::Ppc64le;
 use crate::broadcast::Broadcast;
 use crate::controller::Controller;
 use crate::device::{NoPci, Pci};
 use crate::rtas::CpuCalls;
 use crate::sources::Sources;
-use crate::trap::Frame;
+use crate::trap::{Entered, Frame};
 use crate::tree::Terminal;
 use arch_contract::boot::HardwareCpu;
 use arch_contract::irq::Interrupt;
-use arch_contract::upcalls::{WAYS, Way};
+use arch_contract::upcalls::WAYS;
 use core::cell::{Cell, UnsafeCell};
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -99,7 +98,7 @@ pub struct Cpu {
     /// The kernel's r2.
     pub(crate) toc: u64,
     /// The ways of system calls, in the kernel above.
-    pub(crate) ways: &'static [Way<Ppc64le>; WAYS],
+    pub(crate) ways: &'static [Entered; WAYS],
     /// Registers of a kernel that faulted, and the stack it is reported on.
     pub(crate) faulted: UnsafeCell<crate::kernel_fault::Registers>,
     pub(crate) upper: Cell<*const ()>,

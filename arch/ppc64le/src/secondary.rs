@@ -10,6 +10,7 @@ use crate::pid::Pid;
 use crate::spr::{self, msr, number};
 use crate::start::{enter_user, go_virtual};
 use crate::{Ppc64le, time, tlb, user};
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::upcalls::Upcalls;
 use core::arch::global_asm;
 
@@ -64,10 +65,16 @@ pub(crate) fn prepare_translation() {
     tlb::forget_all();
 }
 
+/// What a mutant lets through beside, on CPUs other than the first: the target address register, and branches
+/// by events.
+fn facilities() -> u64 {
+    if mutant::is(Mutant::FacilitiesOpen) { 1 << 8 | 1 << 7 } else { 0 }
+}
+
 /// What this CPU's own registers say of user mode. Whether it heeds the authority masks.
 pub(crate) fn restrict_user() -> UserPages {
     // SAFETY: only `scv` is let through of the facilities; what it does is in place.
-    unsafe { spr::write::<{ number::FSCR }>(spr::FSCR_SCV) };
+    unsafe { spr::write::<{ number::FSCR }>(spr::FSCR_SCV | facilities()) };
     user::close()
 }
 

@@ -12,7 +12,7 @@ use arch_contract::ret::{Reload, Resume};
 use arch_contract::trap::{
     Access, Fault, FaultCause, MAX_REGISTERS, MESSAGE_WORDS, Registers, Step, Syscall, Trap, Traps, Words,
 };
-use arch_contract::upcalls::{Upcalls, WAYS, Way};
+use arch_contract::upcalls::{Upcalls, WAYS};
 use core::fmt::Write;
 use core::ptr::NonNull;
 
@@ -181,13 +181,14 @@ pub(crate) fn print_registers(gpr: &[u64; 32], out: &mut dyn Write) -> core::fmt
     Ok(())
 }
 
-/// The ways of system calls. In a kernel for testing a mutant may come first.
-pub(crate) const fn ways<U: Upcalls<Ppc64le>>() -> &'static [Way<Ppc64le>; WAYS] {
-    if mutant::ENABLED { &[interrupted::<U>; WAYS] } else { U::WAYS }
-}
+/// A way of system calls, as entry code calls it.
+pub(crate) type Entered = extern "C" fn(&'static Cpu, NonNull<Frame>) -> Resume<Frame>;
 
-/// For [`Mutant::InterruptsInCalls`].
-extern "C-unwind" fn interrupted<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: NonNull<Frame>) -> Resume<Frame> {
+/// The calls with this number.
+extern "C" fn way<U: Upcalls<Ppc64le>, const NUMBER: usize>(
+    cpu: &'static Cpu,
+    frame: NonNull<Frame>,
+) -> Resume<Frame> {
     if mutant::is(Mutant::InterruptsInCalls) {
         // EE on and off again. An interrupt between is one that no stack is made for.
         // SAFETY: what it breaks is the point.
@@ -195,7 +196,12 @@ extern "C-unwind" fn interrupted<U: Upcalls<Ppc64le>>(cpu: &'static Cpu, frame: 
             core::arch::asm!("mtmsrd {}, 1", "nop", "mtmsrd {}, 1", in(reg) 0x8002u64, in(reg) 2u64);
         }
     }
-    U::syscall(cpu, frame)
+    U::WAYS[NUMBER](cpu, frame)
+}
+
+/// Those of all numbers.
+pub(crate) const fn ways<U: Upcalls<Ppc64le>>() -> &'static [Entered; WAYS] {
+    const { &arch_contract::ways!(way, U) }
 }
 
 /// Anything else from user mode. `vector` is the interrupt's offset in the architecture's table.

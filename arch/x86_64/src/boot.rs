@@ -243,7 +243,7 @@ unsafe fn control_registers(features: &Features) {
     control.set(Cr4::CR4_ENABLE_PCID, features.pcid);
     control.set(Cr4::CR4_ENABLE_SMEP, features.smep && !mutant::is(Mutant::UserCodeIsKernels));
     control.set(Cr4::CR4_ENABLE_SMAP, features.smap && !mutant::is(Mutant::UserPagesOpen));
-    control.set(Cr4::CR4_ENABLE_UMIP, features.umip);
+    control.set(Cr4::CR4_ENABLE_UMIP, features.umip && !mutant::is(Mutant::TablesInSight));
     control.set(Cr4::CR4_ENABLE_OS_XSAVE, features.xsave);
     // SAFETY: ring 0; each optional bit is set only where CPUID has the feature. No mapping of the
     // entry code is user's, so SMEP and SMAP change nothing. TS is set: the units start off.

@@ -20,7 +20,6 @@ use crate::pcid::{Pcids, Slots};
 use crate::trap::Frame;
 use arch_contract::Base;
 use arch_contract::addr::{PAGE_SIZE, VirtAddr};
-use arch_contract::upcalls::Way;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 use core::ops::Range;
@@ -42,7 +41,7 @@ pub struct Cpu {
     /// The way to user mode, which is instantiated with the kernel above.
     pub(crate) enter_user: Cell<*const ()>,
     /// The ways of system calls, in the kernel above.
-    pub(crate) ways: Cell<*const Way<X86_64>>,
+    pub(crate) ways: Cell<*const ()>,
     pub(crate) tss: UnsafeCell<Tss>,
     pub(crate) gdt: UnsafeCell<Gdt>,
     upper: Cell<*const ()>,

@@ -17,7 +17,7 @@ use crate::gdt::{KERNEL_CODE, USER_BASE};
 use crate::trap::{BY_SYSCALL, Frame, bad_return};
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::ret::{Reload, Resume};
-use arch_contract::upcalls::{Upcalls, WAYS, Way};
+use arch_contract::upcalls::{Upcalls, WAYS};
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
 use core::ptr::NonNull;
@@ -37,22 +37,29 @@ const FLAGS_FOR_IRET: u32 = 1 << 8 | 1 << 16;
 /// On each CPU once, with its GDT and GS base set up; EFER.SCE is set by the caller.
 pub unsafe fn init<U: Upcalls<X86_64>>(cpu: &Cpu) {
     cpu.enter_user.set(enter_user::<U> as *const ());
-    cpu.ways.set(ways::<U>().as_ptr());
+    cpu.ways.set(ways::<U>().as_ptr().cast());
     // SAFETY: ring 0; selectors and entry point are this kernel's.
     unsafe {
         msr::wrmsr(msr::IA32_STAR, u64::from(USER_BASE) << 48 | u64::from(KERNEL_CODE) << 32);
         msr::wrmsr(msr::IA32_LSTAR, entry::<U> as *const () as u64);
-        msr::wrmsr(msr::IA32_FMASK, FLAGS_CLEARED);
+        msr::wrmsr(msr::IA32_FMASK, FLAGS_CLEARED & !kept());
     }
 }
 
-/// The ways of system calls. In a kernel for testing a mutant may come first.
-const fn ways<U: Upcalls<X86_64>>() -> &'static [Way<X86_64>; WAYS] {
-    if mutant::ENABLED { &[interrupted::<U>; WAYS] } else { U::WAYS }
+/// What mutants let the kernel inherit on CPUs other than the first.
+fn kept() -> u64 {
+    match () {
+        () if mutant::is(Mutant::CallersAccess) => 1 << 18,
+        () if mutant::is(Mutant::CallersStep) => 1 << 8,
+        () => 0,
+    }
 }
 
-/// For [`Mutant::InterruptsInCalls`].
-extern "C-unwind" fn interrupted<U: Upcalls<X86_64>>(
+/// A way of system calls, as entry code calls it.
+type Entered = extern "C" fn(&'static Cpu, NonNull<Frame>) -> Resume<Frame>;
+
+/// The calls with this number.
+extern "C" fn way<U: Upcalls<X86_64>, const NUMBER: usize>(
     cpu: &'static Cpu,
     frame: NonNull<Frame>,
 ) -> Resume<Frame> {
@@ -60,7 +67,12 @@ extern "C-unwind" fn interrupted<U: Upcalls<X86_64>>(
         // SAFETY: the stack is the kernel's, as in a window.
         unsafe { core::arch::asm!("sti", "nop", "cli") };
     }
-    U::syscall(cpu, frame)
+    U::WAYS[NUMBER](cpu, frame)
+}
+
+/// Those of all numbers.
+const fn ways<U: Upcalls<X86_64>>() -> &'static [Entered; WAYS] {
+    const { &arch_contract::ways!(way, U) }
 }
 
 /// Where `syscall` enters.

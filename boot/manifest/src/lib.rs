@@ -86,9 +86,19 @@ pub struct Process<'a> {
     pub priority: u8,
     /// Bytes it may have charged; `u64::MAX` for no limit of its own.
     pub memory: u64,
+    /// How much of a CPU its threads may use together.
+    pub cpu: Option<Cpu>,
     pub restart: Restart,
     #[serde(borrow)]
     pub uses: Vec<Use<'a>>,
+}
+
+/// A budget of CPU time: so much in each period, both in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cpu {
+    pub budget: u32,
+    pub period: u32,
 }
 
 /// A capability of a process.

@@ -5,7 +5,7 @@
 //! each other in a circle. Each problem says its line.
 
 use crate::roles::{self, CLIENT, SERVER};
-use crate::{Manifest, Object, ObjectKind, Process, Restart, USUAL, Use, When, Which};
+use crate::{Cpu, Manifest, Object, ObjectKind, Process, Restart, USUAL, Use, When, Which};
 use abi::{DEFAULT_PRIORITY, MAX_ARGS, MAX_GRANTS, MAX_MEMORY, MAX_NAME, PAGE_BYTES};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -89,6 +89,7 @@ struct WrittenProcess {
     priority: Option<u8>,
     /// Bytes.
     memory: Option<u64>,
+    cpu: Option<Spanned<Cpu>>,
     restart: Option<Spanned<WrittenRestart>>,
     #[serde(default)]
     uses: BTreeMap<Name, Spanned<WrittenUse>>,
@@ -244,9 +245,21 @@ fn process<'a>(
         arguments: written.arguments.iter().map(|argument| argument.get_ref().as_str()).collect(),
         priority: written.priority.unwrap_or(DEFAULT_PRIORITY as u8),
         memory: written.memory.unwrap_or(u64::MAX),
+        cpu: written.cpu.as_ref().map(cpu).transpose()?,
         restart: restart(written.restart.as_ref())?,
         uses,
     })
+}
+
+fn cpu(written: &Spanned<Cpu>) -> Result<Cpu, At> {
+    let Cpu { budget, period } = *written.get_ref();
+    if budget == 0 {
+        return Err(At::of(written, "a budget of no CPU time is none at all"));
+    }
+    if budget > period {
+        return Err(At::of(written, format!("a budget of {budget} ms is more than there is in {period} ms")));
+    }
+    Ok(Cpu { budget, period })
 }
 
 fn restart(written: Option<&Spanned<WrittenRestart>>) -> Result<Restart, At> {

@@ -1,7 +1,7 @@
 //! What a manifest may say, and each thing that it may not.
 
 use abi::Rights;
-use manifest::{Manifest, ObjectKind, When, Which, written};
+use manifest::{Cpu, Manifest, ObjectKind, When, Which, written};
 
 const PROGRAMS: [&str; 2] = ["adder", "asker"];
 
@@ -25,6 +25,7 @@ name = "asker"
 arguments = ["10", "two words"]
 priority = 90
 memory = 1048576
+cpu = { budget = 10, period = 100 }
 [process.uses]
 console = "writer"
 adder = { as = "client", of = "sums", badge = 7 }
@@ -48,6 +49,7 @@ fn what_was_written_comes_out() {
     assert_eq!((adder.restart.at_most, adder.restart.within, adder.memory), (3, 1000, u64::MAX));
     assert_eq!(asker.arguments, ["10", "two words"]);
     assert_eq!((asker.priority, asker.memory, asker.restart.when), (90, 1 << 20, When::Never));
+    assert_eq!((adder.cpu, asker.cpu), (None, Some(Cpu { budget: 10, period: 100 })));
     let disk = manifest.objects[adder.uses[0].object as usize];
     assert_eq!(disk.kind, ObjectKind::Function(Which::Id { vendor: 0x1af4, device: 0x1042 }));
     let sums = &asker.uses[0];
@@ -75,14 +77,17 @@ fn every_mistake_is_named_with_its_line() {
         ("until = \"asker\"", "until = \"nobody\"", 2, "no process `nobody`"),
         ("endpoints = [\"sums\"]", "endpoints = [\"sums\", \"console\"]", 3, "`console` is taken"),
         ("endpoints = [\"sums\"]", "endpoints = [\"sums\", \"more\"]", 3, "nobody uses the endpoint `more`"),
+        ("budget = 10,", "budget = 0,", 21, "no CPU time"),
+        ("budget = 10,", "budget = 101,", 21, "more than there is"),
+        ("budget = 10, period = 100", "budget = 10", 21, "missing field `period`"),
         ("ring = 8192", "ring = 100", 5, "a multiple of 4096"),
         ("ring = 8192", "ring = 8192\nring = 8192", 6, "duplicate key"),
         ("sums = \"server\"", "", 3, "the endpoint `sums` has no server"),
         ("adder = { as = \"client\", of = \"sums\", badge = 7 }", "", 3, "the endpoint `sums` has no client"),
         ("sums = \"server\"", "sums = \"servant\"", 13, "knows no `servant`, only: server, client"),
-        ("of = \"sums\"", "of = \"sum\"", 23, "no object `sum`"),
-        ("ring = \"writer\"", "ring = { as = \"writer\", badge = 1 }", 24, "only a client"),
-        ("ring = \"writer\"", "ring = { is = \"writer\" }", 24, "a role such as"),
+        ("of = \"sums\"", "of = \"sum\"", 24, "no object `sum`"),
+        ("ring = \"writer\"", "ring = { as = \"writer\", badge = 1 }", 25, "only a client"),
+        ("ring = \"writer\"", "ring = { is = \"writer\" }", 25, "a role such as"),
         ("\"10\"", "\"\\u0001\"", 18, "an argument has no"),
         (
             "console = \"writer\"",

@@ -500,6 +500,11 @@ pub struct SpawnRequest {
     pub memory: u64,
     /// 0–255, at most the maker's own.
     pub priority: u64,
+    /// Nanoseconds of CPU time that its threads and those of the processes it makes have together in each
+    /// period, as `thread_budget` says; 0 and 0 for no budget of its own. A process that has one, or was made
+    /// by one that has, can give none.
+    pub cpu_budget: u64,
+    pub cpu_period: u64,
 }
 
 /// What `process_info` writes.

@@ -73,7 +73,7 @@ pub(super) fn lend(cpu: &Cpu, server: &Ref<Thread>, client: &Ref<Thread>, number
     let higher = (priority > server.priority() && !mutant::is(Mutant::NothingLent)).then_some(priority);
     let payer = match client.ipc.payer() {
         Some(payer) => Some(payer),
-        None => client.limit.is_set().then(|| client.clone()),
+        None => client.extras().has(Extra::Limit).then(|| client.clone()),
     };
     let payer = payer.filter(|_| !mutant::is(Mutant::ServersPay));
     if higher.is_none() && payer.is_none() {

@@ -57,7 +57,7 @@ use crate::sched::heap::{Heap, Member, Node};
 use crate::sched::ready::{Entry, Priority, Runnable};
 use crate::sched::set_result;
 use crate::sync::{AtomicU8, AtomicU64, Leaf, Ordering};
-use crate::thread::{Extra, Standing, Thread};
+use crate::thread::{Extra, Standing, Thread, standing};
 use abi::ipc::FOREVER;
 use abi::{Error, Handle};
 use arch_contract::mutant::{self, Mutant};
@@ -94,7 +94,7 @@ impl State {
             node: Node::new(),
             alarm: Alarm::new(),
             badge: AtomicU64::new(0),
-            awaited: AtomicU64::new(0),
+            awaited: AtomicU64::new(standing::NO_WAIT),
             caller: Cell::new(None),
             stopped: Cell::new(None),
             handler: Leaf::new(None),
@@ -106,7 +106,7 @@ impl State {
     /// The number of the next wait for a reply.
     #[inline(always)]
     fn next_wait(&self) -> u64 {
-        let number = self.awaited.load(Ordering::Relaxed) + 1;
+        let number = self.awaited.load(Ordering::Relaxed) + standing::NEXT_WAIT;
         self.awaited.store(number, Ordering::Relaxed);
         number
     }

@@ -260,8 +260,7 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
         Given::Unclear => Err(client),
         Given::Doomed => {
             // Not before: the server is put into its place there anew.
-            loan::given_up(cpu, &client);
-            cpu.set_current(client);
+            gives_up(cpu, client);
             Ok(Turn::Leave)
         }
         Given::To(server, number) => {
@@ -270,13 +269,27 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
             // Nothing to drop: that is known.
             core::mem::forget(none);
             if server.stand_called(cpu.number) == Fate::Doomed {
-                // Its caller hears of that.
-                ending::end_thread(cpu, &server);
+                ends(cpu, server);
                 return Ok(Turn::Leave);
             }
             Ok(goes_on(cpu, server, easy))
         }
     }
+}
+
+/// `client`, which runs here and is to end, has lent something already.
+#[cold]
+#[inline(never)]
+fn gives_up(cpu: &Cpu, client: Ref<Thread>) {
+    loan::given_up(cpu, &client);
+    cpu.set_current(client);
+}
+
+/// `server`, which this CPU has, is to end: its caller hears of that.
+#[cold]
+#[inline(never)]
+fn ends(cpu: &Cpu, server: Ref<Thread>) {
+    ending::end_thread(cpu, &server);
 }
 
 /// Gives `server` back if nothing was done.
@@ -370,4 +383,43 @@ fn goes_on(cpu: &Cpu, next: Ref<Thread>, easy: Extras) -> Turn {
 fn may_go_on(cpu: &Cpu, next: &Thread, easy: Extras) -> bool {
     let extras = next.extras();
     extras.within(easy) && (!extras.has(Extra::Affinity) || next.affinity().has(cpu.number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::quick::FEASIBLE;
+    use crate::tests::many::{boot, thread};
+    use crate::thread::Standing;
+    use abi::{Call, Handle};
+
+    /// A thread that may no longer run here, by what somebody wanted of it while it waited and was taken, goes
+    /// on elsewhere.
+    #[test]
+    fn mig_1_who_is_moved_while_it_is_called_goes_on_elsewhere() {
+        for (set, here) in [(0b01, true), (0b11, true), (0b10, false)] {
+            let (mut run, main) = boot(2);
+            let endpoint = run.endpoint();
+            let alone = run.result(Call::ThreadAffinity, &[Handle::NONE.0.into(), 0b01]);
+            assert!(alone.is_ok());
+            let (server, handle) = run.thread_with_handle();
+            run.to(server);
+            run.receive(endpoint);
+            run.to(main);
+            let waiting = thread(&run, handle);
+            let Standing::Receiving(endpoint) = waiting.standing() else { panic!("it does not wait") };
+            assert!(run.result(Call::ThreadAffinity, &[handle, set]).is_ok());
+            let taken = endpoint.take(&waiting).expect("it waits");
+            let cpu = run.cpu();
+            assert_eq!(taken.stand_called(cpu.number), Fate::Lives);
+            if let Turn::Next(next) = goes_on(cpu, taken, FEASIBLE) {
+                assert!(here, "{set:#b}");
+                cpu.make_ready(Runnable::Thread(next));
+            } else {
+                assert!(!here, "{set:#b}");
+                run.on(1).take_interrupts();
+                assert_eq!(run.user(), server);
+            }
+        }
+    }
 }

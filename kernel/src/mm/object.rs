@@ -7,6 +7,10 @@
 //! and not given back; or memory that a device reaches too ([`MemoryObject::dma`]). Or its pages come
 //! from a user program ([`super::paged`]).
 //!
+//! Frames are taken in blocks of a large page, where there are any and so many are wanted; they are cleared
+//! in slices like single ones. Where such a block lies on a multiple of its size in an address space too, one entry
+//! maps all of it ([`MemoryObject::large_page`]).
+//!
 //! An *attachment* is one place where one is mapped. It is an object too, with one capability, which
 //! is derived from the one that allowed it: so it ends with whatever ends that, and a revocation
 //! takes mappings back like anything else that was derived. Its pages are unmapped slice by slice,

@@ -74,7 +74,7 @@ pub enum MapError {
 
 /// Whose the frames are that are mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Whose {
+pub enum Whose {
     Trees,
     Others,
 }
@@ -92,15 +92,17 @@ pub struct Removed {
 
 impl Removed {
     /// Nothing yet; room for `max_pages`, and [`BATCH`] at most.
+    #[inline]
     pub fn new(max_pages: u64) -> Self {
-        let limit = max_pages.clamp(1, BATCH as u64) as usize;
-        let (pages, tables) = (ArrayVec::new(), ArrayVec::new());
-        Self { limit, whose: Whose::Trees, pages, borrowed: 0, tables }
+        Self::of_pages(Whose::Trees, max_pages)
     }
 
-    /// As [`new`](Self::new), for pages whose frames are not the tree's.
-    pub fn borrowed(max_pages: u64) -> Self {
-        Self { whose: Whose::Others, ..Self::new(max_pages) }
+    /// As [`new`](Self::new), for pages whose frames are the tree's or others'.
+    // Inlined with all that lead here: it is large, and made where it stays.
+    #[inline(always)]
+    pub fn of_pages(whose: Whose, max_pages: u64) -> Self {
+        let limit = max_pages.clamp(1, BATCH as u64) as usize;
+        Self { limit, whose, pages: ArrayVec::new(), borrowed: 0, tables: ArrayVec::new() }
     }
 
     fn has_room(&self) -> bool {

@@ -23,7 +23,7 @@ use super::heap::Charged;
 use super::ids::HardwareIds;
 use super::memory::Memory;
 use super::object::MemoryObject;
-use super::page_table::{LARGE, MapError, Page, PageTable, Removed, is_user};
+use super::page_table::{LARGE, MapError, Page, PageTable, Removed, Whose, is_user};
 use super::pins::Pins;
 use crate::cpu::Cpu;
 use crate::object::Ref;
@@ -671,11 +671,10 @@ impl Drop for Space {
 
 impl Removed {
     /// For pages of an attachment, or of none.
+    #[inline(always)]
     fn of(attachment: Option<AttachmentId>, max_pages: u64) -> Self {
-        match attachment {
-            None => Self::new(max_pages),
-            Some(_) => Self::borrowed(max_pages),
-        }
+        let whose = if attachment.is_some() { Whose::Others } else { Whose::Trees };
+        Self::of_pages(whose, max_pages)
     }
 }
 

@@ -1,12 +1,14 @@
-//! How much of a CPU a thread may use: a budget in each period.
+//! How much of a CPU a thread, or the threads of a process together, may use: a budget in each period.
 //!
 //! Periods follow each other from the moment the limit was set. What is left of a budget at the end
-//! of a period is lost. A thread without a limit costs one load per switch.
+//! of a period is lost. What was used beyond it, on several CPUs at once or in the kernel, is taken off the
+//! next ones. A thread without a limit costs one load per switch.
 
 use crate::sync::{AtomicBool, Leaf, Ordering};
+use abi::MIN_BUDGET;
 use arch_contract::time::Nanos;
 
-/// The limit of one thread.
+/// The limit of one thread, or of some processes.
 pub struct Limit {
     is_set: AtomicBool,
     account: Leaf<Account>,
@@ -18,13 +20,26 @@ struct Account {
     period: u64,
     /// When the period began, since boot.
     began: u64,
-    left: u64,
+    /// Below zero: what was used too much.
+    left: i64,
+}
+
+/// Whether there can be a limit of `budget` nanoseconds in each `period`.
+pub fn is_valid(budget: u64, period: u64) -> bool {
+    (MIN_BUDGET..=period).contains(&budget)
 }
 
 impl Limit {
     pub const fn new() -> Self {
         let account = Account { budget: 0, period: 0, began: 0, left: 0 };
         Self { is_set: AtomicBool::new(false), account: Leaf::new(account) }
+    }
+
+    /// One that is set from `now` on.
+    pub fn of(budget: u64, period: u64, now: Nanos) -> Self {
+        let limit = Self::new();
+        limit.set(budget, period, now);
+        limit
     }
 
     /// Whether there is one. For its own CPU, which is asked to look after it was set.
@@ -37,7 +52,7 @@ impl Limit {
     /// first period's is whole.
     pub fn set(&self, budget: u64, period: u64, now: Nanos) {
         let mut account = self.account.lock();
-        *account = Account { budget, period, began: now.0, left: budget };
+        *account = Account { budget, period, began: now.0, left: in_account(budget) };
         self.is_set.store(budget != 0, Ordering::Relaxed);
     }
 
@@ -46,7 +61,9 @@ impl Limit {
     pub fn charge(&self, nanos: u64, now: Nanos) {
         let mut account = self.account.lock();
         let since = now.0.saturating_sub(account.began);
-        account.left = account.left.saturating_sub(nanos.min(since));
+        if account.budget != 0 {
+            account.left = account.left.saturating_sub(in_account(nanos.min(since)));
+        }
     }
 
     /// Until when the thread may run from `now` before it is to be charged again, or when it will
@@ -59,14 +76,20 @@ impl Limit {
         let gone = now.0.saturating_sub(account.began);
         if gone >= account.period {
             account.began += gone - gone % account.period;
-            account.left = account.budget;
+            let budgets = in_account((gone / account.period).saturating_mul(account.budget));
+            account.left = account.left.min(0).saturating_add(budgets).min(in_account(account.budget));
         }
         let next = account.began.saturating_add(account.period);
-        match account.left {
-            0 => Err(Nanos(next)),
-            left => Ok(Nanos(next.min(now.0.saturating_add(left)))),
+        match u64::try_from(account.left) {
+            Err(_) | Ok(0) => Err(Nanos(next)),
+            Ok(left) => Ok(Nanos(next.min(now.0.saturating_add(left)))),
         }
     }
+}
+
+/// So much, or what is as good as for ever: 292 years.
+fn in_account(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -85,11 +108,25 @@ mod tests {
         assert_eq!(limit.until(Nanos(1020)), Ok(Nanos(1030)));
         limit.charge(11, Nanos(1031));
         assert_eq!(limit.until(Nanos(1031)), Err(Nanos(1100)));
-        assert_eq!(limit.until(Nanos(1100)), Ok(Nanos(1130)));
+        assert_eq!(limit.until(Nanos(1100)), Ok(Nanos(1129)), "one was used too much");
         assert_eq!(limit.until(Nanos(1750)), Ok(Nanos(1780)));
         // Not beyond the period's end: there it is charged, and has the next.
         assert_eq!(limit.until(Nanos(1790)), Ok(Nanos(1800)));
         limit.set(0, 0, Nanos(2000));
         assert!(!limit.is_set());
+    }
+
+    /// Who uses several budgets at once pays for it in the periods after.
+    #[test]
+    fn a_budget_that_was_overdrawn() {
+        let limit = Limit::of(30, 100, Nanos(0));
+        for _ in 0..4 {
+            limit.charge(30, Nanos(30));
+        }
+        for period in 0..3 {
+            assert_eq!(limit.until(Nanos(100 * period + 30)), Err(Nanos(100 * period + 100)));
+        }
+        // Three periods have paid for three budgets; the fourth is whole.
+        assert_eq!(limit.until(Nanos(400)), Ok(Nanos(430)));
     }
 }

@@ -424,7 +424,14 @@ fn limit_from(cpu: &Cpu, thread: &Thread, chosen: Option<Ticks>) -> Result<(), N
         charge(cpu, thread, now);
         now
     });
-    let end = of_payer(thread, |limit| limit.until(cpu.kernel.rate.nanos(now)))?;
+    let end = of_payer(thread, |own, process| {
+        let now = cpu.kernel.rate.nanos(now);
+        match (own.until(now), process.map_or(Ok(Nanos(u64::MAX)), |process| process.until(now))) {
+            (Ok(own), Ok(process)) => Ok(own.min(process)),
+            (Err(own), Err(process)) => Err(own.max(process)),
+            (Err(due), _) | (_, Err(due)) => Err(due),
+        }
+    })?;
     cpu.limit_end.set(if end.0 == u64::MAX { NEVER } else { cpu.kernel.rate.ticks(end) });
     Ok(())
 }
@@ -515,22 +522,26 @@ pub(crate) fn count_time(cpu: &Cpu, thread: &Thread, now: Ticks) -> u64 {
 fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
     let ran = count_time(cpu, thread, now);
     if is_limited(thread) {
-        of_payer(thread, |limit| limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now)));
+        of_payer(thread, |own, process| {
+            for limit in [Some(own), process].into_iter().flatten() {
+                limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now));
+            }
+        });
     }
 }
 
-/// Whether it runs on a budget, its own or that of a caller.
+/// Whether it runs on a budget: its own, its process's, or that of a caller.
 #[inline]
 fn is_limited(thread: &Thread) -> bool {
-    thread.limit.is_set() || thread.extras().has(Extra::Payer)
+    let extras = thread.extras();
+    extras.has(Extra::Limit) || extras.has(Extra::Payer)
 }
 
-/// The limit of whoever pays for `thread`.
-fn of_payer<R>(thread: &Thread, f: impl FnOnce(&Limit) -> R) -> R {
-    match thread.ipc.payer() {
-        Some(payer) => f(&payer.limit),
-        None => f(&thread.limit),
-    }
+/// What `f` does with the limits of whoever pays for `thread`: its own, and that of its process.
+fn of_payer<R>(thread: &Thread, f: impl FnOnce(&Limit, Option<&Limit>) -> R) -> R {
+    let payer = thread.ipc.payer();
+    let payer = payer.as_deref().unwrap_or(thread);
+    f(&payer.limit, payer.process().limit.as_deref())
 }
 
 /// Charges what the current thread has run so far.

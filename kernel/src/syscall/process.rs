@@ -8,6 +8,7 @@ use crate::object::Ref;
 use crate::panic;
 use crate::process::{Name, Process};
 use crate::program::{self, Granted, Request};
+use crate::sched::limit::{self, Limit};
 use crate::sched::{
     self,
     task::{Task, slices},
@@ -150,6 +151,15 @@ fn read_request(caller: &Caller<'_>, at: u64) -> Result<Request, Error> {
     if request.priority > process.priority() as u64 {
         return Err(Error::BadArgument);
     }
+    let limit = match (request.cpu_budget, request.cpu_period, &process.limit) {
+        (0, 0, inherited) => inherited.clone(),
+        (budget, period, None) if limit::is_valid(budget, period) => {
+            let limit = Limit::of(budget, period, caller.cpu.now());
+            let limit = Ref::try_new(process.memory(), Some(&process.budget), limit);
+            Some(limit.map_err(|NoMemory| Error::NoMemory)?)
+        }
+        _ => return Err(Error::BadArgument),
+    };
     Ok(Request {
         name,
         args,
@@ -157,6 +167,7 @@ fn read_request(caller: &Caller<'_>, at: u64) -> Result<Request, Error> {
         budget: process.budget.clone(),
         memory: request.memory,
         priority: request.priority as u8,
+        limit,
     })
 }
 

@@ -9,9 +9,9 @@ use crate::object::Ref;
 use crate::pending::Pending;
 use crate::process::Process;
 use crate::sched::ready::Runnable;
-use crate::sched::{self, affinity, priority};
+use crate::sched::{self, affinity, limit, priority};
 use crate::thread::{Extra, Frame, Standing, Thread};
-use abi::{Error, Handle, MIN_BUDGET, Rights};
+use abi::{Error, Handle, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::pte::Paging;
@@ -219,12 +219,12 @@ pub(super) fn set_budget(caller: &Caller<'_>, args: [u64; 6]) -> Result<u64, Err
     let thread = thread_or_caller(caller, args[0])?;
     let (budget, period) = (args[1], args[2]);
     let none = budget == 0 && period == 0;
-    if !none && (budget > period || budget < MIN_BUDGET) {
+    if !none && !limit::is_valid(budget, period) {
         return Err(Error::BadArgument);
     }
     thread.limit.set(budget, period, caller.cpu.now());
     match budget {
-        0 => thread.drop_extra(Extra::Limit),
+        0 if thread.process().limit.is_none() => thread.drop_extra(Extra::Limit),
         _ => thread.add_extra(Extra::Limit),
     }
     sched::look_again(caller.cpu, &thread);

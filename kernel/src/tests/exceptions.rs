@@ -314,6 +314,21 @@ fn ipc_12_a_handler_that_is_gone() {
     }
 }
 
+/// A handler of a thread that is closed leaves the faults to that of the process.
+#[test]
+fn ipc_12_a_threads_handler_that_was_closed() {
+    let mut it = pair();
+    let [own, all] = [8, 9].map(|badge| {
+        let copy = [it.endpoint, Rights::WRITE.bits().into(), badge];
+        it.run.result(Call::HandleCopy, &copy).expect("a copy")
+    });
+    it.run.result(Call::ThreadExceptions, &[initial::PROCESS.0.into(), all]).expect("a handler");
+    let handler = it.run.result(Call::ThreadExceptions, &[it.handle, own]).expect("a handler");
+    assert_eq!(it.run.result(Call::HandleClose, &[handler]), Ok(0));
+    it.fault(BREAKPOINT);
+    assert_eq!(it.run.received().map(|received| received.badge), Ok(9));
+}
+
 /// A handler ends with its capability: with that on the endpoint, too. Faults in its queue when the endpoint
 /// ends are the end of their processes.
 #[test]

@@ -243,6 +243,8 @@ impl Fuzz {
             grants_len: sane(self, count as u64),
             memory: self.random.of(&[u64::MAX, u64::MAX, 1 << 20, 400 << 10, 100 << 10, 1000, 0]),
             priority: self.random.of(&[100, 100, 99, 50, 0, 101]),
+            cpu_budget: self.random.of(&[0, 0, 0, 1, 10_000, 1_000_000]),
+            cpu_period: self.random.of(&[0, 0, 0, 1, 1_000_000, 10_000_000]),
         };
         self.write(at, request.as_bytes());
         self.write(at + 256, self.random_name());

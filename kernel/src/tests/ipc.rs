@@ -47,7 +47,7 @@ impl Run {
         self.message(call, handle, FOREVER, Tag::new(label, some.len()), words(some));
     }
 
-    pub(super) fn receive(&mut self, endpoint: u64) {
+    pub(crate) fn receive(&mut self, endpoint: u64) {
         self.call(Call::EndpointReceive, &[endpoint, FOREVER]);
     }
 

@@ -187,3 +187,30 @@ fn protocol_lines_cannot_be_forged_behind_the_kernels() {
     assert!(said.contains("\n@spandrel_exit 0\n"), "{said}");
     assert!(!said.contains(abi::PROTOCOL), "{said}");
 }
+
+/// `FPU-1`: a thread whose call was a job finds its vector registers, though another had the units meanwhile:
+/// where the job is all that comes between, and where another thread is.
+#[test]
+fn fpu_1_vectors_over_a_job() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let words = |word| [word; arch_model::VECTOR_WORDS];
+    run.vector_unit_off();
+    run.arch.set_vectors(words(1));
+    run.call(Call::MemoryMap, &LARGE);
+    assert_eq!((run.user(), run.arch.vectors()), (init, Some(words(1))), "alone");
+    let other = run.thread();
+    run.to(other);
+    run.vector_unit_off();
+    run.arch.set_vectors(words(2));
+    run.to(init);
+    for turn in 0..10 {
+        one_step(&run);
+        run.call(Call::MemoryMap, &LARGE);
+        while run.user() != init {
+            assert_eq!(run.arch.vectors(), Some(words(2)), "the other's, in turn {turn}");
+            run.call(Call::Yield, &[]);
+        }
+        assert_eq!(run.arch.vectors(), Some(words(1)), "in turn {turn}");
+    }
+}

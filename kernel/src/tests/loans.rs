@@ -177,3 +177,50 @@ fn ipc_7_a_better_server_is_seen_as_such() {
     assert_eq!((run.user(), run.cpu().running.load()), (server, Load::of(own)));
     assert!(own > 50);
 }
+
+/// Who is called by a server that runs on its caller's budget runs on that as well.
+#[test]
+fn ipc_8_a_budget_goes_along_a_chain() {
+    let mut run = Run::boot(Profile::Minimal);
+    let main = run.user();
+    let (first, second) = (run.endpoint(), run.endpoint());
+    let last = run.thread();
+    run.to(last);
+    run.receive(second);
+    let middle = run.thread();
+    run.to(middle);
+    run.receive(first);
+    let client = run.thread();
+    run.to(client);
+    assert_eq!(run.result(Call::ThreadBudget, &[NONE, 1_000_000, 100_000_000]), Ok(0));
+    run.send(Call::EndpointCall, first, 0, &[]);
+    assert_eq!(run.user(), middle);
+    run.send(Call::EndpointCall, second, 0, &[]);
+    assert_eq!(run.user(), last);
+    run.sleep(1_100_000);
+    assert_eq!(run.user(), main, "the budget is used up");
+}
+
+/// What a server has run before it takes a call is its own time, and what it has run until its reply is the
+/// caller's.
+#[test]
+fn ipc_8_each_pays_for_its_time() {
+    let mut run = Run::boot(Profile::Minimal);
+    let main = run.user();
+    let endpoint = run.endpoint();
+    let (server, client) = (run.thread(), run.thread());
+    run.to(client);
+    assert_eq!(run.result(Call::ThreadBudget, &[NONE, 1_000_000, 100_000_000]), Ok(0));
+    run.send(Call::EndpointCall, endpoint, 0, &[]);
+    run.to(server);
+    run.machine.advance(1_500_000);
+    run.receive(endpoint);
+    assert_eq!(run.user(), server, "nothing of the caller's is used up");
+    run.machine.advance(800_000);
+    run.send(Call::ReplyReceive, endpoint, 0, &[]);
+    run.to(client);
+    run.send(Call::EndpointCall, endpoint, 0, &[]);
+    assert_eq!(run.user(), server);
+    run.sleep(500_000);
+    assert_eq!(run.user(), main, "it is now");
+}

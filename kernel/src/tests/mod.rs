@@ -7,6 +7,7 @@
 
 mod alarms;
 mod barriers;
+mod budgets;
 mod calls;
 mod caps;
 mod conformance;
@@ -277,8 +278,13 @@ impl Run {
 
     /// As [`spawn`](Self::spawn), with grants of the test's choice.
     pub fn spawn_with(&mut self, page: u64, memory: u64, grants: &[abi::Grant]) -> Result<u64, Error> {
-        let caller = self.user();
         self.prepare_spawn(page, memory, grants);
+        self.spawn_prepared(page)
+    }
+
+    /// What [`prepare_spawn`](Self::prepare_spawn) wrote at `page`.
+    pub fn spawn_prepared(&mut self, page: u64) -> Result<u64, Error> {
+        let caller = self.user();
         self.call(Call::Spawn, &[initial::ARCHIVE.0.into(), page]);
         // The child may be first: it stands before its maker in the queue.
         for _ in 0..1000 {
@@ -304,6 +310,8 @@ impl Run {
             grants_len: grants.len() as u64,
             memory,
             priority: abi::DEFAULT_PRIORITY,
+            cpu_budget: 0,
+            cpu_period: 0,
         };
         self.poke(page, request.as_bytes());
     }

@@ -1,8 +1,9 @@
 //! Pages that come from a pager: who asks, who waits, and what is there when the instruction or the call is
 //! made again.
 
-use super::{Run, User};
-use abi::exception::FaultKind;
+use super::{Run, User, ends};
+use crate::thread::Extra;
+use abi::exception::{Answer, FaultKind};
 use abi::ipc::Tag;
 use abi::{Call, Error, Handle, PAGE_BYTES, Protection, Rights, initial};
 use arch_contract::addr::VirtAddr;
@@ -175,8 +176,10 @@ fn ipc_13_a_call_that_touches_an_absent_page() {
     it.run.call(Call::ProcessInfo, &[PROCESS, HERE + PAGE]);
     assert_eq!((it.run.user(), it.run.registers().pc), (it.client, pc));
     assert_eq!(it.run.result(Call::ProcessInfo, &[PROCESS, HERE + PAGE]), Ok(0));
-    // Memory that is nobody's is an error as before.
+    // Memory that is nobody's is an error as before, and the call is behind its caller.
+    let pc = it.run.registers().pc;
     assert_eq!(it.run.result(Call::ConsoleWrite, &[CONSOLE, HERE + 4 * PAGE, 8]), Err(Error::BadAddress));
+    assert_ne!(it.run.registers().pc, pc);
 }
 
 /// Without a pager it is an ordinary fault: the handler's, if there is one, or the end of the process; and
@@ -199,6 +202,7 @@ fn ipc_13_a_pager_that_is_gone() {
     it.run.to(third);
     it.run.call(Call::ConsoleWrite, &[CONSOLE, HERE, 8]);
     assert_eq!(it.run.returned(), Err(Error::BadAddress));
+    assert!(it.run.cpu().current().is_some_and(|thread| !thread.extras().has(Extra::Stopped)));
     it.run.to(it.client);
     it.run.result(Call::ThreadExceptions, &[NONE, faults]).expect("a handler");
     it.touch(HERE, Access::Read);
@@ -232,6 +236,19 @@ fn ipc_13_a_pager_that_is_revoked() {
     it.run.receive(faults);
     let received = it.run.received().expect("a call");
     assert_eq!((received.tag.label(), received.words[0]), (FaultKind::PageRead as u64, HERE));
+}
+
+/// An answer that is no promise of the page is the end of the process.
+#[test]
+fn ipc_13_a_pager_that_gives_up() {
+    ends(|| {
+        let mut it = pager();
+        it.run.to(it.client);
+        it.touch(HERE, Access::Read);
+        it.asked(FaultKind::PageRead, 0);
+        it.run.message(Call::Reply, NONE, 0, Tag::new(Answer::End as u64, 0), [0; 8]);
+        (0..10).for_each(|_| it.run.call(Call::Yield, &[]));
+    });
 }
 
 /// What can be supplied, and by whom.

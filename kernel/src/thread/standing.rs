@@ -100,6 +100,11 @@ pub enum Fate {
     Doomed,
 }
 
+/// The number of no wait for a reply, before the first.
+pub(crate) const NO_WAIT: u64 = Word::AWAITING;
+/// From the number of one to that of the next. At a thousand a microsecond they last for two years.
+pub(crate) const NEXT_WAIT: u64 = 1 << Word::SHIFT;
+
 /// A standing as far as the word says it, and whether the thread is doomed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
@@ -120,10 +125,10 @@ impl Word {
         Self((cpu.get() as u64) << Self::SHIFT | Self::ON)
     }
 
-    /// At a thousand a microsecond, the numbers last for two years.
+    /// The number is the word already.
     #[inline(always)]
     const fn awaiting(number: u64) -> Self {
-        Self(number << Self::SHIFT | Self::AWAITING)
+        Self(number)
     }
 
     fn of(standing: &Standing) -> Self {
@@ -140,7 +145,7 @@ impl Word {
         let rest = self.0 >> Self::SHIFT;
         match self.0 & Self::KIND {
             Self::ON => CpuId::new(rest).map(Standing::On),
-            Self::AWAITING => Some(Standing::Awaiting(rest)),
+            Self::AWAITING => Some(Standing::Awaiting(self.0 & !Self::DOOMED)),
             0 => None,
             _ => Some(Standing::InTask),
         }

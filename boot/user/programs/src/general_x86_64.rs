@@ -18,7 +18,7 @@ const RDI: usize = 5;
 const R11: usize = 10;
 const FLAGS: usize = 15;
 /// CF, PF, AF, ZF, SF, DF, OF.
-const FREE_FLAGS: u64 = 0xcd5;
+const FREE_FLAGS: u64 = 0x20_4cd5;
 /// IF, and the bit that is always set.
 const FIXED_FLAGS: u64 = 0x202;
 

@@ -37,6 +37,13 @@ pub unsafe fn jump(address: u64) -> ! {
     unsafe { asm!("mtctr {}", "bctr", in(reg) address, options(noreturn)) }
 }
 
+/// Opens the program's pages to a kernel that lets its callers write the authority mask: AMR, by the number
+/// that user mode has for it, under UAMOR (Power ISA Book III §5.9.2).
+pub fn open_pages() {
+    // SAFETY: the kernel's accesses are all that this can change.
+    unsafe { asm!("mtspr 13, {}", in(reg) 0u64, options(nomem, nostack)) };
+}
+
 /// One of [`CASES`]: instructions of which one must raise an exception.
 macro_rules! hostile {
     ($name:literal, $($asm:tt)*) => {
@@ -44,6 +51,11 @@ macro_rules! hostile {
         // one of them raises an exception at user privilege.
         ($name, || unsafe { asm!($($asm)*) })
     };
+}
+
+/// What only some of these machines forbid: nothing.
+pub fn where_forbidden() -> &'static [(&'static str, fn())] {
+    &[]
 }
 
 /// Things only this machine has: names and code that must fault.
@@ -67,6 +79,9 @@ pub const CASES: &[(&str, fn())] = &[
         "mr 1, {}", "li 0, 0", ".long 0x44000001", "std 0, 0(1)",
         in(reg) KERNEL_ADDRESS
     ),
+    // Registers of facilities that no thread has: nobody saves them (FSCR: Book III §6.2.11).
+    hostile!("facility-tar", "mtspr 815, {}", in(reg) 0u64),
+    hostile!("facility-event-branch", "mfspr {}, 806", out(reg) _),
     // Each level of `scv` has a vector of its own; only level 0 is a system call.
     hostile!("scv-level-1", "li 0, 0", ".long 0x44000021"),
     hostile!("scv-level-127", "li 0, 0", ".long 0x44000fe1"),

@@ -1,6 +1,7 @@
 //! What a program of x86_64 can do to hurt itself.
 
 use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 /// Where user memory can be, in bytes.
 pub const USER: core::ops::Range<u64> = 0x1_0000..0x7fff_ffff_f000;
@@ -37,6 +38,13 @@ pub unsafe fn jump(address: u64) -> ! {
     unsafe { asm!("jmp {}", in(reg) address, in("rax") &raw mut scratch, options(noreturn)) }
 }
 
+/// Opens the program's pages to a kernel that takes over the flags of its callers: AC, by which SMAP is
+/// lifted (SDM vol. 3 §4.6.1). Accesses that are not aligned fault from here on.
+pub fn open_pages() {
+    // SAFETY: what follows is aligned, and the stack is as it was.
+    unsafe { asm!("pushfq", "or dword ptr [rsp], 0x40000", "popfq") };
+}
+
 /// One of [`CASES`]: instructions of which one must raise an exception.
 macro_rules! hostile {
     ($name:literal, $($asm:tt)*) => {
@@ -44,6 +52,16 @@ macro_rules! hostile {
         // one of them raises an exception at user privilege.
         ($name, || unsafe { asm!($($asm)*) })
     };
+}
+
+/// What tells where the kernel's tables are, which a processor with UMIP forbids (SDM vol. 3 §2.5).
+pub fn where_forbidden() -> &'static [(&'static str, fn())] {
+    const UMIP: u32 = 1 << 2;
+    // Leaf 7 is there on every processor that has the feature, and its absence reads as 0.
+    match __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ecx & UMIP != 0 {
+        true => &[hostile!("where-the-tables-are", "sgdt [{}]", in(reg) &mut [0u64; 2])],
+        false => &[],
+    }
 }
 
 /// Things only this machine has: names and code that must fault.
@@ -61,6 +79,13 @@ pub const CASES: &[(&str, fn())] = &[
     hostile!("software-page-fault", "int 14"),
     hostile!("divide-by-zero", "div ecx", in("ecx") 0, inout("eax") 1 => _, inout("edx") 0 => _),
     hostile!("single-step", "pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop"),
+    // The call works, and nothing of the kernel is stepped through.
+    hostile!(
+        "single-step-call",
+        "pushfq", "or qword ptr [rsp], 0x100", "xor eax, eax", "popfq", "syscall", "nop", "nop",
+        out("rax") _, out("rdx") _, out("rcx") _, out("r11") _
+    ),
+    hostile!("gs-base", "rdgsbase {}", out(reg) _),
     // 0 / 0 in x87 with all exceptions unmasked. (Emulators without the alignment check and
     // without SSE exceptions exist, so those are not here.)
     hostile!(

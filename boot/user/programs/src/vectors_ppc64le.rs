@@ -1,5 +1,5 @@
 //! All vector registers of ppc64le: VSX registers 0–63 (which hold the floating-point and the
-//! VMX registers), FPSCR and VSCR.
+//! VMX registers), FPSCR, VSCR and VRSAVE.
 
 use core::arch::asm;
 
@@ -12,9 +12,11 @@ pub struct Registers {
     vscr: [u64; 2],
     /// Offset 1040. The high word is zero.
     fpscr: u64,
+    /// Offset 1048. The high word is zero.
+    vrsave: u64,
 }
 
-const EMPTY: Registers = Registers { vectors: [[0; 2]; 64], vscr: [0; 2], fpscr: 0 };
+const EMPTY: Registers = Registers { vectors: [[0; 2]; 64], vscr: [0; 2], fpscr: 0, vrsave: 0 };
 
 // Bits of FPSCR (Power ISA Book I §4.2.2) and VSCR (§6.3.2).
 const FPSCR_XX: u64 = 1 << 25;
@@ -34,6 +36,7 @@ impl Registers {
         }
         registers.vscr[0] = next() & (VSCR_NON_JAVA | VSCR_SATURATION);
         registers.fpscr = next() & (FPSCR_XX | FPSCR_ROUNDING);
+        registers.vrsave = next() & 0xffff_ffff;
         registers
     }
 
@@ -43,13 +46,15 @@ impl Registers {
         let mut out = EMPTY;
         let [number, a, b] = call.unwrap_or_default();
         // SAFETY: the addresses are of two live `Registers`; every register the code changes is
-        // declared; FPSCR and VSCR end as zero, which is what a program starts with.
+        // declared; FPSCR and VSCR end as zero, which is what a program starts with; VRSAVE means nothing to it.
         unsafe {
             asm!(
                 "lfd 0, 1040(14)",
                 "mtfsf 255, 0",
                 "lxv 32, 1024(14)",
                 "mtvscr 0",
+                "ld 5, 1048(14)",
+                "mtspr 256, 5",
                 ".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63",
                 "lxv \\n, 16*\\n(14)",
                 ".endr",
@@ -67,6 +72,8 @@ impl Registers {
                 "stxv 32, 1024(15)",
                 "mffs 0",
                 "stfd 0, 1040(15)",
+                "mfspr 5, 256",
+                "std 5, 1048(15)",
                 "xxlxor 0, 0, 0",
                 "mtfsf 255, 0",
                 "xxlxor 32, 32, 32",

@@ -8,6 +8,7 @@ use abi::{
     ProcessInfo, Rights, SpawnRequest, initial,
 };
 use alloc::vec::Vec;
+use core::time::Duration;
 
 pub use abi::Grant;
 
@@ -137,6 +138,8 @@ pub struct Command<'a> {
     grants: Vec<Grant>,
     memory: u64,
     priority: u64,
+    /// Nanoseconds in each period.
+    cpu: [u64; 2],
 }
 
 impl<'a> Command<'a> {
@@ -149,6 +152,7 @@ impl<'a> Command<'a> {
             grants: Vec::new(),
             memory: u64::MAX,
             priority: DEFAULT_PRIORITY,
+            cpu: [0; 2],
         };
         command.arg(name)
     }
@@ -205,6 +209,12 @@ impl<'a> Command<'a> {
         self
     }
 
+    /// Limits the CPU time of its threads together to `budget` in each `period`.
+    pub fn cpu(mut self, budget: Duration, period: Duration) -> Self {
+        self.cpu = [budget, period].map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        self
+    }
+
     /// Starts it from `archive`, which needs `EXECUTE`. Errors: `NotFound`, `BadProgram`,
     /// `NoMemory`, `BadArgument`, `BadHandle`, `TableFull`.
     pub fn start(&self, archive: &Archive) -> Result<Process, Error> {
@@ -220,6 +230,8 @@ impl<'a> Command<'a> {
             grants_len: self.grants.len() as u64,
             memory: self.memory,
             priority: self.priority,
+            cpu_budget: self.cpu[0],
+            cpu_period: self.cpu[1],
         };
         let arguments = [word(archive.handle()), &raw const request as u64, 0, 0, 0, 0];
         // SAFETY: the kernel only reads the request and what it points to, all of it alive.

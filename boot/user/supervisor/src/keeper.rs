@@ -2,7 +2,7 @@
 
 use crate::capabilities::{Capability, start};
 use core::time::Duration;
-use manifest::{Process, When};
+use manifest::{Cpu, Process, When};
 use user_rt::alloc::sync::Arc;
 use user_rt::alloc::vec::Vec;
 use user_rt::ipc::Notification;
@@ -112,6 +112,13 @@ impl Keeper {
         let command =
             what.arguments.iter().fold(Command::new(what.program), |command, word| command.arg(word));
         let command = command.memory(what.memory).priority(what.priority.into());
+        let command = match what.cpu.map(|Cpu { budget, period }| [budget, period]) {
+            Some(span) => {
+                let [budget, period] = span.map(|milliseconds| Duration::from_millis(milliseconds.into()));
+                command.cpu(budget, period)
+            }
+            None => command,
+        };
         let process = start(&self.capabilities, command)?;
         let handle = process.copy(Rights::MANAGE)?;
         {

@@ -4,6 +4,7 @@
 #![no_main]
 
 use core::hint::black_box;
+use user_programs::hostile;
 use user_rt::abi::testing::Operation;
 use user_rt::testing::test;
 use user_rt::thread::CURRENT;
@@ -30,6 +31,8 @@ fn main(args: Args) -> u8 {
             return 1;
         }
     }
+    // What a program may do of itself to its own pages must not matter.
+    hostile::open_pages();
     println!("trespass: {:?}", test(Operation::Trespass, [how, at]));
     0
 }

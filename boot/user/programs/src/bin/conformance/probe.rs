@@ -130,7 +130,7 @@ impl Probe for User {
     }
 
     fn deeds(&self) -> Vec<Deed> {
-        DEEDS.iter().chain(hostile::CASES).copied().collect()
+        DEEDS.iter().chain(hostile::CASES).chain(hostile::where_forbidden()).copied().collect()
     }
 
     fn second_door(&self) -> Option<fn(u64) -> u64> {

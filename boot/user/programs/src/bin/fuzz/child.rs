@@ -374,6 +374,8 @@ impl Caller {
             grants_len: 4,
             memory: self.random.of(&[u64::MAX, 1 << 20, 512 << 10, 100 << 10]),
             priority: self.random.below(51),
+            cpu_budget: self.random.of(&[0, 0, 0, 1, 10_000, 1_000_000]),
+            cpu_period: self.random.of(&[0, 0, 0, 1, 1_000_000, 10_000_000]),
         };
         if self.random.one_in(10) {
             request.grants_len = self.random.below(40);

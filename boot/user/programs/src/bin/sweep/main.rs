@@ -15,9 +15,10 @@ user_rt::entry!(main);
 
 /// The status of a process to which an allocation was refused.
 const REFUSED: u8 = 1;
-/// Allocations that may be refused without a word: the tables for a page that its pager has just supplied.
-/// It is touched again, and then there is memory.
-const UNTOLD: u64 = 4;
+/// Allocations that may be refused without a word: the tables, four at most, for each of two pages that a pager
+/// has supplied. When it has answered, the page is touched again; where the short way of a fault finds no
+/// memory, the long way tries again; and then there is some.
+const UNTOLD: u64 = 8;
 /// Fewer than the script makes on any machine.
 const FEW: u64 = 200;
 
