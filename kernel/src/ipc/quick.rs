@@ -14,6 +14,7 @@
 //! nothing to wait for here. That of a thread's standing is not needed: it changes in one step.
 
 pub mod fault;
+pub(crate) mod meanwhile;
 pub mod signal;
 
 use super::Endpoint;
@@ -268,6 +269,7 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
             debug_assert!(none.is_none(), "a thread with a caller receives");
             // Nothing to drop: that is known.
             core::mem::forget(none);
+            meanwhile::pass();
             if server.stand_called(cpu.number) == Fate::Doomed {
                 ends(cpu, server);
                 return Ok(Turn::Leave);
@@ -340,6 +342,7 @@ fn answer(
         // again, which nobody takes it out of before the endpoint is let go.
         let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(held) };
         let Some(state) = held.state.try_lock() else { break 'taken None };
+        meanwhile::pass();
         if state.life == Life::Ended || state.first(Side::Senders).is_some() || !claim(&caller) {
             break 'taken None;
         }

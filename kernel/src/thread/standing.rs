@@ -283,6 +283,12 @@ impl Thread {
         })
     }
 
+    /// Whether it waits for a reply, asked without the lock.
+    #[cfg(test)]
+    pub(crate) fn awaits_now(&self) -> bool {
+        self.whereabouts.word.load(Ordering::Relaxed) & Word::KIND == Word::AWAITING
+    }
+
     /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
     /// it knows.
     pub fn doom(&self) -> Standing {

@@ -8,7 +8,7 @@
 //! The lock of the address space is only tried for the answer: a CPU that waits for it serves, and what is noted
 //! then no short way looks at. The fault looks at the page first and begins after.
 
-use super::{EASY, FEASIBLE, Turn, answer, finish, give, has_given, may_be_gone};
+use super::{EASY, FEASIBLE, Turn, answer, finish, give, has_given, may_be_gone, meanwhile};
 use crate::cpu::Cpu;
 use crate::ipc::exception;
 use crate::ipc::reply::Caller;
@@ -105,6 +105,7 @@ fn after_object(cpu: &Cpu, turn: Turn) -> Turn {
 #[cold]
 #[inline(never)]
 fn stand_back(cpu: &Cpu, server: Ref<Thread>, caller: Caller) -> Ref<Thread> {
+    meanwhile::pass();
     if caller.thread().stand_awaiting(caller.number(), cpu.number) == Fate::Doomed {
         // Who wanted that found it on this CPU. The long way finds that it waits no more.
         ending::end_thread(cpu, caller.thread());
