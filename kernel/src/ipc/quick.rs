@@ -24,7 +24,7 @@ use super::reply::Caller;
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::quick::run;
-use crate::sched::ready::{Priority, Runnable};
+use crate::sched::ready::{Load, Priority, Runnable};
 use crate::sched::{self, complete_user_accesses, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
@@ -211,8 +211,8 @@ fn try_call(
 enum Given {
     /// Nothing was done.
     Unclear,
-    /// The server has it, which this CPU has; the number of the client's wait; and the priority of both.
-    To(Ref<Thread>, u64, Priority),
+    /// The server has it, which this CPU has; and the number of the client's wait.
+    To(Ref<Thread>, u64),
     /// The client is to end.
     Doomed,
 }
@@ -251,7 +251,7 @@ fn give(
     if client.stand_awaiting(number, cpu.number) == Fate::Doomed {
         return Given::Doomed;
     }
-    state.waiters.pop().map_or(Given::Unclear, |server| Given::To(server, number, priority))
+    state.waiters.pop().map_or(Given::Unclear, |server| Given::To(server, number))
 }
 
 /// What follows when the endpoint is let go.
@@ -264,7 +264,7 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
             gives_up(cpu, client);
             Ok(Turn::Leave)
         }
-        Given::To(server, number, priority) => {
+        Given::To(server, number) => {
             let none = server.ipc.caller.replace(Some(Caller::new(client, number)));
             debug_assert!(none.is_none(), "a thread with a caller receives");
             // Nothing to drop: that is known.
@@ -274,7 +274,7 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
                 ends(cpu, server);
                 return Ok(Turn::Leave);
             }
-            Ok(goes_on(cpu, server, priority, easy))
+            Ok(goes_on(cpu, server, easy))
         }
     }
 }
@@ -346,9 +346,9 @@ fn answer(
         if state.life == Life::Ended || state.first(Side::Senders).is_some() || !claim(&caller) {
             break 'taken None;
         }
-        Some((state, priority))
+        Some(state)
     };
-    let Some((mut state, priority)) = taken else { return Err((server, caller)) };
+    let Some(mut state) = taken else { return Err((server, caller)) };
     let client = caller.into_thread();
     write(&server, &client);
     complete_user_accesses(cpu);
@@ -367,29 +367,32 @@ fn answer(
     state.side = Side::Receivers;
     state.waiters.push(server);
     drop(state);
-    Ok(goes_on(cpu, client, priority, easy))
+    Ok(goes_on(cpu, client, easy))
 }
 
-/// `next`, which stands on this CPU since a moment ago, goes on here, at the `priority` that this CPU says it
-/// works at, unless somebody wanted something of it before it stood here, and interrupted nobody: then the
-/// scheduler sees to that.
+/// `next`, which stands on this CPU since a moment ago, goes on here, unless somebody wanted something of
+/// it before it stood here, and interrupted nobody: then the scheduler sees to that.
 #[inline(always)]
-fn goes_on(cpu: &Cpu, next: Ref<Thread>, priority: Priority, easy: Extras) -> Turn {
-    if may_go_on(cpu, &next, priority, easy) {
+fn goes_on(cpu: &Cpu, next: Ref<Thread>, easy: Extras) -> Turn {
+    if next.extras() == Extras::NONE || is_as_it_was(cpu, &next, easy) {
         return Turn::Next(next);
     }
     cpu.make_ready(Runnable::Thread(next));
     Turn::Leave
 }
 
-/// Whether nobody wanted anything of `next` before it stood here, nor took back what it was lent: it still has
-/// this `priority`.
+/// Whether `next` may go on at the priority that this CPU says it works at: it had that when it was looked at, but
+/// may have been given another, or lost what it was lent.
+#[inline(never)]
+fn is_as_it_was(cpu: &Cpu, next: &Thread, easy: Extras) -> bool {
+    may_go_on(cpu, next, easy) && Load::of(next.priority()) == cpu.running.load()
+}
+
+/// Whether nobody wanted of `next` before it stood here that it go elsewhere or be looked at.
 #[inline(always)]
-fn may_go_on(cpu: &Cpu, next: &Thread, priority: Priority, easy: Extras) -> bool {
+fn may_go_on(cpu: &Cpu, next: &Thread, easy: Extras) -> bool {
     let extras = next.extras();
-    extras.within(easy)
-        && (!extras.has(Extra::Priority) || next.priority() == priority)
-        && (!extras.has(Extra::Affinity) || next.affinity().has(cpu.number))
+    extras.within(easy) && (!extras.has(Extra::Affinity) || next.affinity().has(cpu.number))
 }
 
 #[cfg(test)]
@@ -419,8 +422,7 @@ mod tests {
             let taken = endpoint.take(&waiting).expect("it waits");
             let cpu = run.cpu();
             assert_eq!(taken.stand_called(cpu.number), Fate::Lives);
-            let priority = taken.priority();
-            if let Turn::Next(next) = goes_on(cpu, taken, priority, FEASIBLE) {
+            if let Turn::Next(next) = goes_on(cpu, taken, FEASIBLE) {
                 assert!(here, "{set:#b}");
                 cpu.make_ready(Runnable::Thread(next));
             } else {

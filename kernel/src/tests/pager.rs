@@ -2,6 +2,7 @@
 //! made again.
 
 use super::{Run, User, ends};
+use crate::cpu::Work;
 use crate::ipc::quick::meanwhile;
 use crate::mm::object::MemoryObject;
 use crate::mm::space::Progress;
@@ -410,6 +411,7 @@ fn what_a_fault_leaves_is_buried() {
     let object = object.shared().expect("memory");
     meanwhile::once(move || drop(object));
     it.touch(HERE, Access::Read);
+    assert_eq!(cpu.work(), Work::NONE, "the scheduler has looked");
     let memory = cpu.kernel.memory;
     for _ in 0..10 {
         it.run.machine.advance(sched::SLICE);

@@ -196,8 +196,8 @@ fn try_signal(
             break 'woken Some(Woken::Doomed(waiter));
         }
         // Who wanted something of it before it stood here has interrupted nobody.
-        if !may_go_on(cpu, &waiter, of_waiter, easy) {
-            let now = waiter.priority();
+        let now = waiter.priority();
+        if now != of_waiter || !may_go_on(cpu, &waiter, easy) {
             ready.push(Runnable::Thread(waiter), now, Place::Last);
             break 'woken Some(Woken::Changed);
         }
