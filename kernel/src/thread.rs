@@ -100,8 +100,9 @@ pub struct Thread {
     frame: UnsafeCell<Frame>,
     /// The work of its call, if a kernel task does that.
     job: UnsafeCell<Option<Job>>,
-    /// Where its vector registers are; null until its first vector instruction. Written by the CPU that has
-    /// it.
+    /// Where its vector registers are; null until its first vector instruction, or until others set
+    /// them. Written by the CPU that has the thread, or while it is stopped and waits for the answer, with the
+    /// lock of its standing held.
     vector: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
     pub(crate) ipc: ipc::State,
@@ -233,7 +234,8 @@ impl Thread {
     /// The vector area, if it has one.
     #[inline]
     pub fn vector_area(&self) -> Option<NonNull<u8>> {
-        // Relaxed: only a CPU that has the thread asks or makes one.
+        // Relaxed: asked and made by who has the thread, or who looks at a stopped one with the lock of its
+        // standing held, which who has it next takes after that.
         NonNull::new(self.vector.load(Ordering::Relaxed))
     }
 
