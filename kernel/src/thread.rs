@@ -79,6 +79,10 @@ impl Extras {
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+    /// Those in both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
     /// Whether all of them are in `other`.
     pub const fn within(self, other: Self) -> bool {
         self.0 & !other.0 == 0

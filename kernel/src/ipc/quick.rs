@@ -64,6 +64,9 @@ const EASY: Extras = Extras::NONE.with(Extra::Priority);
 /// What can be seen to.
 const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
 
+/// What nobody changes who does not have the thread.
+const QUIET: Extras = Extras::NONE.with(Extra::Vectors);
+
 /// The current thread calls. Gives the token back if the long way must be gone.
 #[inline(always)]
 pub fn call(cpu: &'static Cpu, made: &Syscall, irq: IrqsOff) -> Result<Resume<Frame>, IrqsOff> {
@@ -374,7 +377,7 @@ fn answer(
 /// it before it stood here, and interrupted nobody: then the scheduler sees to that.
 #[inline(always)]
 fn goes_on(cpu: &Cpu, next: Ref<Thread>, easy: Extras) -> Turn {
-    if next.extras() == Extras::NONE || is_as_it_was(cpu, &next, easy) {
+    if next.extras().within(QUIET.and(easy)) || is_as_it_was(cpu, &next, easy) {
         return Turn::Next(next);
     }
     cpu.make_ready(Runnable::Thread(next));

@@ -7,6 +7,7 @@ use crate::ipc::quick::meanwhile;
 use crate::object::Ref;
 use crate::sched;
 use crate::sched::ready::Load;
+use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::ipc::FOREVER;
 use abi::{Call, Error, Handle, Rights};
@@ -213,4 +214,45 @@ fn ipc_9_who_becomes_worse_while_it_is_signalled_goes_behind() {
     assert_eq!((run.user(), run.cpu().running.load()), (init, Load::of(50)));
     wait(&mut run, notification);
     assert_eq!((run.user(), run.returned()), (User(waiter.frame()), Ok(4)));
+}
+
+/// From whom a signal takes the CPU keeps the rest of its slice; who has it then has no equal, though that one had.
+#[test]
+fn time_2_the_rest_of_a_slice_is_kept() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (init, notification) = (current(&run), run.notification());
+    let [waiter, equal] = [(); 2].map(|()| start(&mut run));
+    let waiter = thread(&run, waiter);
+    assert_eq!(run.result(Call::ThreadPriority, &[equal, 50]), Ok(0));
+    set_priority(&mut run, 50);
+    assert_eq!(run.user(), User(waiter.frame()));
+    wait(&mut run, notification);
+    run.to(User(init.frame()));
+    assert!(run.cpu().rival.get());
+    let end = run.cpu().slice_end.get().0;
+    run.machine.advance(sched::SLICE / 4);
+    signal(&mut run, notification);
+    assert_eq!(run.user(), User(waiter.frame()));
+    let rest = end - run.cpu().chosen_at.get().0;
+    assert!(rest > 0 && init.slice_left.load(Ordering::Relaxed) == rest);
+    assert!(!run.cpu().rival.get());
+}
+
+/// Who waits again where it waited before waits for nothing if nobody is left who could signal.
+#[test]
+fn ipc_9_nobody_waits_again_for_nobody() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let notification = run.notification();
+    let weak = [notification, Rights::READ.bits().into(), 0];
+    let weak = run.result(Call::HandleCopy, &weak).expect("a copy");
+    start(&mut run);
+    wait(&mut run, weak);
+    assert_ne!(run.user(), init);
+    signal(&mut run, notification);
+    assert_eq!(run.eventually(Call::HandleClose, &[notification]), Ok(0));
+    run.to(init);
+    assert_eq!(run.returned(), Ok(1));
+    wait(&mut run, weak);
+    assert_eq!((run.user(), run.returned()), (init, Err(Error::Gone)));
 }
