@@ -297,3 +297,98 @@ pub(super) fn dispose(cpu: &Cpu, unbound: Option<Ref<Notification>>) {
         Notification::unnamed(&notification, cpu, Rights::WRITE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Run;
+    use abi::device::Command;
+    use abi::{Call, initial};
+    use arch_model::{Bridge, Config};
+
+    /// The function with this number, its first interrupt, and what that is bound to.
+    struct Bound {
+        run: Run,
+        interrupt: &'static Interrupt,
+        handle: u64,
+        bits: u64,
+    }
+
+    fn bound(index: u64) -> Bound {
+        let mut run = Run::boot_with(Config { bridge: Bridge::Two, ..Config::default() }, "log=quiet");
+        let function =
+            run.result(Call::PciFunction, &[initial::MACHINE.0.into(), index]).expect("a function");
+        let master = Command::MEMORY.union(Command::BUS_MASTER).bits();
+        assert_eq!(run.result(Call::PciCommand, &[function, master]), Ok(0));
+        let handle = run.result(Call::PciInterrupt, &[function, 0]).expect("an interrupt");
+        let bits = run.result(Call::NotificationCreate, &[]).expect("a notification");
+        assert_eq!(run.result(Call::InterruptBind, &[handle, bits, 1]), Ok(0));
+        let interrupt = &run.cpu().kernel.devices.functions[index as usize].interrupts[0];
+        Bound { run, interrupt, handle, bits }
+    }
+
+    impl Bound {
+        fn source(&self) -> Source {
+            let cpu = self.run.cpu();
+            self.interrupt.function(cpu.kernel).lock(cpu).source(0).expect("it has one")
+        }
+
+        fn arrives(&self, source: Source) {
+            self.interrupt.arrive(self.run.cpu(), source);
+        }
+
+        fn acknowledge(&mut self) {
+            assert_eq!(self.run.result(Call::InterruptAcknowledge, &[self.handle]), Ok(0));
+        }
+
+        fn signalled(&mut self) -> u64 {
+            self.run.take_interrupts();
+            self.run.result(Call::NotificationWait, &[self.bits, 0]).unwrap_or(0)
+        }
+    }
+
+    /// One that cannot be masked comes again before it was acknowledged: that is one more signal, after the
+    /// acknowledgement, and not one for each.
+    #[test]
+    fn dev_5_one_that_comes_though_it_is_masked() {
+        let mut it = bound(0);
+        let source = it.source();
+        for _ in 0..3 {
+            it.arrives(source);
+        }
+        assert_eq!((it.signalled(), it.signalled()), (1, 0));
+        it.acknowledge();
+        assert_eq!((it.signalled(), it.signalled()), (1, 0), "what came meanwhile");
+        it.acknowledge();
+        assert_eq!(it.signalled(), 0, "it came no more");
+        it.arrives(source);
+        assert_eq!(it.signalled(), 1);
+    }
+
+    /// What was noted of a source that is not its own any more, when it is delivered, is nothing to it.
+    #[test]
+    fn dev_5_news_of_an_earlier_source() {
+        let mut it = bound(0);
+        let source = it.source();
+        it.arrives(Source(source.0 + 1));
+        assert_eq!(it.signalled(), 0);
+        it.arrives(source);
+        assert_eq!(it.signalled(), 1);
+    }
+
+    /// A line is masked until all who share it have acknowledged.
+    #[test]
+    fn dev_5_a_line_that_is_shared() {
+        let mut it = bound(1);
+        it.run.machine.raise_line(true);
+        assert_eq!(it.signalled(), 1);
+        let wire = it.run.cpu().kernel.devices.wires.wire(it.source());
+        // As another does to which it has come.
+        wire.lock().unanswered += 1;
+        it.acknowledge();
+        assert_eq!(it.signalled(), 0, "another has not acknowledged");
+        wire.lock().unanswered -= 1;
+        assert_eq!(it.run.result(Call::InterruptBind, &[it.handle, it.bits, 1]), Ok(0));
+        assert_eq!(it.signalled(), 1);
+    }
+}

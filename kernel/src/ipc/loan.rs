@@ -247,6 +247,10 @@ mod tests {
         (run, two)
     }
 
+    fn thread_of(run: &Run) -> Ref<Thread> {
+        run.cpu().current().expect("it runs")
+    }
+
     /// While a thread has the lock of the loan of `server`, `change` is made as far as it gets; then whether
     /// the server has a payer.
     fn has_payer_halfway(server: &Ref<Thread>, change: impl FnOnce() + Send + 'static) -> bool {
@@ -275,6 +279,53 @@ mod tests {
         assert!(!server.extras().has(Extra::Payer));
         is_over(&client);
         drop(run);
+    }
+
+    /// Who takes back what was lent for one call leaves what was lent for another.
+    #[test]
+    fn ipc_7_only_what_was_lent_for_the_call_is_taken_back() {
+        let (run, [server, client]) = two();
+        let priority = client.priority();
+        write_down(&server, &client, 8, Some(priority), None);
+        take_back(run.cpu(), &server, Call::new(&client, 7));
+        take_back(run.cpu(), &server, Call::new(&server, 8));
+        assert_eq!(server.lent(), priority);
+        take_back(run.cpu(), &server, Call::new(&client, 8));
+        assert_eq!(server.lent(), 0);
+        is_over(&client);
+    }
+
+    /// A call that is over keeps no memory of its server.
+    #[test]
+    fn ipc_7_a_call_that_is_over_holds_nobody() {
+        let (run, [server, client]) = two();
+        write_down(&server, &client, 8, Some(client.priority()), None);
+        end_priority(&server, &client);
+        assert!(client.ipc.sides.holder.lock().is_none() && server.ipc.sides.loan.lock().is_none());
+        drop(run);
+    }
+
+    /// A reply that is saved for a caller who has given up meanwhile is nobody's.
+    #[test]
+    fn ipc_7_a_caller_that_is_gone_when_its_reply_is_saved() {
+        let mut run = Run::boot(Profile::Minimal);
+        let (main, endpoint) = (run.user(), run.endpoint());
+        let (client, handle) = run.thread_with_handle();
+        run.to(client);
+        run.send(abi::Call::EndpointCall, endpoint, 1, &[]);
+        run.to(main);
+        run.receive(endpoint);
+        let client = thread(&run, handle);
+        let (_, number) = super::super::reply::caller_of(&thread_of(&run)).expect("it has a caller");
+        let cpu = run.cpu();
+        // It gives up, and nobody knows yet where the duty went.
+        assert!(client.claim(number));
+        let reply = Ref::try_new(cpu.kernel.memory, None, Reply::new()).expect("memory");
+        reply.named();
+        assert_eq!(Reply::save(&reply, cpu, &thread_of(&run)), Ok(()));
+        assert_eq!(reply.callers(), 0);
+        assert!(client.ipc.sides.holder.lock().is_none());
+        cpu.make_ready(Runnable::Thread(client));
     }
 
     /// Who says late who has a call says nothing of a call that came after it.

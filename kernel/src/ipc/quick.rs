@@ -404,7 +404,7 @@ mod tests {
     use crate::sched::quick::FEASIBLE;
     use crate::tests::many::{boot, thread};
     use crate::thread::Standing;
-    use abi::{Call, Handle};
+    use abi::{Call, Error, Handle};
 
     /// A thread that may no longer run here, by what somebody wanted of it while it waited and was taken, goes
     /// on elsewhere.
@@ -434,5 +434,26 @@ mod tests {
                 assert_eq!(run.user(), server);
             }
         }
+    }
+
+    /// An endpoint that has ended gives a call to nobody, though those who received there still wait: that they
+    /// do not is a kernel task's work.
+    #[test]
+    fn ipc_1_nobody_is_called_at_an_ended_endpoint() {
+        let (mut run, main) = boot(1);
+        let endpoint = run.endpoint();
+        let (server, handle) = run.thread_with_handle();
+        run.to(server);
+        run.receive(endpoint);
+        run.to(main);
+        let Standing::Receiving(waits_at) = thread(&run, handle).standing() else {
+            panic!("it does not wait")
+        };
+        waits_at.state.lock().life = Life::Ended;
+        run.send(Call::EndpointCall, endpoint, 1, &[]);
+        assert_eq!((run.user(), run.returned()), (main, Err(Error::Gone)));
+        waits_at.state.lock().life = Life::Open;
+        run.send(Call::EndpointCall, endpoint, 1, &[]);
+        assert_eq!(run.user(), server);
     }
 }

@@ -160,6 +160,43 @@ fn dev_4_bus_addresses() {
     assert_eq!(run.machine.device_write_to(1, bus, 43), Err(Aborted::Unreachable));
 }
 
+/// All of it is cleared, whoever had the frames before, and in however many slices.
+#[test]
+fn dev_4_nothing_of_an_earlier_owner() {
+    const PAGES: u64 = 256;
+    let mut run = boot();
+    let first = hold(&mut run, MESSAGES);
+    let memory = run.result(Call::DmaCreate, &[first, PAGES * PAGE_SIZE]).expect("memory");
+    let bus = run.result(Call::DmaAddress, &[first, memory, 0]).expect("an address");
+    assert_eq!(run.result(Call::PciCommand, &[first, MASTER]), Ok(0));
+    for page in 0..PAGES {
+        assert_eq!(run.machine.device_write_to(0, bus + page * PAGE_SIZE, 7), Ok(()));
+    }
+    close(&mut run, memory);
+    close(&mut run, first);
+    let first = hold(&mut run, MESSAGES);
+    let memory = run.result(Call::DmaCreate, &[first, PAGES * PAGE_SIZE]).expect("memory");
+    assert_eq!(run.result(Call::DmaAddress, &[first, memory, 0]), Ok(bus), "the same frames");
+    let at = attach(&mut run, memory, PAGES * PAGE_SIZE);
+    for page in 0..PAGES {
+        let mut bytes = [7; 8];
+        run.peek(at + page * PAGE_SIZE, &mut bytes);
+        assert_eq!(bytes, [0; 8], "page {page}");
+    }
+}
+
+/// Memory that outlives its function's holder is at no bus address any more.
+#[test]
+fn dev_4_no_address_after_the_end() {
+    let mut run = boot();
+    let first = hold(&mut run, MESSAGES);
+    let memory = run.result(Call::DmaCreate, &[first, PAGE_SIZE]).expect("memory");
+    assert!(run.result(Call::DmaAddress, &[first, memory, 0]).is_ok());
+    close(&mut run, first);
+    let again = hold(&mut run, MESSAGES);
+    assert_eq!(run.result(Call::DmaAddress, &[again, memory, 0]), Err(Error::WrongObject));
+}
+
 /// Where `memory` was mapped.
 fn attach(run: &mut Run, memory: u64, length: u64) -> u64 {
     let attachment = run.result(Call::MemoryAttach, &[PROCESS, memory, 0, 0, length, 2]).expect("a mapping");
@@ -308,7 +345,11 @@ fn dev_5_one_interrupt_for_each_acknowledgement() {
     assert_eq!(run.result(Call::InterruptAcknowledge, &[interrupts[0]]), Ok(0));
     assert_eq!(run.result(Call::InterruptAcknowledge, &[interrupts[0]]), Ok(0));
     assert_eq!(signalled(&mut run, bits), 0);
-    // A binding that ends masks; the next begins acknowledged.
+    // A binding that ends masks, with nothing to acknowledge; the next begins acknowledged.
+    let sent = run.machine.messages_sent();
+    assert_eq!(run.result(Call::InterruptBind, &[interrupts[0], 0]), Ok(0));
+    run.machine.send_message(0);
+    assert_eq!(run.machine.messages_sent(), sent, "it was not masked");
     assert_eq!(run.result(Call::InterruptBind, &[interrupts[1], 0]), Ok(0));
     run.machine.send_message(1);
     assert_eq!(signalled(&mut run, bits), 0);
@@ -382,6 +423,13 @@ fn dev_5_a_line() {
     run.machine.raise_line(false);
     assert_eq!(run.result(Call::InterruptAcknowledge, &[interrupt]), Ok(0));
     assert_eq!(signalled(&mut run, bits), 0);
+    // A driver that leaves when it is its turn leaves nothing to acknowledge.
+    run.machine.raise_line(true);
+    assert_eq!(signalled(&mut run, bits), 1);
+    assert_eq!(run.result(Call::InterruptBind, &[interrupt, 0]), Ok(0));
+    assert_eq!(run.result(Call::InterruptBind, &[interrupt, bits, 1]), Ok(0));
+    assert_eq!(signalled(&mut run, bits), 1, "the next driver hears of it");
+    run.machine.raise_line(false);
     close(&mut run, second);
     run.machine.raise_line(true);
     assert_eq!(signalled(&mut run, bits), 0, "the function is nobody's");

@@ -43,7 +43,7 @@ impl Run {
     }
 
     /// A call that sends `some` words, all of them.
-    pub(super) fn send(&mut self, call: Call, handle: u64, label: u64, some: &[u64]) {
+    pub(crate) fn send(&mut self, call: Call, handle: u64, label: u64, some: &[u64]) {
         self.message(call, handle, FOREVER, Tag::new(label, some.len()), words(some));
     }
 

@@ -164,6 +164,22 @@ fn ipc_13_two_threads_want_one_page() {
     }
 }
 
+/// A page that was supplied and that nobody has touched stays what it is.
+#[test]
+fn ipc_13_a_page_is_supplied_once() {
+    let mut it = pager();
+    it.run.poke(SOURCE, b"first");
+    let second = it.run.result(Call::MemoryCreate, &[4 * PAGE]).expect("memory");
+    assert_eq!(it.supply(0, 1), Ok(0));
+    assert_eq!(it.run.result(Call::MemorySupply, &[it.memory, 0, second, 0, PAGE]), Ok(0));
+    it.run.to(it.client);
+    it.touch(HERE, Access::Read);
+    assert_eq!(it.run.user(), it.client, "it is there");
+    let mut bytes = [0; 5];
+    it.run.peek(HERE, &mut bytes);
+    assert_eq!(&bytes, b"first");
+}
+
 /// A call that reads or writes memory that is not there waits for the pager and is made again, whole.
 #[test]
 fn ipc_13_a_call_that_touches_an_absent_page() {
