@@ -41,6 +41,18 @@ impl Machine {
         plain(Call::Cpus, [word(self.handle()), CpusThat::Exist as u64]).map(CpuSet)
     }
 
+    /// Turns on every CPU that can be, and returns which are on. After a start of the machine CPUs come when they
+    /// come: who needs all of them waits here. Needs `MANAGE`.
+    pub fn turn_all_on(&self) -> Result<CpuSet, Error> {
+        for cpu in self.all_cpus()?.iter() {
+            match self.set_power(cpu, Power::On) {
+                Ok(()) | Err(Error::NotSupported) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.cpus()
+    }
+
     /// Turns a CPU on or off, and returns when it is. Needs `MANAGE`. Errors: `BadArgument` (there
     /// is none, it is CPU 0, or a thread may run nowhere else), `NotSupported`.
     pub fn set_power(&self, cpu: u32, power: Power) -> Result<(), Error> {

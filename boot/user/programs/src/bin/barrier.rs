@@ -50,7 +50,7 @@ fn main(args: Args) -> u8 {
 
 /// How often both sides read what was there before though one asked for a barrier.
 fn run(turns: u64) -> Result<u64, Error> {
-    let cpus = MACHINE.cpus()?;
+    let cpus = MACHINE.turn_all_on()?;
     let mut cpus = cpus.iter().map(CpuSet::only);
     let (Some(here), Some(there)) = (cpus.next(), cpus.next()) else {
         println!("barrier: inconclusive, there is one CPU");

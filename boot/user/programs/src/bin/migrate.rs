@@ -42,7 +42,7 @@ fn main(args: Args) -> u8 {
 
 /// The number of CPUs, and how often something was lost.
 fn run(moves: u64) -> Result<(u32, u64), Error> {
-    let cpus = MACHINE.cpus()?;
+    let cpus = MACHINE.turn_all_on()?;
     let own = Builder::new().stack(STACK).spawn(move || moving(cpus, moves / 2))?;
     let lost = own.join()?;
     Ok((cpus.count(), lost + moved(cpus, moves - moves / 2)?))

@@ -47,7 +47,7 @@ fn fast(threads: u64, turns: u64) -> Result<bool, Error> {
             area.increment(&FAST);
         }
     })?;
-    let cpus = MACHINE.cpus()?;
+    let cpus = MACHINE.turn_all_on()?;
     let used = cpus.iter().filter(|&cpu| FAST.of(cpu) > 0).count();
     println!("rseq: {} on {used} CPUs, {restarts} started over", FAST.sum());
     Ok(FAST.sum() == threads * turns)

@@ -65,7 +65,7 @@ fn usage() -> u8 {
 }
 
 fn on_every_cpu(what: What, count: u64) -> Result<u32, Error> {
-    let all = MACHINE.cpus()?;
+    let all = MACHINE.turn_all_on()?;
     let mut others = Vec::new();
     for cpu in all.iter().skip(1) {
         let body = move || switches(what, count, cpu, all);

@@ -41,7 +41,7 @@ fn main(args: Args) -> u8 {
 }
 
 fn run(threads: u64, turns: u64) -> Result<u8, Error> {
-    let cpus = MACHINE.cpus()?;
+    let cpus = MACHINE.turn_all_on()?;
     // What the heap and the handle table grow by comes first.
     crowd(cpus, AT_ONCE.min(threads), 1)?;
     COUNT.store(0, Ordering::Relaxed);
