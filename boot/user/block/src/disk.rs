@@ -18,6 +18,8 @@ pub enum Failure {
     Call(Error),
     /// The device is none that this driver knows.
     NotVirtio,
+    /// It is as another driver left it.
+    NotReset,
     /// The device is too long about it, or says something nobody asked for.
     Broken,
     /// It refuses this request.
@@ -29,6 +31,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Call(error) => write!(f, "a call failed: {error:?}"),
             Self::NotVirtio => f.write_str("this is no virtio device"),
+            Self::NotReset => f.write_str("the device was not reset since its last driver"),
             Self::Broken => f.write_str("the device does not do its work"),
             Self::Refused => f.write_str("the device refuses"),
         }
@@ -65,6 +68,10 @@ pub struct Disk {
 impl Disk {
     /// Brings the device up.
     pub fn open(function: PciFunction) -> Result<Self, Failure> {
+        // It is on only while another holds the function: then this one has joined it, and nothing was reset.
+        if u64::from(function.read_config(4, 2)?) & Command::BUS_MASTER.bits() != 0 {
+            return Err(Failure::NotReset);
+        }
         function.set_command(Command::MEMORY | Command::BUS_MASTER)?;
         memory::prepare(&function)?;
         let (interrupt, news) = (function.interrupt(0)?, Notification::new()?);
