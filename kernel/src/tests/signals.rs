@@ -47,6 +47,10 @@ fn waiting_here() -> (Run, Ref<Thread>, u64) {
     assert_eq!(run.user(), User(waiter.frame()));
     wait(&mut run, notification);
     assert_eq!(run.user(), init);
+    // What was asked of it meanwhile is no more.
+    run.on(1).take_interrupts();
+    assert!(run.idles());
+    run.on(0);
     (run, waiter, notification)
 }
 
@@ -74,6 +78,7 @@ fn smp_2_who_signals_goes_on_elsewhere() {
     let init = run.user();
     signal(&mut run, notification);
     assert_eq!(run.user(), User(waiter.frame()));
+    assert!(run.cpus[1].is_pending(), "it is asked");
     run.on(1).take_interrupts();
     assert_eq!(run.user(), init);
 }
