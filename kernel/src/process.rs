@@ -174,7 +174,8 @@ impl Process {
         Ok(())
     }
 
-    /// Nanoseconds its threads have run, up to their last switch.
+    /// Nanoseconds its threads have run, up to their last switch. Goes through all of them with the lock
+    /// held: a total would cost every switch a write that all CPUs share. See `CAVEATS.md` for how long it takes.
     pub fn cpu_time(&self, cpu: &Cpu) -> u64 {
         let life = self.life.lock(cpu);
         let running: u64 = life.threads.iter().map(|thread| thread.0.cpu_time.load(Ordering::Relaxed)).sum();
@@ -251,7 +252,9 @@ impl Process {
                 return;
             }
             life.ending = Some(report);
-            // The rest of it is ended by a kernel task, which must not wait for just those threads.
+            // The rest of it is ended by a kernel task, which must not wait for just those threads. The highest
+            // they ever had would be known without going through them, but it could be that of a caller of long
+            // ago, and the whole teardown would have it.
             if let Some(highest) = life.threads.iter().map(|thread| thread.0.priority()).max() {
                 this.hurry_teardown(highest);
             }

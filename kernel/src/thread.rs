@@ -79,6 +79,10 @@ impl Extras {
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+    /// Those in both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
     /// Whether all of them are in `other`.
     pub const fn within(self, other: Self) -> bool {
         self.0 & !other.0 == 0
@@ -88,8 +92,9 @@ impl Extras {
 /// It has no priority of its own, but its process's.
 const OF_PROCESS: u16 = 1 << 8;
 
-/// A thread. It costs little memory rather than whole cache lines of its own: what it shares with its
-/// neighbours in the heap is a line at each end.
+/// A thread. On cache lines of its own: CPUs that run different threads write nothing that the others
+/// read.
+#[repr(align(128))]
 pub struct Thread {
     pub(crate) entry: Entry,
     /// Its place among the threads of its process.
@@ -99,8 +104,9 @@ pub struct Thread {
     frame: UnsafeCell<Frame>,
     /// The work of its call, if a kernel task does that.
     job: UnsafeCell<Option<Job>>,
-    /// Where its vector registers are; null until its first vector instruction. Written by the CPU that has
-    /// it.
+    /// Where its vector registers are; null until its first vector instruction, or until others set
+    /// them. Written by the CPU that has the thread, or while it is stopped and waits for the answer, with the
+    /// lock of its standing held.
     vector: AtomicPtr<u8>,
     pub(crate) rseq: rseq::Registration,
     pub(crate) ipc: ipc::State,
@@ -232,7 +238,8 @@ impl Thread {
     /// The vector area, if it has one.
     #[inline]
     pub fn vector_area(&self) -> Option<NonNull<u8>> {
-        // Relaxed: only a CPU that has the thread asks or makes one.
+        // Relaxed: asked and made by who has the thread, or who looks at a stopped one with the lock of its
+        // standing held, which who has it next takes after that.
         NonNull::new(self.vector.load(Ordering::Relaxed))
     }
 

@@ -65,6 +65,7 @@ clauses! {
     Time2 "TIME-2" 4 [Behaviour] "A one-shot deadline never fires early without being recognizable as early by the clock." ; by "sleep"
     Time3 "TIME-3" 4 [Behaviour] "A deadline that is already past fires." ; by "sleep"
     Time4 "TIME-4" 4 [Behaviour Model] "An interrupt that becomes pending between the last look at the queues and the halt ends the halt." ; by "idle"
+    Time5 "TIME-5" 7 [Behaviour Model] "The threads of a process that has a budget, and of those it makes, get no more of the CPUs than that in each period; what they use beyond it is taken off the next ones." ; by "isolation in time"
     Pte1 "PTE-1" 3 [Host Model] "decode(encode(e)) is e, for every entry the level allows." ; by "the generic walker"
     Pte2 "PTE-2" 3 [Host Model] "A zeroed entry is absent, and absent encodes as zero." ; by "new tables"
     Pte3 "PTE-3" 3 [Host Behaviour Image] "No page is writable and executable, the kernel's own included." ; by "isolation"

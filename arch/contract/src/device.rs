@@ -86,6 +86,19 @@ pub struct Message {
     pub data: u32,
 }
 
+/// Why frames were not made reachable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotMapped {
+    /// There is no room, or the machine refuses. No function reaches them.
+    Refused,
+    /// The machine refuses, and to undo what it did too: functions may reach some of them for ever.
+    InDoubt,
+}
+
+/// The machine refuses to take frames out of reach: functions may reach them for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StillMapped;
+
 /// Why a source was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
@@ -159,18 +172,24 @@ pub trait Devices: crate::Base {
 
     /// Makes `frames`, whole pages of RAM, reachable for `of` and says at which bus address their first
     /// byte is; the others follow. The whole range is below 4 GiB on the bus, or not, as the machine has it.
-    /// `None` if there is no room for it.
     ///
     /// # Safety
-    /// The frames are the caller's, and are not reused before [`unmap_dma`](Self::unmap_dma).
+    /// The frames are the caller's, and are not reused before [`unmap_dma`](Self::unmap_dma) has returned
+    /// `Ok`, nor after [`NotMapped::InDoubt`].
     unsafe fn map_dma(
         machine: &Self::Machine,
         of: Function,
         frames: PhysRange,
         irq: &IrqsOff,
-    ) -> Option<BusAddr>;
+    ) -> Result<BusAddr, NotMapped>;
 
     /// Undoes [`map_dma`](Self::map_dma). Called after the function was kept from mastering the bus
-    /// (`DEV-3`). Where there is an IOMMU, no function reaches the frames by that address when it returns.
-    fn unmap_dma(machine: &Self::Machine, of: Function, frames: PhysRange, at: BusAddr);
+    /// (`DEV-3`). Where there is an IOMMU, no function reaches the frames by that address when it returns `Ok`;
+    /// the address is given to others from then on, and not before.
+    fn unmap_dma(
+        machine: &Self::Machine,
+        of: Function,
+        frames: PhysRange,
+        at: BusAddr,
+    ) -> Result<(), StillMapped>;
 }

@@ -268,6 +268,11 @@ mutants! {
         unseen "less than a tick of the clock";
     PastDeadlineDropped "past-deadline-dropped" Time3 "A deadline that has passed when the timer is armed does not fire." by [
         Case(Both, "time_3_deadlines_that_pass_while_they_are_armed")];
+    ProcessNotCharged "process-not-charged" Time5 "What a thread has run is not charged to its process." by [
+        Row(Both, "supervisor-budget"), Host("kernel", "time_5_a_budget_of_a_process")];
+    ChargedFromThePeriodOn "charged-from-the-period-on" Time5 "What a thread ran before another CPU began the period is not charged." by [
+        Host("kernel", "time_5_a_period_that_another_cpu_began")]
+        unseen "on a machine that is shared, how long a program runs says little";
     ReadOnlyIsWritable "read-only-is-writable" Pte1 "A page for reading is encoded as one for writing." by [
         Case(Both, "pte_3_pages_allow_what_they_should"), Host("arch_x86_64", "pte_1_round_trip"),
         Host("arch_ppc64le", "pte_1_round_trip"), Host("kernel", "pte_3_pages_allow_what_they_should")];

@@ -16,7 +16,8 @@ use crate::{Cpu, Event, Machine, Model};
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::PhysRange;
 use arch_contract::device::{
-    BusAddr, CONFIG_BYTES, Devices, Function, HostBridge, Message, Messages, Refused, Source, Width, Window,
+    BusAddr, CONFIG_BYTES, Devices, Function, HostBridge, Message, Messages, NotMapped, Refused, Source,
+    StillMapped, Width, Window,
 };
 use arch_contract::irq::{Interrupt, IrqsOff};
 use std::collections::VecDeque;
@@ -76,6 +77,8 @@ pub(crate) struct Pci {
     functions: [Registers; 2],
     /// Frames that functions reach.
     reachable: Vec<(Function, PhysRange)>,
+    /// The bridge refuses to forget an address.
+    keeps_reachable: bool,
     /// Who has a source.
     claimed: [Option<Function>; Model::SOURCES],
     line: Level,
@@ -175,6 +178,7 @@ impl Pci {
         Self {
             functions: [Registers::new(0), Registers::new(1)],
             reachable: Vec::new(),
+            keeps_reachable: false,
             claimed: [None; Model::SOURCES],
             line: Level { asserted: false, masked: true },
             raised: VecDeque::new(),
@@ -250,6 +254,11 @@ impl Machine {
         pci.raise_line();
         drop(pci);
         self.nudge();
+    }
+
+    /// From here on the bridge refuses to forget an address.
+    pub fn keep_reachable(&self) {
+        self.pci().keeps_reachable = true;
     }
 
     /// A function, by its device number, writes a byte to memory.
@@ -394,15 +403,24 @@ impl Devices for Model {
         machine.pci().line.masked = true;
     }
 
-    unsafe fn map_dma(machine: &Machine, of: Function, frames: PhysRange, _irq: &IrqsOff) -> Option<BusAddr> {
+    unsafe fn map_dma(
+        machine: &Machine,
+        of: Function,
+        frames: PhysRange,
+        _irq: &IrqsOff,
+    ) -> Result<BusAddr, NotMapped> {
         machine.pci().reachable.push((of, frames));
-        Some(BusAddr(frames.start.0 + DMA_OFFSET))
+        Ok(BusAddr(frames.start.0 + DMA_OFFSET))
     }
 
-    fn unmap_dma(machine: &Machine, of: Function, frames: PhysRange, at: BusAddr) {
+    fn unmap_dma(machine: &Machine, of: Function, frames: PhysRange, at: BusAddr) -> Result<(), StillMapped> {
         assert_eq!(at.0, frames.start.0 + DMA_OFFSET);
         let mut pci = machine.pci();
+        if pci.keeps_reachable {
+            return Err(StillMapped);
+        }
         pci.reachable.retain(|reachable| *reachable != (of, frames));
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::tree::Handover;
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::PhysRange;
 use arch_contract::device::{
-    BusAddr, Devices, Function, HostBridge, Message, Messages, Refused, Source, Width, Window,
+    BusAddr, Devices, Function, HostBridge, Message, Messages, NotMapped, Refused, Source, StillMapped, Width, Window,
 };
 use arch_contract::irq::IrqsOff;
 
@@ -230,13 +230,21 @@ impl Devices for Ppc64le {
         machine.sources.silence(&machine.controller, source);
     }
 
-    unsafe fn map_dma(machine: &Machine, _of: Function, frames: PhysRange, _irq: &IrqsOff) -> Option<BusAddr> {
-        machine.pci.as_ref().ok()?.tces.map(frames)
+    unsafe fn map_dma(
+        machine: &Machine,
+        _of: Function,
+        frames: PhysRange,
+        _irq: &IrqsOff,
+    ) -> Result<BusAddr, NotMapped> {
+        machine.pci.as_ref().map_err(|_| NotMapped::Refused)?.tces.map(frames)
     }
 
-    fn unmap_dma(machine: &Machine, _of: Function, frames: PhysRange, at: BusAddr) {
-        if let Ok(pci) = &machine.pci {
-            pci.tces.unmap(at, frames.len);
-        }
+    fn unmap_dma(
+        machine: &Machine,
+        _of: Function,
+        frames: PhysRange,
+        at: BusAddr,
+    ) -> Result<(), StillMapped> {
+        machine.pci.as_ref().map_or(Ok(()), |pci| pci.tces.unmap(at, frames.len))
     }
 }

@@ -7,14 +7,14 @@
 //! under one that does not, no device reaches memory.
 
 use crate::bridge::DmaWindow;
-use crate::bus_space::{AT_ONCE, BusSpace, pieces};
+use crate::bus_space::{AT_ONCE, BusSpace, Refused, Table};
 use crate::cpu::PHYSICAL_MAP;
 use crate::guarded::Guarded;
 use crate::hcall::{self, Call, Status};
 use crate::spr;
 use arch_contract::addr::PAGE_SIZE;
 use arch_contract::boot::PhysRange;
-use arch_contract::device::BusAddr;
+use arch_contract::device::{BusAddr, NotMapped, StillMapped};
 
 /// Bits of an entry beside the address of its page.
 const READ: u64 = 1;
@@ -40,33 +40,39 @@ impl Tces {
         Self { window, space: Guarded::new(BusSpace::new(window.len)) }
     }
 
-    /// Maps `frames`. `None`: there are no addresses left, or the hypervisor does not take an entry.
-    pub fn map(&self, frames: PhysRange) -> Option<BusAddr> {
-        let offset = self.space.with(|space| space.take(frames.len))?;
-        let at = BusAddr(self.window.start + offset);
+    /// Maps `frames`.
+    pub fn map(&self, frames: PhysRange) -> Result<BusAddr, NotMapped> {
         // What the device will find there was written before.
         spr::sync();
-        for (from, count) in pieces(frames.len) {
-            if self.put(at.0 + from, frames.start.0 + from, count) != Status::SUCCESS {
-                // Of a call that failed, some entries may have been put.
-                self.unmap(at, frames.len);
-                return None;
-            }
-        }
-        Some(at)
+        let offset = self.space.with(|space| space.enter(&mut Calls(self.window), frames))?;
+        Ok(BusAddr(self.window.start + offset))
     }
 
     /// Undoes `map`, of so many bytes: the entries first, then the addresses are given back.
-    pub fn unmap(&self, at: BusAddr, len: u64) {
-        for (from, count) in pieces(len) {
-            // It took entries at these addresses before, so it takes them now.
-            let _ = self.clear(at.0 + from, count);
-        }
-        self.space.with(|space| space.give(at.0 - self.window.start, len));
+    pub fn unmap(&self, at: BusAddr, len: u64) -> Result<(), StillMapped> {
+        self.space.with(|space| space.take_out(&mut Calls(self.window), at.0 - self.window.start, len))
     }
+}
 
-    /// H_PUT_TCE_INDIRECT: `count` entries from the bus address `bus` on, for the frames from `start` on.
-    fn put(&self, bus: u64, start: u64, count: usize) -> Status {
+/// The calls that change a window's table.
+struct Calls(DmaWindow);
+
+impl Calls {
+    /// # Safety
+    /// As [`hcall::call`].
+    unsafe fn make(&self, call: Call, offset: u64, what: u64, count: usize) -> Result<(), Refused> {
+        let arguments = [self.0.liobn.into(), self.0.start + offset, what, count as u64];
+        // SAFETY: the caller's.
+        match unsafe { patiently(call, arguments) } {
+            Status::SUCCESS => Ok(()),
+            _ => Err(Refused),
+        }
+    }
+}
+
+impl Table for Calls {
+    /// H_PUT_TCE_INDIRECT.
+    fn put(&mut self, offset: u64, start: u64, count: usize) -> Result<(), Refused> {
         LIST.with(|list| {
             let pages = (start..).step_by(PAGE_SIZE as usize);
             for (slot, page) in list.0.iter_mut().zip(pages).take(count) {
@@ -74,15 +80,15 @@ impl Tces {
             }
             let list = core::ptr::from_ref(list).expose_provenance() as u64 & !PHYSICAL_MAP;
             // SAFETY: the device reaches the pages of the entries from here on: the caller's, who keeps
-            // them until it has put zeroes there. The list is only read.
-            unsafe { patiently(Call::PutTceIndirect, [self.window.liobn.into(), bus, list, count as u64]) }
+            // them until they were taken out. The list is only read.
+            unsafe { self.make(Call::PutTceIndirect, offset, list, count) }
         })
     }
 
-    /// H_STUFF_TCE: no entries. Returns when no access by the old ones is under way.
-    fn clear(&self, bus: u64, count: usize) -> Status {
+    /// H_STUFF_TCE, with no entries. Returns when no access by the old ones is under way.
+    fn clear(&mut self, offset: u64, count: usize) -> Result<(), Refused> {
         // SAFETY: it takes pages out of the device's reach.
-        unsafe { patiently(Call::StuffTce, [self.window.liobn.into(), bus, 0, count as u64]) }
+        unsafe { self.make(Call::StuffTce, offset, 0, count) }
     }
 }
 

@@ -15,9 +15,10 @@ use core::alloc::Layout;
 use core::arch::global_asm;
 use core::ptr::NonNull;
 
-/// VSX registers at 0, FPSCR at 1024, VSCR at 1040, VRSAVE at 1056. Aligned to a register, as the loads and
-/// stores of VSCR need it.
-const AREA: Layout = match Layout::from_size_align(1064, 16) {
+/// A cache line: what two threads save on two CPUs lies in lines of their own.
+const LINE: usize = 128;
+/// VSX registers at 0, FPSCR at 1024, VSCR at 1040, VRSAVE at 1056.
+const AREA: Layout = match Layout::from_size_align(1072_usize.next_multiple_of(LINE), LINE) {
     Ok(layout) => layout,
     Err(_) => panic!("the alignment is a power of two"),
 };

@@ -21,7 +21,8 @@ use crate::sources::Sources;
 use arch_contract::addr::PhysAddr;
 use arch_contract::boot::PhysRange;
 use arch_contract::device::{
-    BusAddr, CONFIG_BYTES, Devices, Function, HostBridge, Message, Messages, Refused, Source, Width, Window,
+    BusAddr, CONFIG_BYTES, Devices, Function, HostBridge, Message, Messages, NotMapped, Refused, Source,
+    StillMapped, Width, Window,
 };
 use arch_contract::irq::IrqsOff;
 use volatile::VolatilePtr;
@@ -177,9 +178,16 @@ impl Devices for X86_64 {
         _of: Function,
         frames: PhysRange,
         _irq: &IrqsOff,
-    ) -> Option<BusAddr> {
-        Some(BusAddr(frames.start.0))
+    ) -> Result<BusAddr, NotMapped> {
+        Ok(BusAddr(frames.start.0))
     }
 
-    fn unmap_dma(_machine: &Machine, _of: Function, _frames: PhysRange, _at: BusAddr) {}
+    fn unmap_dma(
+        _machine: &Machine,
+        _of: Function,
+        _frames: PhysRange,
+        _at: BusAddr,
+    ) -> Result<(), StillMapped> {
+        Ok(())
+    }
 }

@@ -5,33 +5,38 @@
 //! nobody it could be taken for. It waits for the APIC's CPU to take interrupts, which the kernel keeps off for
 //! bounded stretches only; a turn takes the functions of a whole machine to be claimed, programmed and reset.
 
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Sources below `N`, which is at most 256.
 pub struct Sources<const N: usize> {
     /// Bit `n % 64` of word `n / 64`.
     taken: [AtomicU64; 4],
-    /// Where the search for the next begins.
-    next: AtomicU16,
+    /// How far the turn has come: the search for the next begins at its remainder by `N`. It only goes up.
+    turn: AtomicU64,
 }
 
 // What is known of a source is its holder's, so nothing here orders anything: all accesses are relaxed.
 impl<const N: usize> Sources<N> {
     pub const fn new() -> Self {
         const { assert!(N <= 256) };
-        Self { taken: [const { AtomicU64::new(0) }; 4], next: AtomicU16::new(0) }
+        Self { taken: [const { AtomicU64::new(0) }; 4], turn: AtomicU64::new(0) }
     }
 
     /// Takes one that nobody has.
     pub fn take(&self) -> Option<u16> {
-        let first = usize::from(self.next.load(Ordering::Relaxed));
-        let mut numbers = (0..N).map(|step| (first + step) % N);
-        let number = numbers.find(|number| {
+        let first = self.turn.load(Ordering::Relaxed);
+        let at = (first..first + N as u64).find(|at| {
+            let number = (at % N as u64) as usize;
             let bit = 1 << (number % 64);
             self.taken[number / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0
         })?;
-        self.next.store(((number + 1) % N) as u16, Ordering::Relaxed);
-        Some(number as u16)
+        self.has_come_past(at);
+        Some((at % N as u64) as u16)
+    }
+
+    /// The turn has come past `at`, or further if another CPU took one meanwhile.
+    fn has_come_past(&self, at: u64) {
+        self.turn.fetch_max(at + 1, Ordering::Relaxed);
     }
 
     /// Gives back what [`take`](Self::take) returned.
@@ -68,5 +73,17 @@ mod tests {
             assert_eq!(number, round % 160);
             sources.give(number);
         }
+    }
+
+    /// `DEV-5`: nor if a CPU is late to say which it took.
+    #[test]
+    fn dev_5_the_turn_never_goes_back() {
+        let sources = Sources::<160>::new();
+        for number in 0..4 {
+            assert_eq!(sources.take(), Some(number));
+        }
+        sources.has_come_past(0);
+        sources.give(1);
+        assert_eq!(sources.take(), Some(4));
     }
 }

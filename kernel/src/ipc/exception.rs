@@ -3,7 +3,8 @@
 //! The thread waits as a caller does, in the queue of the endpoint and then for the reply, and lends what
 //! a caller lends, so whoever handles faults is an ordinary server. Three things are different. Its
 //! registers are not a call's: what is sent is what it keeps beside them ([`State`](super::State)`::stopped`), and no result
-//! is ever stored there; [`Extra::Stopped`] keeps it off the short ways, which know nothing of that. Who
+//! is ever stored there; [`Extra::Stopped`] keeps it off the short ways of messages, which know nothing of that; a page of a
+//! pager's has its own ([`quick::fault`](super::quick::fault)). Who
 //! receives the call may look at the registers, and change them. And a wait that ends without an answer is
 //! the end of its process.
 //!
@@ -12,8 +13,9 @@
 //!
 //! # Who touches the registers
 //! While a stopped thread stands in a queue or [`Standing::Awaiting`], nobody has it. Who wants its registers
-//! takes them under the lock of its standing, as who wants to answer it must
-//! ([`Thread::while_stopped`](crate::thread::Thread::while_stopped)).
+//! takes them under the lock of its standing
+//! ([`Thread::while_stopped`](crate::thread::Thread::while_stopped)). Who answers claims it under the same lock,
+//! on the short way too ([`Thread::claim_stopped_to_run`](crate::thread::Thread::claim_stopped_to_run)).
 //!
 //! # Nothing nests
 //! That a handler is gone is learnt at the end of a thread, and may be the end of another process, whose

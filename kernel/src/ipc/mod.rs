@@ -27,7 +27,8 @@
 //!
 //! # The short way
 //! A call to a server that waits, and its reply, have a way of their own ([`quick`]), which does what the
-//! long way would. So have a signal and the wait for one ([`quick::signal`]).
+//! long way would. So have a signal and the wait for one ([`quick::signal`]), a
+//! fault that asks a pager for its page, and the answer ([`quick::fault`]).
 //!
 //! # Work is bounded
 //! A message is a copy of a few words and at most four capabilities. A queue is a heap ([`Heap`]): a

@@ -14,6 +14,7 @@
 //! nothing to wait for here. That of a thread's standing is not needed: it changes in one step.
 
 pub mod fault;
+pub(crate) mod meanwhile;
 pub mod signal;
 
 use super::Endpoint;
@@ -23,7 +24,7 @@ use super::reply::Caller;
 use crate::cpu::{Cpu, Work};
 use crate::object::Ref;
 use crate::sched::quick::run;
-use crate::sched::ready::{Priority, Runnable};
+use crate::sched::ready::{Load, Priority, Runnable};
 use crate::sched::{self, complete_user_accesses, count_time, ending, load_vectors, save_vectors};
 #[cfg(test)]
 use crate::sync::Ordering;
@@ -62,6 +63,9 @@ const EASY: Extras = Extras::NONE.with(Extra::Priority);
 
 /// What can be seen to.
 const FEASIBLE: Extras = EASY.with(Extra::Affinity).with(Extra::Vectors);
+
+/// What nobody changes who does not have the thread.
+const QUIET: Extras = Extras::NONE.with(Extra::Vectors);
 
 /// The current thread calls. Gives the token back if the long way must be gone.
 #[inline(always)]
@@ -268,6 +272,7 @@ fn has_given(cpu: &Cpu, client: Ref<Thread>, given: Given, easy: Extras) -> Resu
             debug_assert!(none.is_none(), "a thread with a caller receives");
             // Nothing to drop: that is known.
             core::mem::forget(none);
+            meanwhile::pass();
             if server.stand_called(cpu.number) == Fate::Doomed {
                 ends(cpu, server);
                 return Ok(Turn::Leave);
@@ -340,6 +345,7 @@ fn answer(
         // again, which nobody takes it out of before the endpoint is let go.
         let held: &Endpoint = unsafe { &*core::ptr::from_ref::<Endpoint>(held) };
         let Some(state) = held.state.try_lock() else { break 'taken None };
+        meanwhile::pass();
         if state.life == Life::Ended || state.first(Side::Senders).is_some() || !claim(&caller) {
             break 'taken None;
         }
@@ -371,14 +377,21 @@ fn answer(
 /// it before it stood here, and interrupted nobody: then the scheduler sees to that.
 #[inline(always)]
 fn goes_on(cpu: &Cpu, next: Ref<Thread>, easy: Extras) -> Turn {
-    if may_go_on(cpu, &next, easy) {
+    if next.extras().within(QUIET.and(easy)) || is_as_it_was(cpu, &next, easy) {
         return Turn::Next(next);
     }
     cpu.make_ready(Runnable::Thread(next));
     Turn::Leave
 }
 
-/// Whether nobody wanted anything of `next` before it stood here.
+/// Whether `next` may go on at the priority that this CPU says it works at: it had that when it was looked at, but
+/// may have been given another, or lost what it was lent.
+#[inline(never)]
+fn is_as_it_was(cpu: &Cpu, next: &Thread, easy: Extras) -> bool {
+    may_go_on(cpu, next, easy) && Load::of(next.priority()) == cpu.running.load()
+}
+
+/// Whether nobody wanted of `next` before it stood here that it go elsewhere or be looked at.
 #[inline(always)]
 fn may_go_on(cpu: &Cpu, next: &Thread, easy: Extras) -> bool {
     let extras = next.extras();

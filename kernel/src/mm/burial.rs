@@ -17,7 +17,9 @@ pub struct Burial {
     pub(crate) entry: Entry,
     /// Whether it is in a run queue, or has a slice.
     is_queued: AtomicBool,
-    /// That of whoever ran when there was something to do.
+    /// That of whoever ran here when there was something to do, or the default if nobody did: a call that has
+    /// its thread wait, and a job that is done, leave a CPU with nobody. Nobody waits for the burial; who waits
+    /// for memory or for an end buries itself.
     priority: AtomicU8,
 }
 
@@ -50,8 +52,11 @@ impl Burial {
             return Slice::More;
         }
         self.is_queued.store(false, Ordering::Release);
-        // Whoever looked before that has left it to this one.
-        look(cpu);
+        // Whoever looked before that has left it to this one. What they laid down before they looked is found
+        // under the lock that they had then; a mere load could still miss it.
+        if cpu.kernel.memory.has_remains() {
+            self.start(cpu);
+        }
         Slice::Done
     }
 }
@@ -62,10 +67,12 @@ impl Default for Burial {
     }
 }
 
-/// Has what is left of objects buried, if there is something.
+/// Has what is left of objects buried, if there is something; says whether there is.
 #[inline(always)]
-pub fn look(cpu: &Cpu) {
-    if cpu.kernel.memory.may_have_remains() {
+pub fn look(cpu: &Cpu) -> bool {
+    let may_have = cpu.kernel.memory.may_have_remains();
+    if may_have {
         cpu.kernel.burial.start(cpu);
     }
+    may_have
 }

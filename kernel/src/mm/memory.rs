@@ -197,15 +197,13 @@ impl Memory {
     #[cold]
     #[inline(never)]
     fn take_from_more(&self, layout: Layout) -> Result<NonNull<u8>, NoMemory> {
-        loop {
-            // Another CPU may take from the new block before we do; then there is one more.
-            let block = self.take_frames(heap::growth_for(layout)?)?;
-            let mut heap = self.heap.lock();
-            heap.grow(self.machine, block);
-            if let Some(at) = heap.take(layout) {
-                return Ok(at);
-            }
-        }
+        let Ok(block) = self.take_frames(heap::growth_for(layout)?) else {
+            // On the way there all that waited in the stash was joined with its neighbours.
+            return self.heap.lock().take(layout).ok_or(NoMemory);
+        };
+        let mut heap = self.heap.lock();
+        heap.grow(self.machine, block);
+        heap.take(layout).ok_or(NoMemory)
     }
 
     /// Takes back what [`take_object`](Self::take_object) gave.

@@ -11,7 +11,7 @@ use crate::trace;
 pub struct Refusal([Counts; if trace::ENABLED { 1 } else { 0 }]);
 
 struct Counts {
-    /// Allocations asked for since [`refuse`](Refusal::refuse).
+    /// Allocations asked for since one is to be refused.
     asked: AtomicU64,
     /// The one to refuse, from 1; 0 for none.
     nth: AtomicU64,
@@ -31,8 +31,11 @@ impl Refusal {
     /// Refuses the `nth` allocation from now on, once; none if that is 0.
     pub fn refuse(&self, nth: u64) {
         if let Some(counts) = self.0.first() {
-            counts.nth.store(nth, Ordering::Relaxed);
+            // Another CPU that asks in between must not compare the old count with the new number.
+            counts.nth.store(0, Ordering::Relaxed);
             counts.asked.store(0, Ordering::Relaxed);
+            // Pairs with the acquire in `ask`: who sees the number counts from zero.
+            counts.nth.store(nth, Ordering::Release);
         }
     }
 
@@ -49,7 +52,9 @@ impl Refusal {
     #[inline(always)]
     pub(super) fn ask(&self) -> Result<(), NoMemory> {
         let Some(counts) = self.0.first() else { return Ok(()) };
-        let asked = counts.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        if asked == counts.nth.load(Ordering::Relaxed) { Err(NoMemory) } else { Ok(()) }
+        // Pairs with the release in `refuse`.
+        let nth = counts.nth.load(Ordering::Acquire);
+        let is_refused = nth != 0 && counts.asked.fetch_add(1, Ordering::Relaxed) + 1 == nth;
+        if is_refused { Err(NoMemory) } else { Ok(()) }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::sync::{AtomicBool, Leaf, Ordering};
 use abi::MIN_BUDGET;
+use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::Nanos;
 
 /// The limit of one thread, or of some processes.
@@ -18,6 +19,8 @@ pub struct Limit {
 struct Account {
     budget: u64,
     period: u64,
+    /// When the limit was set, since boot.
+    since: u64,
     /// When the period began, since boot.
     began: u64,
     /// Below zero: what was used too much.
@@ -31,7 +34,7 @@ pub fn is_valid(budget: u64, period: u64) -> bool {
 
 impl Limit {
     pub const fn new() -> Self {
-        let account = Account { budget: 0, period: 0, began: 0, left: 0 };
+        let account = Account { budget: 0, period: 0, since: 0, began: 0, left: 0 };
         Self { is_set: AtomicBool::new(false), account: Leaf::new(account) }
     }
 
@@ -52,17 +55,18 @@ impl Limit {
     /// first period's is whole.
     pub fn set(&self, budget: u64, period: u64, now: Nanos) {
         let mut account = self.account.lock();
-        *account = Account { budget, period, began: now.0, left: in_account(budget) };
+        *account = Account { budget, period, since: now.0, began: now.0, left: in_account(budget) };
         self.is_set.store(budget != 0, Ordering::Relaxed);
     }
 
-    /// The thread has run for `nanos` up to `now`. What lies before the limit was set is not its
-    /// business.
+    /// A thread has run for `nanos` up to `now`. What lies before the limit was set is not its business; what
+    /// lies before the period is, which another thread's CPU may have begun meanwhile. `TIME-5`
     pub fn charge(&self, nanos: u64, now: Nanos) {
         let mut account = self.account.lock();
-        let since = now.0.saturating_sub(account.began);
+        let from = if mutant::is(Mutant::ChargedFromThePeriodOn) { account.began } else { account.since };
         if account.budget != 0 {
-            account.left = account.left.saturating_sub(in_account(nanos.min(since)));
+            let counts = nanos.min(now.0.saturating_sub(from));
+            account.left = account.left.saturating_sub(in_account(counts));
         }
     }
 
@@ -114,6 +118,25 @@ mod tests {
         assert_eq!(limit.until(Nanos(1790)), Ok(Nanos(1800)));
         limit.set(0, 0, Nanos(2000));
         assert!(!limit.is_set());
+    }
+
+    /// `TIME-5`: those who run when another CPU begins the next period are charged for all they ran, not from
+    /// that moment on; but for nothing before the limit was set.
+    #[test]
+    fn time_5_a_period_that_another_cpu_began() {
+        let limit = Limit::of(30, 100, Nanos(1000));
+        limit.charge(30, Nanos(1100));
+        assert_eq!(limit.until(Nanos(1100)), Ok(Nanos(1130)));
+        for _ in 0..3 {
+            limit.charge(30, Nanos(1100));
+        }
+        for period in 11..14 {
+            assert_eq!(limit.until(Nanos(100 * period + 1)), Err(Nanos(100 * period + 100)));
+        }
+        assert_eq!(limit.until(Nanos(1400)), Ok(Nanos(1430)), "four periods have paid for four budgets");
+        limit.set(30, 100, Nanos(2000));
+        limit.charge(500, Nanos(2010));
+        assert_eq!(limit.until(Nanos(2010)), Ok(Nanos(2030)), "10 since it was set");
     }
 
     /// Who uses several budgets at once pays for it in the periods after.

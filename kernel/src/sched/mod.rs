@@ -523,6 +523,7 @@ fn charge(cpu: &Cpu, thread: &Thread, now: Ticks) {
     let ran = count_time(cpu, thread, now);
     if is_limited(thread) {
         of_payer(thread, |own, process| {
+            let process = process.filter(|_| !mutant::is(Mutant::ProcessNotCharged));
             for limit in [Some(own), process].into_iter().flatten() {
                 limit.charge(cpu.kernel.rate.length(ran), cpu.kernel.rate.nanos(now));
             }

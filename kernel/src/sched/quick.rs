@@ -11,7 +11,8 @@
 //!
 //! The timer stays as it is armed: for the end of an earlier slice, hence too early rather than too
 //! late, and the long way sees to that when it fires. Armed it is: whoever put the first equal into
-//! this CPU's queue has it look, on the long way, which arms it, and it stays so while there is one.
+//! this CPU's queue has it look, on the long way, which arms it, or, on the short way of a signal, arms it
+//! itself ([`watch_slice`](super::watch_slice)); and it stays so while there is one.
 
 use super::{complete_user_accesses, count_time, load_vectors, round_trip, save_vectors};
 use crate::cpu::{Cpu, Work};

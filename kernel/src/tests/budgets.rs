@@ -11,10 +11,10 @@ use zerocopy::IntoBytes;
 /// The calling thread, where a handle of a thread is wanted.
 const SELF: u64 = Handle::NONE.0 as u64;
 
-/// The threads of a process that has a budget use it up together, wherever they run, and so do those of the
+/// `TIME-5`: the threads of a process that has a budget use it up together, wherever they run, and so do those of the
 /// processes it makes; a thread cannot take it away.
 #[test]
-fn time_2_a_budget_of_a_process() {
+fn time_5_a_budget_of_a_process() {
     const MS: u64 = 1_000_000;
     let mut run = Run::boot(Profile::Minimal);
     let page = run.page();

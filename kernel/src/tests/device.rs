@@ -247,6 +247,21 @@ fn dev_3_the_order_at_the_end() {
     assert_eq!(run.machine.device_write_to(0, bus, 1), Err(Aborted::Unreachable));
 }
 
+/// Frames that the machine refuses to take out of the function's reach are nobody's from then on.
+#[test]
+fn dev_3_frames_that_stay_in_reach() {
+    let mut run = boot();
+    let kernel = run.cpu().kernel;
+    let (used, free) = (kernel.root.used(), kernel.memory.free_bytes());
+    let held = hold(&mut run, MESSAGES);
+    let memory = run.result(Call::DmaCreate, &[held, 4 * PAGE_SIZE]).expect("memory");
+    run.machine.keep_reachable();
+    close(&mut run, memory);
+    close(&mut run, held);
+    assert!(kernel.memory.free_bytes() <= free - 4 * PAGE_SIZE, "another may get them");
+    assert!(kernel.root.used() >= used + 4 * PAGE_SIZE, "they are paid for");
+}
+
 /// What is left of one holder keeps the next from holding the function, and reaches nothing.
 #[test]
 fn dev_3_what_is_left_of_a_holder() {

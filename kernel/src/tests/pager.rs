@@ -2,13 +2,23 @@
 //! made again.
 
 use super::{Run, User, ends};
-use crate::thread::Extra;
+use crate::cpu::Work;
+use crate::ipc::quick::meanwhile;
+use crate::mm::object::MemoryObject;
+use crate::mm::space::Progress;
+use crate::object::Ref;
+use crate::sched;
+use crate::sync::Ordering;
+use crate::thread::{Extra, Standing, Thread};
 use abi::exception::{Answer, FaultKind};
-use abi::ipc::Tag;
+use abi::ipc::{FOREVER, Tag};
 use abi::{Call, Error, Handle, PAGE_BYTES, Protection, Rights, initial};
 use arch_contract::addr::VirtAddr;
+use arch_contract::irq::Interrupt;
 use arch_contract::trap::{Access, Fault, FaultCause};
 use arch_model::profile::Profile;
+use std::sync::mpsc::channel;
+use std::thread::{spawn, yield_now};
 
 const NONE: u64 = Handle::NONE.0 as u64;
 const PROCESS: u64 = initial::PROCESS.0 as u64;
@@ -307,4 +317,122 @@ fn ipc_13_supplies_are_checked() {
         assert_eq!(supplied.is_ok(), number < abi::MAX_SOURCES, "{number}: {supplied:?}");
         assert_eq!(run.result(Call::HandleClose, &[source]), Ok(0));
     }
+}
+
+/// As [`pager`], where the pager waits at its endpoint and the thread returned, which is the client's, has touched
+/// the first page by the short way, which was supplied.
+fn asked_shortly() -> (Pager, Ref<Thread>) {
+    let mut it = pager();
+    it.run.to(it.pager);
+    it.run.receive(it.endpoint);
+    it.run.to(it.client);
+    let client = it.run.cpu().current().expect("the client").clone();
+    it.ask();
+    assert_eq!(it.supply(0, 1), Ok(0));
+    (it, client)
+}
+
+impl Pager {
+    /// The client, which runs, touches the first page; the pager has the CPU.
+    fn ask(&mut self) {
+        let gone = self.gone();
+        self.touch(HERE, Access::Read);
+        assert_eq!((self.run.user(), self.gone()), (self.pager, gone + 1));
+    }
+
+    /// How often a short way was gone.
+    fn gone(&self) -> u64 {
+        self.run.cpu().kernel.short_ways.gone.load(Ordering::Relaxed)
+    }
+
+    fn answer_and_receive(&mut self, endpoint: u64) {
+        self.run.message(Call::ReplyReceive, endpoint, FOREVER, Tag::new(Answer::Resume as u64, 0), [0; 8]);
+    }
+}
+
+/// Who looks at the registers of a thread that awaits an answer keeps it where it is: also the answer that takes
+/// the short way comes after.
+#[test]
+fn ipc_10_a_short_answer_waits_for_who_looks_at_the_registers() {
+    let (mut it, client) = asked_shortly();
+    let (looks, looking) = channel();
+    let looker = spawn(move || {
+        client.look_at_standing(|_| {
+            looks.send(()).expect("somebody answers");
+            (0..10_000).all(|_| {
+                yield_now();
+                client.awaits_now()
+            })
+        })
+    });
+    looking.recv().expect("it looks");
+    let gone = it.gone();
+    it.answer_and_receive(it.endpoint);
+    assert!(looker.join().expect("it has looked"), "answered meanwhile");
+    assert_eq!((it.run.user(), it.gone()), (it.client, gone + 1));
+}
+
+/// An answer that cannot be given on the short way is given on the long one: the client awaited it all the time.
+#[test]
+fn ipc_13_an_answer_with_a_wait_elsewhere() {
+    let (mut it, client) = asked_shortly();
+    let elsewhere = it.run.endpoint();
+    let gone = it.gone();
+    it.answer_and_receive(elsewhere);
+    assert_eq!((it.run.user(), it.gone()), (it.client, gone));
+    assert!(it.is_there(HERE) && !client.extras().has(Extra::Stopped));
+}
+
+/// A client that is to end, which was found on the pager's CPU while that tried to answer, ends there; and the
+/// pager goes on as if its caller had given up.
+#[test]
+fn ipc_13_a_client_that_is_doomed_while_it_is_answered() {
+    let (mut it, client) = asked_shortly();
+    let elsewhere = it.run.endpoint();
+    let sender = it.run.thread();
+    it.run.to(it.pager);
+    let doomed = client.clone();
+    meanwhile::once(move || drop(doomed.doom()));
+    it.answer_and_receive(elsewhere);
+    assert!(matches!(client.standing(), Standing::Ended));
+    it.run.to(sender);
+    it.run.call(Call::EndpointSend, &[elsewhere, FOREVER, Tag::new(7, 0).0]);
+    it.run.to(it.pager);
+    assert_eq!(it.run.received().map(|received| received.tag.label()), Ok(7));
+}
+
+/// A client that was doomed and has not been found yet is not answered on the short way, and does not go on.
+#[test]
+fn ipc_13_a_doomed_client_is_not_answered() {
+    let (mut it, client) = asked_shortly();
+    let third = it.run.thread();
+    it.run.to(it.pager);
+    drop(client.doom());
+    let gone = it.gone();
+    it.answer_and_receive(it.endpoint);
+    assert_eq!((it.run.user(), it.gone()), (third, gone));
+    assert!(matches!(client.standing(), Standing::Ended));
+}
+
+/// The last reference to a large object may be that of a fault: what is left of it is buried though nobody calls.
+#[test]
+fn what_a_fault_leaves_is_buried() {
+    let mut it = pager();
+    it.run.to(it.pager);
+    it.run.receive(it.endpoint);
+    it.run.to(it.client);
+    let cpu = it.run.cpu();
+    let mut object = MemoryObject::new(cpu.current().expect("the client").process().charged());
+    while object.grow(200, 16) == Ok(Progress::More) {}
+    let object = object.shared().expect("memory");
+    meanwhile::once(move || drop(object));
+    it.touch(HERE, Access::Read);
+    assert_eq!(cpu.work(), Work::NONE, "the scheduler has looked");
+    let memory = cpu.kernel.memory;
+    for _ in 0..10 {
+        it.run.machine.advance(sched::SLICE);
+        it.run.interrupt(Interrupt::Timer);
+    }
+    assert!(!memory.has_remains());
+    assert_eq!(it.run.user(), it.pager);
 }

@@ -6,10 +6,11 @@ use super::many::{boot, start, thread};
 use super::{Run, User};
 use crate::cpu::{Cpu, Work};
 use crate::cpuset::CpuSet;
+use crate::ipc::quick::meanwhile;
 use crate::object::Ref;
 use crate::sched::balance::PERIOD;
 use crate::sched::ready::Load;
-use crate::sched::{self, affinity};
+use crate::sched::{self, affinity, ending, priority};
 use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::ipc::{FOREVER, Tag};
@@ -259,4 +260,54 @@ fn smp_2_what_is_noted_is_looked_at_by_a_call() {
     run.cpu().add_work(Work::READY);
     call(&mut run, endpoint);
     assert_eq!(run.cpu().work(), Work::NONE);
+}
+
+/// A client, which runs at priority 50, and a server at `priority`, which waits at the endpoint; a third is ready
+/// at 40.
+fn three(priority: u64) -> (Run, [Ref<Thread>; 3], u64) {
+    let mut run = Run::boot(Profile::Minimal);
+    let client = current(&run);
+    let endpoint = run.endpoint();
+    let [server, third] = [(); 2].map(|()| start(&mut run));
+    let threads = [client, thread(&run, server), thread(&run, third)];
+    run.to(User(threads[1].frame()));
+    run.receive(endpoint);
+    run.to(User(threads[0].frame()));
+    for (handle, priority) in [(server, priority), (third, 40), (SELF, 50)] {
+        run.call(Call::ThreadPriority, &[handle, priority]);
+        run.to(User(threads[0].frame()));
+    }
+    (run, threads, endpoint)
+}
+
+/// The third goes first, and the CPU says so.
+fn third_goes_first(run: &Run, third: &Thread, why: &str) {
+    assert_eq!(run.user(), User(third.frame()), "{why}");
+    assert_eq!(run.cpu().running.load(), Load::of(40), "{why}");
+}
+
+/// Who is called, or is replied to, and became worse on the way does not go before who is better by now: it has
+/// another priority, or its caller ended and has taken back what it lent.
+#[test]
+fn ipc_7_who_becomes_worse_on_the_way_goes_behind() {
+    let (mut run, [_, server, third], endpoint) = three(50);
+    let cpu = run.cpu();
+    meanwhile::once(move || priority::set(cpu, &server, 20));
+    call(&mut run, endpoint);
+    third_goes_first(&run, &third, "a server");
+
+    let (mut run, [client, server, third], endpoint) = three(30);
+    let cpu = run.cpu();
+    meanwhile::once(move || ending::doom(cpu, &client));
+    call(&mut run, endpoint);
+    assert_eq!(server.priority(), 30);
+    third_goes_first(&run, &third, "a loan");
+
+    let (mut run, [client, server, third], endpoint) = three(50);
+    call(&mut run, endpoint);
+    assert_eq!(run.user(), User(server.frame()));
+    let cpu = run.cpu();
+    meanwhile::once(move || priority::set(cpu, &client, 20));
+    run.call(Call::ReplyReceive, &[endpoint, FOREVER, Tag::new(1, 0).0]);
+    third_goes_first(&run, &third, "a client");
 }

@@ -3,8 +3,11 @@
 use super::many::{boot, start, thread};
 use super::{Run, User};
 use crate::cpu::Work;
+use crate::ipc::quick::meanwhile;
 use crate::object::Ref;
 use crate::sched;
+use crate::sched::ready::Load;
+use crate::sync::Ordering;
 use crate::thread::{Standing, Thread};
 use abi::ipc::FOREVER;
 use abi::{Call, Error, Handle, Rights};
@@ -171,4 +174,85 @@ fn smp_2_what_is_noted_is_looked_at() {
     run.cpu().add_work(Work::READY);
     run.fault(fault(1));
     assert_eq!(run.cpu().work(), Work::NONE);
+}
+
+/// As [`waiting_here`], on a machine that has no other CPU.
+fn waiting_alone() -> (Run, Ref<Thread>, u64) {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let notification = run.notification();
+    let handle = start(&mut run);
+    let waiter = thread(&run, handle);
+    set_priority(&mut run, 50);
+    assert_eq!(run.user(), User(waiter.frame()));
+    wait(&mut run, notification);
+    assert_eq!(run.user(), init);
+    (run, waiter, notification)
+}
+
+/// A thread that is doomed while it is signalled, and was in no queue when that was found, ends; who has signalled
+/// goes on.
+#[test]
+fn ipc_9_who_is_doomed_while_it_is_signalled_ends() {
+    let (mut run, waiter, notification) = waiting_alone();
+    let init = run.user();
+    let doomed = waiter.clone();
+    meanwhile::once(move || drop(doomed.doom()));
+    assert_eq!(run.result(Call::NotificationSignal, &[notification, 1]), Ok(0));
+    assert_eq!(run.user(), init);
+    assert!(matches!(waiter.standing(), Standing::Ended));
+}
+
+/// One that became worse goes behind who has signalled, with its signal.
+#[test]
+fn ipc_9_who_becomes_worse_while_it_is_signalled_goes_behind() {
+    let (mut run, waiter, notification) = waiting_alone();
+    let init = run.user();
+    let worse = waiter.clone();
+    meanwhile::once(move || worse.store_priority(20));
+    assert_eq!(run.result(Call::NotificationSignal, &[notification, 4]), Ok(0));
+    assert_eq!((run.user(), run.cpu().running.load()), (init, Load::of(50)));
+    wait(&mut run, notification);
+    assert_eq!((run.user(), run.returned()), (User(waiter.frame()), Ok(4)));
+}
+
+/// From whom a signal takes the CPU keeps the rest of its slice; who has it then has no equal, though that one had.
+#[test]
+fn time_2_the_rest_of_a_slice_is_kept() {
+    let mut run = Run::boot(Profile::Minimal);
+    let (init, notification) = (current(&run), run.notification());
+    let [waiter, equal] = [(); 2].map(|()| start(&mut run));
+    let waiter = thread(&run, waiter);
+    assert_eq!(run.result(Call::ThreadPriority, &[equal, 50]), Ok(0));
+    set_priority(&mut run, 50);
+    assert_eq!(run.user(), User(waiter.frame()));
+    wait(&mut run, notification);
+    run.to(User(init.frame()));
+    assert!(run.cpu().rival.get());
+    let end = run.cpu().slice_end.get().0;
+    run.machine.advance(sched::SLICE / 4);
+    signal(&mut run, notification);
+    assert_eq!(run.user(), User(waiter.frame()));
+    let rest = end - run.cpu().chosen_at.get().0;
+    assert!(rest > 0 && init.slice_left.load(Ordering::Relaxed) == rest);
+    assert!(!run.cpu().rival.get());
+}
+
+/// Who waits again where it waited before waits for nothing if nobody is left who could signal.
+#[test]
+fn ipc_9_nobody_waits_again_for_nobody() {
+    let mut run = Run::boot(Profile::Minimal);
+    let init = run.user();
+    let notification = run.notification();
+    let weak = [notification, Rights::READ.bits().into(), 0];
+    let weak = run.result(Call::HandleCopy, &weak).expect("a copy");
+    start(&mut run);
+    wait(&mut run, weak);
+    assert_ne!(run.user(), init);
+    signal(&mut run, notification);
+    assert_eq!(run.eventually(Call::HandleClose, &[notification]), Ok(0));
+    run.to(init);
+    assert_eq!(run.returned(), Ok(1));
+    wait(&mut run, weak);
+    assert_eq!((run.user(), run.returned()), (init, Err(Error::Gone)));
 }

@@ -237,14 +237,15 @@ impl Thread {
     }
 
     /// What `f` says of where it stands, with the lock held: meanwhile nobody changes that but by a quick
-    /// way.
+    /// way, and that of a thread that a fault has stopped nobody at all.
     pub(crate) fn look_at_standing<R>(&self, f: impl FnOnce(&Standing) -> R) -> R {
         self.whereabouts.look(|| self.whereabouts.word.fetch_or(0, Ordering::AcqRel), f)
     }
 
     /// What `f` does with the registers of a thread that a fault has stopped and that nobody has answered;
     /// `None` if it is not stopped, or if its wait for the answer is not that with the number `wait`. Who
-    /// answers it, and then has its frame, comes before or after: no quick way does.
+    /// answers it, and then has its frame, comes before or after: a quick way too
+    /// [claims](Self::claim_stopped_to_run) it with the lock held.
     pub(crate) fn while_stopped<R>(&self, wait: Option<u64>, f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
         self.while_stopped_at(
             |standing| match (standing, wait) {
@@ -275,10 +276,17 @@ impl Thread {
             if !waits || !self.ipc.opens_registers() {
                 return None;
             }
-            // SAFETY: nobody has a thread that waits, and whoever takes it out of its queue writes nothing
-            // into the frame of one that is stopped before it has changed the standing, whose lock is held.
+            // SAFETY: nobody has a thread that waits. Whoever takes it out of its queue writes nothing into the
+            // frame of one that is stopped before it has changed the standing, and whoever claims one that
+            // awaits the answer changes that first: each with the lock, which is held here.
             Some(f(unsafe { self.frame().as_mut() }))
         })
+    }
+
+    /// Whether it waits for a reply, asked without the lock.
+    #[cfg(test)]
+    pub(crate) fn awaits_now(&self) -> bool {
+        self.whereabouts.word.load(Ordering::Relaxed) & Word::KIND == Word::AWAITING
     }
 
     /// Dooms it and says where it stood then. From the next [`stand`](Self::stand) on, whoever has
@@ -405,10 +413,18 @@ impl Thread {
     }
 
     /// As [`claim`](Self::claim), to run on `cpu` at once, which one that is doomed does not: who dooms
-    /// it finds it waiting.
+    /// it finds it waiting. Not for one that a fault has stopped, which others may be looking at.
     #[inline(always)]
     pub(crate) fn claim_to_run(&self, number: u64, cpu: CpuId) -> bool {
         self.whereabouts.pass_from(Word::awaiting(number), Word::on(cpu)) == Fate::Lives
+    }
+
+    /// As [`claim_to_run`](Self::claim_to_run), of a thread that a fault has stopped: not while others
+    /// [have its registers](Self::while_stopped).
+    #[inline(always)]
+    pub(crate) fn claim_stopped_to_run(&self, number: u64, cpu: CpuId) -> bool {
+        let _held = self.whereabouts.lock.lock();
+        self.claim_to_run(number, cpu)
     }
 
     /// Says that a kernel task works for it, doomed or not: the task will learn it in the end.

@@ -120,7 +120,10 @@ impl Keeper {
             None => command,
         };
         let process = start(&self.capabilities, command)?;
-        let handle = process.copy(Rights::MANAGE)?;
+        // What cannot be ended must not run.
+        let handle = process.copy(Rights::MANAGE).inspect_err(|_| {
+            let _ = process.kill();
+        })?;
         {
             let mut state = self.slot.state.lock();
             if state.stop {

@@ -8,13 +8,15 @@
 //! The lock of the address space is only tried for the answer: a CPU that waits for it serves, and what is noted
 //! then no short way looks at. The fault looks at the page first and begins after.
 
-use super::{EASY, FEASIBLE, Turn, answer, finish, give, has_given, may_be_gone};
+use super::{EASY, FEASIBLE, Turn, answer, finish, give, has_given, may_be_gone, meanwhile};
 use crate::cpu::Cpu;
 use crate::ipc::exception;
 use crate::ipc::reply::Caller;
+use crate::mm::burial;
 use crate::mm::space::PageIn;
 use crate::object::Ref;
 use crate::sched::ending;
+use crate::sched::ready::Runnable;
 use crate::thread::{Extra, Fate, Frame, Thread};
 use abi::exception::Answer;
 use abi::ipc::Tag;
@@ -37,15 +39,20 @@ fn try_ask(cpu: &Cpu, fault: &Fault) -> Turn {
     let page = client.process().space.page_in(cpu, at, access);
     let asked = match page {
         Ok(PageIn::There) if may_be_gone(cpu) => Ok(Turn::Next(client)),
-        Ok(PageIn::Absent(object, offset)) if may_be_gone(cpu) => match object.paged() {
-            Some(paged) => {
-                let write =
-                    |server: &Thread| exception::stop_for_page(&client, fault, offset, server, paged.badge);
-                let given = give(cpu, &client, &paged.endpoint, EASY, write, |_| {});
-                has_given(cpu, client, given, EASY)
-            }
-            None => Err(client),
-        },
+        Ok(PageIn::Absent(object, offset)) if may_be_gone(cpu) => {
+            let asked = match object.paged() {
+                Some(paged) => {
+                    let write = |server: &Thread| {
+                        exception::stop_for_page(&client, fault, offset, server, paged.badge)
+                    };
+                    let given = give(cpu, &client, &paged.endpoint, EASY, write, |_| {});
+                    has_given(cpu, client, given, EASY)
+                }
+                None => Err(client),
+            };
+            drop(object);
+            asked.map(|turn| after_object(cpu, turn))
+        }
         _ => Err(client),
     };
     asked.unwrap_or_else(|client| {
@@ -67,7 +74,7 @@ pub(super) fn try_answer(
     let Some(caller) = server.ipc.caller.take() else { return Err(server) };
     let client = caller.thread();
     let is_resumed = client.extras().has(Extra::Stopped) && tag.label() == Answer::Resume as u64;
-    if !is_resumed || !client.claim_to_run(caller.number(), cpu.number) {
+    if !is_resumed || !client.claim_stopped_to_run(caller.number(), cpu.number) {
         server.ipc.caller.set(Some(caller));
         return Err(server);
     }
@@ -77,13 +84,28 @@ pub(super) fn try_answer(
     }
     let go_on = |_: &Thread, client: &Thread| exception::go_on(client);
     answer(cpu, server, caller, handle, FEASIBLE.with(Extra::Stopped), |_| true, go_on, save)
+        .map(|turn| after_object(cpu, turn))
         .map_err(|(server, caller)| stand_back(cpu, server, caller))
+}
+
+/// A reference to a memory object is gone, perhaps the last: then the scheduler looks who goes on, for there is
+/// something to bury.
+#[inline(always)]
+fn after_object(cpu: &Cpu, turn: Turn) -> Turn {
+    if !burial::look(cpu) {
+        return turn;
+    }
+    if let Turn::Next(next) = turn {
+        cpu.make_ready(Runnable::Thread(next));
+    }
+    Turn::Leave
 }
 
 /// Nothing was done but that the client was claimed: it waits as before.
 #[cold]
 #[inline(never)]
 fn stand_back(cpu: &Cpu, server: Ref<Thread>, caller: Caller) -> Ref<Thread> {
+    meanwhile::pass();
     if caller.thread().stand_awaiting(caller.number(), cpu.number) == Fate::Doomed {
         // Who wanted that found it on this CPU. The long way finds that it waits no more.
         ending::end_thread(cpu, caller.thread());

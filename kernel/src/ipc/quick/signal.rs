@@ -13,7 +13,7 @@
 //! Locks: the table's, the notification's, the run queue's, each only tried. The last two are taken the other
 //! way round by who puts the kernel task of a notification that has ended into the queue.
 
-use super::{count, may_be_gone, may_follow, may_go_on};
+use super::{count, may_be_gone, may_follow, may_go_on, meanwhile};
 use crate::cpu::{Cpu, Work};
 use crate::ipc::Alarm;
 use crate::ipc::notification::{Notification, State};
@@ -191,6 +191,7 @@ fn try_signal(
         // From here on it is done. While the notification is held nobody takes the waiter out of its queue.
         set_result(waiter, bits);
         let Some(waiter) = state.waiters.pop() else { break 'woken None };
+        meanwhile::pass();
         if waiter.stand_called(cpu.number) == Fate::Doomed {
             break 'woken Some(Woken::Doomed(waiter));
         }

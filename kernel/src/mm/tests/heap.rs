@@ -160,6 +160,30 @@ fn exhausted_heap_gives_all_back() {
     }
 }
 
+/// What was freed just now is memory for an object of another size too, though there is not a frame left.
+#[test]
+fn what_waits_is_found_when_frames_are_out() {
+    let (_, memory) = memory(1 << 20);
+    let charged = charged(memory);
+    let [small, large] = [100, 400].map(|size| Layout::from_size_align(size, 8).unwrap());
+    let mut taken = std::vec::Vec::new();
+    while let Ok(at) = charged.allocate(small) {
+        taken.push(at.cast());
+    }
+    assert!(charged.allocate(large).is_err());
+    // Four neighbours: none of them is large enough, and all are kept for the next of their size.
+    taken.sort();
+    let first = (0..taken.len() - 4).find(|at| {
+        let [first, last]: [NonNull<u8>; 2] = [taken[*at], taken[*at + 3]];
+        last.addr().get() - first.addr().get() < 3 * 150
+    });
+    for at in taken.drain(first.unwrap()..).take(4) {
+        // SAFETY: allocated above, given back once.
+        unsafe { charged.deallocate(at, small) };
+    }
+    assert!(charged.allocate(large).is_ok());
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Take(Layout),
