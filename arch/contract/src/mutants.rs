@@ -251,6 +251,8 @@ mutants! {
         Case(Both, "trap_6_threads_started_anywhere"), Host("kernel", "trap_6_threads_started_anywhere")];
     CallersAccess "callers-access" Usr1 "A system call runs with the caller's access flag." by [
         Row(X86_64, "trespass-read")];
+    InterruptedsAccess "interrupteds-access" Usr1 "A trap is dealt with under the access flag of what it interrupted." by [
+        Row(X86_64, "trespass-trap")];
     CallersStep "callers-step" Trap6 "A system call of a program that steps is stepped." by [
         Case(X86_64, "trap_6_deadly_instructions")];
     TablesInSight "tables-in-sight" Trap6 "User mode can ask a CPU other than the first where the kernel's tables are." by [

@@ -290,7 +290,9 @@ pub unsafe extern "C" fn from_user<U: Upcalls<X86_64>>(cpu: &'static Cpu, frame:
     // SAFETY: ring 0.
     let touched = VirtAddr(unsafe { cr2() } as u64);
     // Hardware leaves the user's AC flag set, which would keep SMAP's door open (USR-1).
-    user::forbid_user_access(cpu);
+    if !mutant::is(Mutant::InterruptedsAccess) {
+        user::forbid_user_access(cpu);
+    }
     let trap = match saved.entered_by {
         exception::DEVICE_NOT_AVAILABLE => Trap::VectorUnitOff,
         number @ 0..32 => Trap::Fault(fault(cpu, saved, number, touched)),

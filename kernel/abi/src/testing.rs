@@ -14,8 +14,9 @@ crate::numbers! {
     Stopped = 1,
     /// `(cpu) -> 1` if it stood at a point: lets it go on. What was armed there is so no more.
     Release = 2,
-    /// `(cpu, kind, slices)`: queues a kernel task on `cpu` that runs `slices` slices. Kind 0 uses no
-    /// mm, kind 1 uses the caller's. It has the caller's priority and stays on `cpu`.
+    /// `(cpu, kind, slices, address)`: queues a kernel task on `cpu` that runs `slices` slices. Kind 0 uses no
+    /// mm, kind 1 uses the caller's; so does kind 2, which reads at `address` in each slice as
+    /// [`Trespass`](Self::Trespass) does. It has the caller's priority and stays on `cpu`.
     Task = 3,
     /// `(cpu, counter) -> value` of a [`Counter`].
     Count = 4,

@@ -136,7 +136,8 @@ pub fn evacuate(cpu: &Cpu) -> bool {
             item => cpu.make_ready(item),
         }
     }
-    let Some(heir) = others(cpu).iter().find_map(|number| cpu.kernel.cpu(number)) else { return true };
+    // It stays on.
+    let Some(heir) = cpu.kernel.cpu(CpuId::BOOT) else { return true };
     loop {
         let (sleeper, is_alarm) = {
             let mut timers = cpu.timers.lock();

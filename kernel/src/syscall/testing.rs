@@ -24,13 +24,13 @@ pub(super) fn call(caller: &Caller<'_>, args: [u64; 6]) -> Outcome {
     // A CPU that the machine has, on or off.
     let of = |number: u64| CpuId::new(number).and_then(|number| cpu.kernel.any_cpu(number));
     let of = |number: u64| of(number).ok_or(Error::BadArgument);
-    let [_, a, b, c, ..] = args;
+    let [_, a, b, c, d, ..] = args;
     let result =
         Operation::from_number(args[0]).ok_or(Error::BadArgument).and_then(|operation| match operation {
             Operation::Arm => arm(a, of(b)?, c),
             Operation::Stopped => Ok(of(a)?.rendezvous.stands().into()),
             Operation::Release => Ok(of(a)?.rendezvous.release().into()),
-            Operation::Task => task(caller, of(a)?, b, c),
+            Operation::Task => task(caller, of(a)?, b, [c, d]),
             Operation::Count => Ok(count(of(a)?, Counter::from_number(b).ok_or(Error::BadArgument)?)),
             Operation::Mark => {
                 trace::event(cpu, Kind::Mark, a, 0);
@@ -110,18 +110,27 @@ fn count(cpu: &Cpu, counter: Counter) -> u64 {
 }
 
 /// Queues a kernel task on `target`.
-fn task(caller: &Caller<'_>, target: &'static Cpu, kind: u64, slice_count: u64) -> Result<u64, Error> {
+fn task(
+    caller: &Caller<'_>,
+    target: &'static Cpu,
+    kind: u64,
+    [slice_count, touched]: [u64; 2],
+) -> Result<u64, Error> {
     if !caller.cpu.kernel.online().has(target.number) {
         return Err(Error::BadArgument);
     }
     let process = caller.process();
     let uses = match kind {
         0 => None,
-        1 => Some(process.clone()),
+        1 | 2 => Some(process.clone()),
         _ => return Err(Error::BadArgument),
     };
     let mut left = slice_count;
     let work = slices(move |_, _| {
+        if kind == 2 {
+            // Whether it may is known: it does not.
+            let _ = provoke::trespass(0, touched);
+        }
         left = left.saturating_sub(1);
         if left == 0 { Poll::Ready(()) } else { Poll::Pending }
     });

@@ -123,7 +123,7 @@ fn the_test_call_refuses_what_is_out_of_range() {
         (Operation::Arm, [1, 0, 2]),
         (Operation::Arm, [1, 64, 0]),
         (Operation::Stopped, [1, 0, 0]),
-        (Operation::Task, [0, 2, 1]),
+        (Operation::Task, [0, 3, 1]),
         (Operation::Count, [0, 99, 0]),
         (Operation::LimitIds, [1 << 32, 0, 0]),
     ] {

@@ -367,6 +367,7 @@ pub fn all(arch: Arch) -> Vec<Case> {
         trespass("read"),
         trespass("write"),
         trespass("execute"),
+        trespass("trap"),
         case("prompt-ctrl-d").types(&[(PROMPT, "\x04")]),
     ];
     match arch {
