@@ -2,18 +2,15 @@
 //!
 //! Periods follow each other from the moment the limit was set. What is left of a budget at the end
 //! of a period is lost. What was used beyond it, on several CPUs at once or in the kernel, is taken off the
-//! next ones. A thread without a limit costs one load per switch.
+//! next ones. A thread without one is never asked: [`Extra::Limit`](crate::thread::Extra::Limit) says who has.
 
-use crate::sync::{AtomicBool, Leaf, Ordering};
+use crate::sync::Leaf;
 use abi::MIN_BUDGET;
 use arch_contract::mutant::{self, Mutant};
 use arch_contract::time::Nanos;
 
 /// The limit of one thread, or of some processes.
-pub struct Limit {
-    is_set: AtomicBool,
-    account: Leaf<Account>,
-}
+pub struct Limit(Leaf<Account>);
 
 /// In nanoseconds.
 struct Account {
@@ -34,8 +31,7 @@ pub fn is_valid(budget: u64, period: u64) -> bool {
 
 impl Limit {
     pub const fn new() -> Self {
-        let account = Account { budget: 0, period: 0, since: 0, began: 0, left: 0 };
-        Self { is_set: AtomicBool::new(false), account: Leaf::new(account) }
+        Self(Leaf::new(Account { budget: 0, period: 0, since: 0, began: 0, left: 0 }))
     }
 
     /// One that is set from `now` on.
@@ -45,24 +41,17 @@ impl Limit {
         limit
     }
 
-    /// Whether there is one. For its own CPU, which is asked to look after it was set.
-    #[inline]
-    pub fn is_set(&self) -> bool {
-        self.is_set.load(Ordering::Relaxed)
-    }
-
     /// `budget` nanoseconds in each `period` from `now` on; a budget of 0 takes the limit away. The
     /// first period's is whole.
     pub fn set(&self, budget: u64, period: u64, now: Nanos) {
-        let mut account = self.account.lock();
-        *account = Account { budget, period, since: now.0, began: now.0, left: in_account(budget) };
-        self.is_set.store(budget != 0, Ordering::Relaxed);
+        let account = Account { budget, period, since: now.0, began: now.0, left: in_account(budget) };
+        *self.0.lock() = account;
     }
 
     /// A thread has run for `nanos` up to `now`. What lies before the limit was set is not its business; what
     /// lies before the period is, which another thread's CPU may have begun meanwhile. `TIME-5`
     pub fn charge(&self, nanos: u64, now: Nanos) {
-        let mut account = self.account.lock();
+        let mut account = self.0.lock();
         let from = if mutant::is(Mutant::ChargedFromThePeriodOn) { account.began } else { account.since };
         if account.budget != 0 {
             let counts = nanos.min(now.0.saturating_sub(from));
@@ -73,7 +62,7 @@ impl Limit {
     /// Until when the thread may run from `now` before it is to be charged again, or when it will
     /// next have a budget.
     pub fn until(&self, now: Nanos) -> Result<Nanos, Nanos> {
-        let mut account = self.account.lock();
+        let mut account = self.0.lock();
         if account.budget == 0 {
             return Ok(Nanos(u64::MAX));
         }
@@ -117,7 +106,7 @@ mod tests {
         // Not beyond the period's end: there it is charged, and has the next.
         assert_eq!(limit.until(Nanos(1790)), Ok(Nanos(1800)));
         limit.set(0, 0, Nanos(2000));
-        assert!(!limit.is_set());
+        assert_eq!(limit.until(Nanos(2000)), Ok(Nanos(u64::MAX)));
     }
 
     /// `TIME-5`: those who run when another CPU begins the next period are charged for all they ran, not from
