@@ -69,11 +69,17 @@ const SPARE: u64 = 256 * PAGE_BYTES;
 /// Puts fresh pages in the place of `pages` pages at `at`, on other frames: whoever uses the old
 /// translations finds what lies in the old frames.
 fn replace<O: Os>(world: &World<O>, at: Word, pages: u64) -> Outcome {
+    replace_beside(world, at, pages, pages)
+}
+
+/// As [`replace`], where `others` other pages get frames meanwhile. Twice as many as are replaced leave none of
+/// those over: a frame that comes back may lie behind its neighbour, with which it makes one block.
+fn replace_beside<O: Os>(world: &World<O>, at: Word, pages: u64, others: u64) -> Outcome {
     world.unmap(at, pages)?;
-    world.map(at.plus(SPARE), pages)?;
-    fill(world, at.plus(SPARE), pages);
+    world.map(at.plus(SPARE), others)?;
+    fill(world, at.plus(SPARE), others);
     world.map(at, pages)?;
-    world.unmap(at.plus(SPARE), pages)
+    world.unmap(at.plus(SPARE), others)
 }
 
 /// The first words of `pages` pages, or'ed.
@@ -160,7 +166,7 @@ pub fn tlb_2_the_cpu_that_unmaps<O: Os>(world: &World<O>) -> Outcome {
         world.map(PAGES, pages)?;
         fill(world, PAGES, pages);
         ensure_eq!(any(world, PAGES, pages), OLD, "what this CPU caches");
-        replace(world, PAGES, pages)?;
+        replace_beside(world, PAGES, pages, 2 * pages)?;
         ensure_eq!(any(world, PAGES, pages), 0, "what it found in {pages} fresh pages");
         world.unmap(PAGES, pages)?;
     }

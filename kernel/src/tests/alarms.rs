@@ -1,14 +1,21 @@
 //! Alarms that go off where a wait ends, or between two waits: `IPC-3`. An alarm is taken out of the timers
-//! first, and looks for the wait then.
+//! first, and looks for the wait then. And many that go off at once.
 
-use super::many::{start, thread};
+use super::ipc::NONE;
+use super::many::{boot, start, thread};
 use super::{Run, User};
+use crate::cpu::Cpu;
+use crate::cpuset::{CpuId, CpuSet};
 use crate::ipc;
+use crate::mm::testing::irqs_off;
 use crate::object::Ref;
-use crate::sync::Ordering;
+use crate::request::Kinds;
+use crate::sync::{AtomicU32, Ordering};
 use crate::thread::Thread;
 use abi::ipc::{FOREVER, Tag};
-use abi::{Call, Error};
+use abi::{Call, Error, initial};
+use arch_contract::irq::Interrupt;
+use arch_model::Event;
 use arch_model::profile::Profile;
 
 const TAG: u64 = Tag::new(1, 0).0;
@@ -84,4 +91,44 @@ fn ipc_3_an_alarm_between_two_waits_is_not_lost() {
     run.receive(endpoint);
     run.to(User(client.frame()));
     assert_eq!(run.returned(), Err(Error::TimedOut));
+}
+
+/// A CPU that wakes many serves meanwhile: what is asked of it when the first is woken is done when the
+/// next is.
+#[test]
+fn tlb_5_who_wakes_many_serves_meanwhile() {
+    static POKES: AtomicU32 = AtomicU32::new(0);
+    /// The CPU that wakes pokes another for each.
+    fn look(cpu: &'static arch_model::Cpu, event: Event) {
+        // SAFETY: the kernel has bound it.
+        let cpu = unsafe { Cpu::of(cpu) };
+        if cpu.number != CpuId::BOOT || !matches!(event, Event::SendIpi { .. }) {
+            return;
+        }
+        if POKES.fetch_add(1, Ordering::Relaxed) == 0 {
+            let asker = cpu.kernel.cpu(CpuId::new(1).expect("a number")).expect("it is on");
+            let _ = asker.ask_and_tell(CpuSet::of(cpu.number), Kinds::FLUSH, &irqs_off());
+            assert!(cpu.inbox.pending().is_some());
+        } else {
+            assert_eq!(cpu.inbox.pending(), None, "it was asked before it woke this one");
+        }
+    }
+    let (mut run, init) = boot(3);
+    // Two go to sleep here, and are to run elsewhere.
+    for cpu in [1, 2] {
+        let handle = start(&mut run);
+        run.on(cpu).take_interrupts();
+        run.call(Call::ThreadAffinity, &[NONE, 1]);
+        run.on(0).yield_to_other();
+        let due = run.cpu().now().0 + 1000;
+        run.call(Call::SleepUntil, &[initial::TIMER.0.into(), due]);
+        assert_eq!(run.user(), init);
+        run.call(Call::ThreadAffinity, &[handle, 1 << cpu]);
+    }
+    run.on(1).take_interrupts();
+    run.on(0);
+    run.machine.advance(1 << 20);
+    run.machine.watch(look);
+    run.interrupt(Interrupt::Timer);
+    assert!(POKES.load(Ordering::Relaxed) > 1, "nobody was poked");
 }
