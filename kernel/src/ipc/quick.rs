@@ -134,7 +134,7 @@ fn may_be_gone(cpu: &Cpu) -> bool {
 
 /// Whether the short ways may be gone: always, but where a test compares them with the long ones.
 #[inline(always)]
-fn is_open(_cpu: &Cpu) -> bool {
+pub(crate) fn is_open(_cpu: &Cpu) -> bool {
     #[cfg(test)]
     return !_cpu.kernel.short_ways.closed.load(Ordering::Relaxed);
     #[cfg(not(test))]
@@ -143,7 +143,7 @@ fn is_open(_cpu: &Cpu) -> bool {
 
 /// A short way was gone.
 #[inline(always)]
-fn count(_cpu: &Cpu) {
+pub(crate) fn count(_cpu: &Cpu) {
     #[cfg(test)]
     _cpu.kernel.short_ways.gone.fetch_add(1, Ordering::Relaxed);
 }

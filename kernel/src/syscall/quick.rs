@@ -12,11 +12,10 @@
 
 use crate::cap::{Capability, Object};
 use crate::cpu::Cpu;
+use crate::ipc::quick::{count, is_open};
 use crate::mm::object::Attachment;
 use crate::mm::space::UserRange;
 use crate::object::Ref;
-#[cfg(test)]
-use crate::sync::Ordering;
 use abi::{Handle, PAGE_BYTES, Rights};
 use arch_contract::addr::VirtAddr;
 use arch_contract::mutant;
@@ -55,16 +54,8 @@ pub fn attach(cpu: &Cpu, made: &Syscall) -> Option<Handle> {
         process.space.attach_beside(range, page, (id, object.clone(), offset))?;
         Some(Capability::new(Object::Attachment(attachment), Rights::empty()))
     });
-    #[cfg(test)]
-    cpu.kernel.short_ways.gone.fetch_add(made.is_some().into(), Ordering::Relaxed);
+    if made.is_some() {
+        count(cpu);
+    }
     made
-}
-
-/// Whether the short way may be gone: always, but where a test compares it with the long one.
-#[inline(always)]
-fn is_open(_cpu: &Cpu) -> bool {
-    #[cfg(test)]
-    return !_cpu.kernel.short_ways.closed.load(Ordering::Relaxed);
-    #[cfg(not(test))]
-    true
 }
